@@ -1,0 +1,1 @@
+"""What stands around the product to judge it. Nothing here is imported by the product."""

@@ -1,0 +1,1 @@
+"""The Stripe dialect: PaymentIntents, refunds, charges, balance transactions, events."""

@@ -1,0 +1,350 @@
+"""What each endpoint does to the account: the endpoints' table, then one function each.
+
+Pure: `Context` brings the time, the ids' seed and the settings. A function returns an `Effect`: the objects it
+replaced, what is to be announced, and the outcome. The invariant: nothing here changes the account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from simulator.psp.account import Account
+from simulator.psp.change import Timer
+from simulator.psp.ids import derive
+from simulator.psp.stripe import payment
+from simulator.psp.stripe.currency import DECIMALS
+from simulator.psp.stripe.objects import CONFIRMABLE, Act, Intent, Refund, Status, next_status
+from simulator.psp.stripe.payment import Context, Effect
+from simulator.psp.stripe.token import token_of
+from simulator.psp.stripe.wire import (
+    Form,
+    Outcome,
+    account_json,
+    balance_json,
+    intent_json,
+    invalid,
+    is_expanding,
+    list_json,
+    missing,
+    nested,
+    unexpected_state,
+)
+
+# Twelve digits are the most that Stripe takes in any currency (IDR).
+AMOUNT_MAX_MINOR: Final = 10**12 - 1
+# Stripe's limits of metadata: 50 keys of 40 characters, values of 500.
+_METADATA_KEYS_MAX, _METADATA_KEY_CHARS_MAX, _METADATA_VALUE_CHARS_MAX = 50, 40, 500
+_PAGE_DEFAULT, _PAGE_MAX = 10, 100
+
+_ACCOUNT: Final = "acct_simulator"
+_CAPTURE_METHODS: Final = ("automatic", "automatic_async", "manual")
+_CANCEL_REASONS: Final = ("abandoned", "duplicate", "fraudulent", "requested_by_customer")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint as it was called: the operation's name and the id in the path, if any."""
+
+    operation: str
+    id: str = ""
+
+
+def route(method: str, path: str) -> Route | None:
+    """Return the endpoint of a request; None when Stripe has none there."""
+    _, _, collection, *rest = [*path.split("/"), "", ""][: max(3, path.count("/") + 1)]
+    if len(rest) == 0:
+        name = _COLLECTIONS.get((method, collection))
+        return Route(name) if name else None
+    if len(rest) == 1:
+        name = _SINGLES.get((method, collection))
+        return Route(name, rest[0]) if name else None
+    if len(rest) == 2 and method == "POST" and collection == "payment_intents" and rest[1] in _ACTS:
+        return Route(rest[1], rest[0])
+    return None
+
+
+def execute(where: Route, form: Form, context: Context) -> Effect:
+    """Run one call against the account and return what it would change."""
+    function, allowed = _FUNCTIONS[where.operation]
+    for name in form:
+        if (top := name.split("[", 1)[0]) not in allowed and top != "expand":
+            return Effect(invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name))
+    effect = function(where.id, form, context)
+    shown = effect.outcome.shown
+    if not isinstance(shown, Intent) or not shown.latest_charge or not is_expanding(form, "latest_charge"):
+        return effect
+    charge = next((c for c in effect.charges if c.id == shown.latest_charge), None)
+    expanded = charge or context.account.charges[shown.latest_charge]
+    return replace(effect, outcome=replace(effect.outcome, expanded=expanded))
+
+
+def reference(where: Route, form: Form, account: Account) -> str | None:
+    """Return the caller's own id of what the call is about, for one-shots that name it."""
+    if where.operation == "create":
+        return form.get("metadata[payment_order_id]", form.get("transfer_group"))
+    if where.operation in ("refund", "retrieve_refund"):
+        refund = account.refunds.get(where.id)
+        intent = account.intents.get(refund.intent if refund else form.get("payment_intent", ""))
+    else:
+        intent = account.intents.get(where.id)
+    return intent.reference if intent else None
+
+
+def _create(_: str, form: Form, context: Context) -> Effect:
+    if refused := _refuse_create(form):
+        return Effect(refused)
+    token = form.get("payment_method")
+    intent = Intent(
+        id=_free_id("pi", context, context.account.intents),
+        amount=int(form["amount"]),
+        currency=form["currency"].lower(),
+        status=Status.REQUIRES_CONFIRMATION if token else Status.REQUIRES_PAYMENT_METHOD,
+        created_ms=context.now_ms,
+        capture_method=form.get("capture_method", "automatic"),
+        payment_method=token,
+        transfer_group=form.get("transfer_group"),
+        description=form.get("description"),
+        metadata=nested(form, "metadata"),
+    )
+    if form.get("confirm") == "true":
+        if token is None:
+            return Effect(invalid("You must provide a payment_method to confirm.", param="payment_method"))
+        return payment.pay(intent, context)
+    return Effect(Outcome(shown=intent), intents=(intent,))
+
+
+def _refuse_create(form: Form) -> Outcome | None:
+    for name in ("amount", "currency"):
+        if not form.get(name):
+            return invalid(f"Missing required param: {name}.", code="parameter_missing", param=name)
+    if refused := _refuse_amount(form["amount"]):
+        return refused
+    if form["currency"].lower() not in DECIMALS:
+        return invalid(f"Invalid currency: {form['currency']}.", param="currency")
+    if form.get("capture_method", "automatic") not in _CAPTURE_METHODS:
+        return invalid(f"Invalid capture_method: must be one of {', '.join(_CAPTURE_METHODS)}", param="capture_method")
+    if form.get("confirm", "false") not in ("true", "false"):
+        return invalid("Invalid boolean", param="confirm")
+    return _refuse_token(form) or _refuse_metadata(form)
+
+
+def _refuse_amount(text: str) -> Outcome | None:
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
+        return invalid(f"Invalid integer: {text[:40]}", code="parameter_invalid_integer", param="amount")
+    if text.startswith("-") or text.strip("0") == "":
+        return invalid("This value must be greater than or equal to 1.", code="parameter_invalid_integer", param="amount")
+    if len(text) > 12 or int(text) > AMOUNT_MAX_MINOR:
+        return invalid(f"Amount must be no more than {AMOUNT_MAX_MINOR}", code="amount_too_large", param="amount")
+    return None
+
+
+def _refuse_token(form: Form) -> Outcome | None:
+    token = form.get("payment_method")
+    if token is None or token_of(token):
+        return None
+    return missing("PaymentMethod", token[:40], param="payment_method", status=400)
+
+
+def _refuse_metadata(form: Form) -> Outcome | None:
+    metadata = nested(form, "metadata")
+    if len(metadata) > _METADATA_KEYS_MAX:
+        return invalid(f"You can only have {_METADATA_KEYS_MAX} metadata keys.", param="metadata")
+    for key, value in metadata.items():
+        if len(key) > _METADATA_KEY_CHARS_MAX or len(value) > _METADATA_VALUE_CHARS_MAX:
+            return invalid("Metadata keys have at most 40 characters, values 500.", param=f"metadata[{key[:40]}]")
+    return None
+
+
+def _confirm(id_: str, form: Form, context: Context) -> Effect:
+    intent = context.account.intents.get(id_)
+    if intent is None:
+        return Effect(missing("payment_intent", id_))
+    if refused := _refuse_token(form):
+        return Effect(refused)
+    if intent.status not in CONFIRMABLE:
+        return Effect(unexpected_state(intent, "confirm"))
+    token = form.get("payment_method", intent.payment_method)
+    if token is None:
+        return Effect(unexpected_state(intent, "confirm (it is missing a payment method)"))
+    return payment.pay(replace(intent, payment_method=token), context)
+
+
+def _cancel(id_: str, form: Form, context: Context) -> Effect:
+    intent = context.account.intents.get(id_)
+    if intent is None:
+        return Effect(missing("payment_intent", id_))
+    reason = form.get("cancellation_reason")
+    if reason is not None and reason not in _CANCEL_REASONS:
+        return Effect(invalid("Invalid cancellation_reason", param="cancellation_reason"))
+    status = next_status(intent.status, Act.CANCEL)
+    if status is None:
+        return Effect(unexpected_state(intent, "cancel"))
+    canceled = replace(
+        intent,
+        status=status,
+        revision=intent.revision + 1,
+        canceled_at_ms=context.now_ms,
+        cancellation_reason=reason,
+        amount_capturable=0,
+    )
+    effect = Effect(Outcome(shown=canceled), intents=(canceled,), events=(("payment_intent.canceled", canceled),))
+    if intent.amount_capturable and intent.latest_charge:
+        held = context.account.charges[intent.latest_charge]
+        released = replace(held, amount_refunded=held.amount, revision=held.revision + 1)
+        effect = replace(effect, charges=(released,))
+    if "charge_after_cancel" in context.side and intent.payment_method:
+        detail = {"intent": intent.id, "payment_method": intent.payment_method}
+        timer_id = derive("timer", canceled.id, canceled.revision)
+        due_ms = context.now_ms + context.late_ms
+        effect = replace(effect, timers=(Timer(id=timer_id, kind="charge_late", due_ms=due_ms, detail=detail),))
+    return effect
+
+
+def _capture(id_: str, form: Form, context: Context) -> Effect:
+    intent = context.account.intents.get(id_)
+    if intent is None:
+        return Effect(missing("payment_intent", id_))
+    if next_status(intent.status, Act.CAPTURE) is None:
+        return Effect(unexpected_state(intent, "capture"))
+    wanted = form.get("amount_to_capture", str(intent.amount_capturable))
+    if refused := _refuse_amount(wanted):
+        return Effect(refused)
+    if int(wanted) > intent.amount_capturable:
+        message = f"The provided amount_to_capture ({wanted}) is more than {intent.amount_capturable}."
+        return Effect(invalid(message, code="amount_too_large", param="amount_to_capture"))
+    return payment.capture(intent, int(wanted), context)
+
+
+def _refund(_: str, form: Form, context: Context) -> Effect:
+    account = context.account
+    if "payment_intent" in form:
+        intent = account.intents.get(form["payment_intent"])
+        if intent is None:
+            return Effect(missing("payment_intent", form["payment_intent"], param="payment_intent"))
+        charge = account.charges.get(intent.latest_charge or "")
+    else:
+        charge = account.charges.get(form.get("charge", ""))
+    if charge is None or not charge.is_captured:
+        return Effect(invalid("There is no successful charge to refund.", param="payment_intent"))
+    rest = charge.amount_captured - charge.amount_refunded
+    if rest == 0:
+        refused = invalid(f"Charge {charge.id} has already been refunded.", code="charge_already_refunded")
+        return Effect(replace(refused, is_kept=True))
+    wanted = form.get("amount", str(rest))
+    if refused := _refuse_amount(wanted) or _refuse_metadata(form):
+        return Effect(refused)
+    if int(wanted) > rest:
+        refused = invalid(f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({rest})", param="amount")
+        return Effect(replace(refused, is_kept=True))
+    refund = Refund(
+        id=_free_id("re", context, account.refunds),
+        charge=charge.id,
+        intent=charge.intent,
+        amount=int(wanted),
+        currency=charge.currency,
+        status="succeeded",
+        created_ms=context.now_ms,
+        reason=form.get("reason"),
+        metadata=nested(form, "metadata"),
+    )
+    return payment.give_back(refund, charge, context)
+
+
+def _retrieve(id_: str, _: Form, context: Context) -> Effect:
+    intent = context.account.intents.get(id_)
+    if intent is None:
+        return Effect(missing("payment_intent", id_))
+    if "stale_read" in context.side:
+        intent = context.account.stale(intent, now_ms=context.now_ms, window_ms=context.stale_ms)
+    return Effect(Outcome(shown=intent))
+
+
+def _retrieve_refund(id_: str, _: Form, context: Context) -> Effect:
+    refund = context.account.refunds.get(id_)
+    return Effect(Outcome(shown=refund) if refund else missing("refund", id_, param="id"))
+
+
+def _retrieve_charge(id_: str, _: Form, context: Context) -> Effect:
+    charge = context.account.charges.get(id_)
+    return Effect(Outcome(shown=charge) if charge else missing("charge", id_, param="id"))
+
+
+def _list_intents(_: str, form: Form, context: Context) -> Effect:
+    return _page("/v1/payment_intents", form, context.account.intents, intent_json)
+
+
+def _list_balance(_: str, form: Form, context: Context) -> Effect:
+    movements, payouts = context.account.balance, context.account.payout_of
+    for name, value_of in (("source", lambda m: m.source), ("type", lambda m: m.type), ("payout", lambda m: payouts.get(m.id))):
+        if name in form:
+            movements = {id_: each for id_, each in movements.items() if value_of(each) == form[name]}
+    return _page("/v1/balance_transactions", form, movements, balance_json)
+
+
+def _page(url: str, form: Form, things: Mapping[str, Any], show: Callable[[Any], dict[str, Any]]) -> Effect:
+    """Return one page, newest first; `starting_after` is the last id of the page before."""
+    limit = form.get("limit", str(_PAGE_DEFAULT))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= _PAGE_MAX):
+        return Effect(invalid("limit must be between 1 and 100", param="limit"))
+    newest = list(reversed(things))
+    start = 0
+    if (after := form.get("starting_after")) is not None:
+        if after not in things:
+            return Effect(missing("object", after, param="starting_after", status=400))
+        start = newest.index(after) + 1
+    ids = newest[start : start + int(limit)]
+    has_more = len(newest) > start + len(ids)
+    return Effect(Outcome(document=list_json(url, [show(things[id_]) for id_ in ids], has_more=has_more)))
+
+
+def _account(_id: str, _form: Form, _context: Context) -> Effect:
+    return Effect(Outcome(document=account_json(_ACCOUNT)))
+
+
+def _free_id(prefix: str, context: Context, taken: Mapping[str, object]) -> str:
+    """Derive an id from the call's name; a name used again (its key was forgotten) gets the next number."""
+    number = 0
+    while (id_ := derive(prefix, context.name, number)) in taken:
+        number += 1
+    return id_
+
+
+_CREATE_PARAMS: Final = frozenset(
+    "amount currency payment_method confirm capture_method transfer_group metadata payment_method_types"
+    " automatic_payment_methods description statement_descriptor statement_descriptor_suffix return_url off_session"
+    " confirmation_method receipt_email payment_method_options".split()
+)
+_CONFIRM_PARAMS: Final = frozenset("payment_method return_url off_session payment_method_options capture_method".split())
+_PAGE_PARAMS: Final = frozenset(("limit", "starting_after"))
+
+_FUNCTIONS: Final[Mapping[str, tuple[Callable[[str, Form, Context], Effect], frozenset[str]]]] = {
+    "create": (_create, _CREATE_PARAMS),
+    "confirm": (_confirm, _CONFIRM_PARAMS),
+    "cancel": (_cancel, frozenset(("cancellation_reason",))),
+    "capture": (_capture, frozenset(("amount_to_capture",))),
+    "retrieve": (_retrieve, frozenset(("client_secret",))),
+    "list": (_list_intents, _PAGE_PARAMS),
+    "refund": (_refund, frozenset(("payment_intent", "charge", "amount", "metadata", "reason"))),
+    "retrieve_refund": (_retrieve_refund, frozenset()),
+    "retrieve_charge": (_retrieve_charge, frozenset()),
+    "list_balance_transactions": (_list_balance, _PAGE_PARAMS | {"source", "type", "payout"}),
+    "retrieve_account": (_account, frozenset()),
+}
+OPERATIONS: Final = frozenset(_FUNCTIONS)
+"""Every operation's name, as faults, holds and statistics use it."""
+
+_ACTS: Final = frozenset(("confirm", "cancel", "capture"))
+_COLLECTIONS: Final = {
+    ("POST", "payment_intents"): "create",
+    ("GET", "payment_intents"): "list",
+    ("POST", "refunds"): "refund",
+    ("GET", "balance_transactions"): "list_balance_transactions",
+    ("GET", "account"): "retrieve_account",
+}
+_SINGLES: Final = {
+    ("GET", "payment_intents"): "retrieve",
+    ("GET", "refunds"): "retrieve_refund",
+    ("GET", "charges"): "retrieve_charge",
+}

@@ -1,0 +1,1 @@
+"""Zerosum: rules, ports and adapters of the payment backend. Never imports ray."""

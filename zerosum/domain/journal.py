@@ -1,0 +1,184 @@
+"""Journals: the chart of accounts, the posting table, and the owner who writes them.
+
+A journal is a set of signed entries (debit positive) that sums to zero per currency, or it cannot be constructed.
+Every account id ends in its currency. Source: design section 6.
+
+Invariant: journals are immutable; a correction is a new journal.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
+from zerosum.domain.money import Money
+from zerosum.domain.refusal import Reason, Refusal
+
+_ACCOUNT = re.compile(r"[a-z]+(:[A-Za-z0-9_.-]+)*:[A-Z]{3}", re.ASCII)
+
+
+class Movement(StrEnum):
+    """Every kind of journal there is; a row of the posting table each."""
+
+    CAPTURE = "capture"
+    SUSPENSE_CHARGE = "suspense_charge"
+    SUSPENSE_REFUND = "suspense_refund"
+
+
+# ---- the chart of accounts -----------------------------------------------------------------------------------------
+
+
+def buyer_account(buyer: str, currency: str) -> str:
+    """What a buyer bought and paid; nets to zero with every capture."""
+    return f"buyer:{buyer}:{currency}"
+
+
+def seller_pending_account(seller: str, currency: str) -> str:
+    """What we owe a seller and may not yet pay out. The wallet's pending bucket is minus its sum."""
+    return f"seller:{seller}:pending:{currency}"
+
+
+def clearing_account(psp: str, currency: str) -> str:
+    """What a PSP has taken for us and not yet settled."""
+    return f"psp:{psp}:clearing:{currency}"
+
+
+def platform_fee_account(currency: str) -> str:
+    """What the platform earns."""
+    return f"fees:platform:{currency}"
+
+
+def suspense_account(currency: str) -> str:
+    """Facts without a home, until people or a refund clear them."""
+    return f"suspense:{currency}"
+
+
+# ---- a journal -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One side of a movement. Debit positive, credit negative, never zero."""
+
+    account: str
+    money: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A balanced set of entries, and the command to post it: once for ever under `journal_id`.
+
+    `owner` is the seller or user it is about: the entity that writes it.
+    """
+
+    tenant: Tenant
+    journal_id: Key
+    owner: str
+    movement: Movement
+    entries: tuple[Entry, ...]
+    order_id: OrderId
+
+    def fingerprint(self) -> str:
+        """A versioned hash over parsed fields: tells the same request from another one under the same id."""
+        sides = [f"{entry.account}\x1e{entry.money.amount_minor}" for entry in self.entries]
+        fields = (self.owner, self.movement, self.order_id, *sides)
+        return "1:" + hashlib.sha256("\x1f".join(fields).encode()).hexdigest()
+
+
+def journal(
+    *, tenant: Tenant, journal_id: Key, owner: str, movement: Movement, entries: tuple[Entry, ...], order_id: OrderId
+) -> Journal | Refusal:
+    """Constructs a journal, or refuses: ACCOUNT_MALFORMED, AMOUNT_MALFORMED (a zero entry), JOURNAL_NOT_BALANCED."""
+    sums: Counter[str] = Counter()
+    for line, entry in enumerate(entries):
+        well_formed = _ACCOUNT.fullmatch(entry.account) and entry.account.endswith(f":{entry.money.currency}")
+        if not well_formed:
+            return Refusal(Reason.ACCOUNT_MALFORMED, f"entries[{line}].account", "not an account of its currency")
+        if entry.money.amount_minor == 0:
+            return Refusal(Reason.AMOUNT_MALFORMED, f"entries[{line}].money.amount", "an entry is never zero")
+        sums[entry.money.currency] += entry.money.amount_minor
+    if not entries or any(sums.values()):
+        return Refusal(Reason.JOURNAL_NOT_BALANCED, "entries", "entries do not sum to zero per currency")
+    return Journal(tenant, journal_id, owner, movement, entries, order_id)
+
+
+# ---- the posting table ---------------------------------------------------------------------------------------------
+
+
+def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, seller: str, psp: str) -> tuple[Entry, ...]:
+    """The entries of a movement of `gross` of which the platform keeps `fee`. A side of zero is left out.
+
+    capture          buyer, psp:clearing              against  seller:pending (net), fees:platform, buyer
+    suspense_charge  psp:clearing                     against  suspense      (money came without a home)
+    suspense_refund  suspense                         against  psp:clearing  (and went back)
+    """
+    currency = gross.currency
+    all_minor, fee_minor = gross.amount_minor, fee.amount_minor
+    clearing = clearing_account(psp, currency)
+    sides: tuple[tuple[str, int], ...]
+    match movement:
+        case Movement.CAPTURE:
+            sides = (
+                (buyer_account(buyer, currency), all_minor),
+                (clearing, all_minor),
+                (seller_pending_account(seller, currency), fee_minor - all_minor),
+                (platform_fee_account(currency), -fee_minor),
+                (buyer_account(buyer, currency), -all_minor),
+            )
+        case Movement.SUSPENSE_CHARGE:
+            sides = ((clearing, all_minor), (suspense_account(currency), -all_minor))
+        case Movement.SUSPENSE_REFUND:
+            sides = ((suspense_account(currency), all_minor), (clearing, -all_minor))
+    return tuple(Entry(account, Money(minor, currency)) for account, minor in sides if minor != 0)
+
+
+# ---- the owner, who writes -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """The sum of one account's entries, in minor units, debit positive."""
+
+    balance_minor: int
+    entry_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The entity that writes journals. `accounts`: balances of its own accounts only. `version` counts its journals."""
+
+    key: EntityKey
+    version: int
+    accounts: Mapping[str, Balance]
+    created_at_ms: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPosted:
+    """A journal became part of the record."""
+
+    journal: Journal
+
+
+def new_owner(key: EntityKey, now_ms: int) -> Owner:
+    """An owner opens at its first journal."""
+    return Owner(key, 0, {}, now_ms, now_ms)
+
+
+def is_own_account(owner: str, account: str) -> bool:
+    """True where the account has a balance row with this owner: "seller:<owner>:..." or "user:<owner>:..."."""
+    return account.startswith((f"seller:{owner}:", f"user:{owner}:"))
+
+
+def evolve(owner: Owner, event: JournalPosted, now_ms: int) -> Owner:
+    """The owner after the journal; its version rises by one."""
+    accounts = dict(owner.accounts)
+    for entry in event.journal.entries:
+        if is_own_account(owner.key.id, entry.account):
+            before = accounts.get(entry.account, Balance(0, 0))
+            accounts[entry.account] = Balance(before.balance_minor + entry.money.amount_minor, before.entry_count + 1)
+    return replace(owner, version=owner.version + 1, accounts=accounts, updated_at_ms=now_ms)

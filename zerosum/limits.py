@@ -1,0 +1,85 @@
+"""Every number the house is built on, each with its arithmetic. Nothing else lives here.
+
+Units are in the names. A number a deployment may change is a setting (`settings.py`) whose default stands here.
+"""
+
+SLOTS = 64
+"""Slots of a service. 64 = 8 machines x 8 shards; a slot is one log, so more slots only cost more slot rows a commit."""
+
+CHECKOUT_SHARDS = 2
+ACCOUNT_SHARDS = 1
+LEDGER_SHARDS = 1
+"""Shards per machine. One a core for checkouts (they call PSPs); one writer suffices for accounts: 30 k postings/s measured."""
+
+BATCH_TURNS_MAX = 256
+BATCH_BYTES_MAX = 1_000_000
+"""One commit. 256 turns x ~2 KB of rows = 0.5 MB; at 1 MB a commit stays under 50 ms and below every wire limit."""
+
+MAILBOX_ENTITY_MAX = 1_000
+MAILBOX_SHARD_MAX = 10_000
+"""Waiting commands. 10,000 at 1,000 turns/s is 10 s of work, as long as a caller waits at the most."""
+
+PASSIVATE_AFTER_MS = 60_000
+"""An idle entity leaves memory. 300 checkouts/s x 60 s x ~4 KB = 72 MB a machine."""
+
+SWEEP_EVERY_MS = 1_000
+SWEEP_ROWS_MAX = 500
+"""The sweep finds what a dead process left. One index read a second; 500 rows = two batches."""
+
+EFFECTS_LIVE_MAX = 1_000
+"""Effects of one shard under way at once. 1,000 x 10 s timeout bounds what a dead PSP can pile up in memory."""
+
+PSP_CALLS_MAX = 128
+"""Calls to one PSP in flight from one shard: 128 / 100 ms = 1,280 calls/s, above Stripe's limit for one account."""
+
+PSP_TIMEOUT_MS = 10_000
+"""Longest wait for one PSP operation. Stripe's own p99.9 is about 5 s; twice that."""
+
+EFFECT_LEASE_MS = 15_000
+"""To-do lease: the longest run of an effect, 10 s timeout + 5 s for connecting and reporting."""
+
+PEER_TIMEOUT_MS = 5_000
+PEER_BATCH_MAX = 256
+PEER_RANGES = 4
+"""Calls to wallet and ledger: items a call = one batch of theirs; one call in flight per range of 16 slots."""
+
+BACKOFF_BASE_MS = 100
+BACKOFF_CAP_MS = 30_000
+RETRY_AFTER_CAP_MS = 60_000
+"""100 ms doubling to 30 s (settings may lower the cap) with full jitter; a PSP's Retry-After is obeyed up to a minute."""
+
+POLL_BASE_MS = 60_000
+POLL_CAP_MS = 3_600_000
+"""A pending order is asked for after 1, 2, 4 .. 60 minutes."""
+
+TRIES_MAX = 20
+"""Budget where nothing can have moved (risk, prepare unsent): about 6 minutes of back-off, then people."""
+
+UNKNOWN_BUDGET_MARGIN_MS = 60_000
+"""A horizon ends this long before the PSP's: larger than the request timeout and any clock difference."""
+
+ANSWER_AFTER_MS = 10_000
+"""A caller's reply is fixed after this long at the latest; about the longest a buyer waits on a page."""
+
+WAITER_SILENCE_MS = 2_000
+"""A waiter without news reads the database."""
+
+RETRY_HINT_MS = 500
+"""RetryInfo of "in flight" and "busy": about one PSP round trip."""
+
+ORDERS_MAX = 30
+ID_LENGTH_MAX = 64
+TEXT_LENGTH_MAX = 256
+AMOUNT_LENGTH_MAX = 24
+AMOUNT_MINOR_MAX = 10**15
+"""A checkout: at most 30 sellers. Amounts: 5 x 10^14 yen must fit; 10^15 x 1,000 movements stays far below 2^63."""
+
+PAGE_ROWS_MAX = 500
+PAGE_ROWS_DEFAULT = 50
+
+WEBHOOK_TOLERANCE_S = 300
+WEBHOOK_BODY_MAX = 256 * 1024
+"""Stripe's own tolerance; its events are a few KB."""
+
+CHECKPOINT_EVERY_ENTRIES = 1_000
+"""A roll-up checkpoint of an account without balance row after this many entries: a balance read sums at most 64 x 1,000."""

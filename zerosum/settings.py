@@ -1,0 +1,65 @@
+"""What a deployment may set, from the environment (`ZEROSUM_*`) or handed in; defaults from `limits.py`.
+
+Invariant: secrets are never here as text, only as the folder or URL they come from; nothing here is read twice.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from zerosum import limits
+
+
+class Settings(BaseSettings):
+    """One deployment's settings. Every process reads the same ones; `ZEROSUM_<NAME>` in the environment sets each."""
+
+    model_config = SettingsConfigDict(env_prefix="ZEROSUM_", extra="forbid", frozen=True)
+
+    data_dir: Path = Path(".zerosum")
+    """Everything that lives: the embedded database, keys, Ray's token, logs, the simulator's book."""
+    deployment: str = "local"
+    """Names this deployment in shard names and slots: two on one database fence one another, loudly."""
+
+    database_url: str = ""
+    """The migrating role's URL; empty = the embedded PostgreSQL of the data folder."""
+    payment_database_url: str = ""
+    wallet_database_url: str = ""
+    ledger_database_url: str = ""
+    auditor_database_url: str = ""
+    """One role a service. Set by the supervisor for the embedded database."""
+
+    ray_address: str = ""
+    """An existing cluster to join; empty = the supervisor starts its own head."""
+
+    bind_host: str = "127.0.0.1"
+    payment_port: int = 7401
+    wallet_port: int = 7402
+    ledger_port: int = 7403
+    edge_port: int = 7400
+    metrics_port_offset: int = 100
+    """A server's Prometheus port = its own port + this."""
+    payment_address: str = "127.0.0.1:7401"
+    wallet_address: str = "127.0.0.1:7402"
+    ledger_address: str = "127.0.0.1:7403"
+
+    psp_url: str = ""
+    """Where Stripe's API is; empty = the real one. The simulator's address in `zerosum up` and the demo."""
+    psp_api_key_file: Path | None = None
+    psp_webhook_secrets_file: Path | None = None
+    """One secret a line; two while rotating. Default: `keys/` in the data folder."""
+
+    checkout_shards: int = Field(limits.CHECKOUT_SHARDS, ge=1, le=limits.SLOTS)
+    account_shards: int = Field(limits.ACCOUNT_SHARDS, ge=1, le=limits.SLOTS)
+    ledger_shards: int = Field(limits.LEDGER_SHARDS, ge=1, le=limits.SLOTS)
+    admission_max: int = Field(2_000, ge=1)
+    """Calls a server works on at once; more are RESOURCE_EXHAUSTED. 2,000 = 300/s x ~6 s."""
+    answer_after_ms: int = Field(limits.ANSWER_AFTER_MS, ge=100)
+    backoff_cap_ms: int = Field(limits.BACKOFF_CAP_MS, ge=1)
+    effect_lease_ms: int = Field(limits.EFFECT_LEASE_MS, ge=100)
+    psp_timeout_ms: int = Field(limits.PSP_TIMEOUT_MS, ge=100)
+    in_flight_alert_ms: int = Field(60_000, ge=1)
+    """Orders older than this and not final raise an alert."""
+    risk_blocked_buyers_file: Path | None = None
+    """The allow-list adapter's file; None = everyone is allowed."""
+    log_level: str = "INFO"
