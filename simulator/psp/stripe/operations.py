@@ -53,7 +53,7 @@ class Route:
 
 def route(method: str, path: str) -> Route | None:
     """Return the endpoint of a request; None when Stripe has none there."""
-    _, _, collection, *rest = [*path.split("/"), "", ""][: max(3, path.count("/") + 1)]
+    collection, *rest = path.removeprefix("/v1/").split("/")
     if len(rest) == 0:
         name = _COLLECTIONS.get((method, collection))
         return Route(name) if name else None
