@@ -16,6 +16,7 @@ A business "no" is not here: it is a `Refusal`, returned and never raised. A "no
     └── PspTrouble             a call to a PSP or peer did not bring an answer to believe
         ├── NotSent            the request provably never left: no money moved by it
         └── OutcomeUnknown     the request may have been executed: money may have moved
+            └── StoredFailure  and the other side replays its stored failure to this key: ask, the key brings no more
 
 Invariant: exceptions take one positional message, so that they survive pickling between processes.
 """
@@ -86,3 +87,7 @@ class NotSent(PspTrouble):
 
 class OutcomeUnknown(PspTrouble):
     """The request may have been executed. Money may have moved."""
+
+
+class StoredFailure(OutcomeUnknown):
+    """The PSP replays a stored 5xx to this key. Money may have moved; the same key will never bring another answer."""

@@ -24,7 +24,9 @@ PASSIVATE_AFTER_MS = 60_000
 
 SWEEP_EVERY_MS = 1_000
 SWEEP_ROWS_MAX = 500
-"""The sweep finds what a dead process left. One index read a second; 500 rows = two batches."""
+SWEEP_GRACE_MS = 1_000
+"""The sweep finds what a dead process left. One index read a second; 500 rows = two batches; a second of
+grace leaves to-dos of live entities to their own timers."""
 
 EFFECTS_LIVE_MAX = 1_000
 """Effects of one shard under way at once. 1,000 x 10 s timeout bounds what a dead PSP can pile up in memory."""
@@ -34,6 +36,20 @@ PSP_CALLS_MAX = 128
 
 PSP_TIMEOUT_MS = 10_000
 """Longest wait for one PSP operation. Stripe's own p99.9 is about 5 s; twice that."""
+
+PSP_RATE_PER_S = 2_000
+PSP_BURST = PSP_CALLS_MAX
+"""Token bucket of one process for one PSP: 300 checkouts/s x 2 calls, thrice; a backlog starts at most one window at once."""
+
+BREAKER_WINDOW_MS = 10_000
+BREAKER_CALLS_MIN = 20
+BREAKER_FAILED_PERCENT = 90
+"""A PSP is down when 9 of 10 calls of the last 10 s, at least 20, brought no answer. One that drops 30 % of requests and 30 %
+of answers fails about 54 %: it is slow, not down, and 18 of 20 such calls fail by chance less than once in 1,000 windows."""
+
+BREAKER_OPEN_MS = 1_000
+BREAKER_OPEN_CAP_MS = 30_000
+"""First pause of an open breaker, doubling with every failed probe; after an hour's outage at most 30 s are lost."""
 
 EFFECT_LEASE_MS = 15_000
 """To-do lease: the longest run of an effect, 10 s timeout + 5 s for connecting and reporting."""
@@ -54,6 +70,9 @@ POLL_CAP_MS = 3_600_000
 
 TRIES_MAX = 20
 """Budget where nothing can have moved (risk, prepare unsent): about 6 minutes of back-off, then people."""
+
+PEER_TRIES_MAX = 1_000
+"""Budget for our own services, which may be away for hours: 1,000 x 15 s (half the back-off's cap) is about 4 hours."""
 
 UNKNOWN_BUDGET_MARGIN_MS = 60_000
 """A horizon ends this long before the PSP's: larger than the request timeout and any clock difference."""

@@ -159,6 +159,14 @@ class Store(Protocol[S]):
         """
         ...
 
+    async def retake_slots(self, heads: Sequence[SlotHead]) -> Sequence[SlotHead]:
+        """Raises the epoch of slots this copy still owns, and returns their true heads.
+
+        What this copy sent earlier and has not seen the end of is fenced from now on: so an ambiguous commit becomes a
+        fact. Raises Superseded when any of them has another epoch (nothing is changed), Unavailable.
+        """
+        ...
+
     async def load(self, wanted: Wanted) -> Loaded[S]:
         """Reads what is stored, with the database's clock, in one SERIALIZABLE snapshot. Raises Unavailable."""
         ...
@@ -171,8 +179,11 @@ class Store(Protocol[S]):
         """
         ...
 
-    async def due_todos(self, slots: Sequence[int], now_ms: int, rows_max: int) -> Sequence[DueTodo]:
-        """To-dos of these slots that are OPEN and due, oldest first; a read-committed hint. Raises Unavailable."""
+    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+        """To-dos of these slots that are OPEN and were due at least `overdue_ms` ago by the database's clock, oldest first.
+
+        A read-committed hint. Raises Unavailable. Empty for services without to-dos.
+        """
         ...
 
 

@@ -13,9 +13,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from simulator.psp.stripe.objects import Record
+from simulator.psp.stripe.wire import to_bytes
+
+# What became of a webhook may reach the disk this much later; a kill in between sends it once more.
+_LAZY_S: Final = 0.1
 
 
 class BookBroken(Exception):
@@ -59,7 +63,9 @@ class FileBook:
         _sync_folder(folder)
         self._on_broken = on_broken
         self._lines: list[bytes] = []
-        self._waiters: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._is_flush_next = False
+        self._later: asyncio.TimerHandle | None = None
         self._is_broken = False
         self.syncs = 0
 
@@ -80,45 +86,62 @@ class FileBook:
 
     def append(self, record: Record) -> None:
         """Add one line; `durable` waits for it. Raises BookBroken."""
-        if self._is_broken:
-            raise BookBroken("the disk has failed")
-        self._lines.append(json.dumps(record, separators=(",", ":")).encode() + b"\n")
-        if self._waiters is None:
-            loop = asyncio.get_running_loop()
-            self._waiters = loop.create_future()
+        self._add(record)
+        if not self._is_flush_next:
+            self._is_flush_next = True
             # Runs after everything that is ready now, so that all of it joins this commit.
-            loop.call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def append_lazily(self, record: Record) -> None:
+        """Add one line that nobody waits for and whose loss does no harm; it joins the next commit. Raises BookBroken."""
+        self._add(record)
+        if not self._is_flush_next and self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_LAZY_S, self._flush)
 
     async def durable(self) -> None:
-        """Return when everything appended so far is on the disk. Raises BookBroken."""
+        """Return when everything appended so far, but for lazy lines, is on the disk. Raises BookBroken."""
         if self._is_broken:
             raise BookBroken("the disk has failed")
-        if self._waiters is not None:
-            await asyncio.shield(self._waiters)
+        if self._is_flush_next:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def close(self) -> None:
         """Write what is left and let the file go."""
         self._flush()
         os.close(self._file)
 
+    def _add(self, record: Record) -> None:
+        if self._is_broken:
+            raise BookBroken("the disk has failed")
+        self._lines.append(to_bytes(record) + b"\n")
+
     def _flush(self) -> None:
-        waiters, self._waiters = self._waiters, None
+        waiters, self._waiters = self._waiters, []
         lines, self._lines = self._lines, []
+        self._is_flush_next = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if not lines or self._is_broken:
             return
+        broken: BookBroken | None = None
         try:
             _write_all(self._file, b"".join(lines))
             os.fdatasync(self._file)
+            self.syncs += 1
         except OSError as error:
             self._is_broken = True
-            if waiters is not None:
-                waiters.set_exception(BookBroken(str(error)))
-                waiters.exception()  # marks it as seen: there may be no waiter
+            broken = BookBroken(str(error))
             self._on_broken()
-            return
-        self.syncs += 1
-        if waiters is not None:
-            waiters.set_result(None)
+        for waiter in waiters:
+            if waiter.cancelled():
+                continue
+            if broken is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(broken)
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -18,7 +18,7 @@ from simulator.psp.stripe.objects import (
     Record,
     Refund,
     from_record,
-    to_record,
+    to_line,
 )
 
 
@@ -76,7 +76,7 @@ class Change:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-_OBJECTS: Final = (("intents", Intent), ("charges", Charge), ("refunds", Refund), ("balance", BalanceTransaction))
+_OBJECTS: Final = ("intents", "charges", "refunds", "balance")
 _PLAIN: Final = ("request_id", "key", "scope", "fingerprint", "timer_done", "extra")
 
 
@@ -86,9 +86,9 @@ def change_to_record(change: Change) -> Record:
     for name in _PLAIN:
         if value := getattr(change, name):
             record[name] = value
-    for name, _ in _OBJECTS:
+    for name in _OBJECTS:
         if things := getattr(change, name):
-            record[name] = [to_record(thing) for thing in things]
+            record[name] = [to_line(thing) for thing in things]
     if change.answer is not None:
         answer = change.answer
         record["answer"] = [answer.status, answer.of, answer.error, answer.is_expanded]
@@ -108,8 +108,10 @@ def change_to_record(change: Change) -> Record:
 def change_from_record(record: Record) -> Change:
     """Return the change that `change_to_record` wrote down."""
     values: dict[str, Any] = {name: record[name] for name in ("at_ms", "operation", *_PLAIN) if name in record}
-    for name, kind in _OBJECTS:
-        values[name] = tuple(from_record(kind, each) for each in record.get(name, ()))
+    values["intents"] = tuple(from_record(Intent, each) for each in record.get("intents", ()))
+    values["charges"] = tuple(from_record(Charge, each) for each in record.get("charges", ()))
+    values["refunds"] = tuple(from_record(Refund, each) for each in record.get("refunds", ()))
+    values["balance"] = tuple(from_record(BalanceTransaction, each) for each in record.get("balance", ()))
     if "answer" in record:
         status, of, error, is_expanded = record["answer"]
         values["answer"] = Stored(status=status, of=of, error=error, is_expanded=is_expanded)

@@ -8,77 +8,29 @@ makes the book durable before it answers. The invariant: `_apply` is the only pl
 from __future__ import annotations
 
 import hmac
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any, Final
 
 from simulator.psp.account import Account
 from simulator.psp.book import Book
+from simulator.psp.call import Answer, Call, Headers, Plan, Ticket
 from simulator.psp.change import Change, Event, Stored, Timer, change_from_record, change_to_record
-from simulator.psp.faults import Decision, FaultPlan
+from simulator.psp.faults import NO_FAULT, Decision, FaultPlan
 from simulator.psp.idempotency import EXPIRY_MS, Keys, Verdict
 from simulator.psp.ids import derive
 from simulator.psp.stripe import payment
 from simulator.psp.stripe.objects import Intent, Record
-from simulator.psp.stripe.operations import Route, execute, reference, route
+from simulator.psp.stripe.operations import execute, reference, route
 from simulator.psp.stripe.payment import Behaviours, Context, Effect
-from simulator.psp.stripe.wire import Form, Outcome, api_error, fingerprint, invalid, parse_form, render, twisted
+from simulator.psp.stripe.wire import Outcome, api_error, fingerprint, invalid, parse_form, render, to_bytes, twisted
 from simulator.psp.webhooks import Outbox, RetryRule
 
-Headers = tuple[tuple[str, str], ...]
 _GATEWAY_STATUSES: Final = (502, 503, 504)
+_NOT_EXECUTED: Final = 0.5  # this share of a gateway's errors comes before the execution
 _KEY_CHARS_MAX: Final = 255  # Stripe's own limit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One API request. `body` and `query` are still encoded as a form."""
-
-    method: str
-    path: str
-    query: str = ""
-    body: str = ""
-    authorization: str = ""
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back over the wire."""
-
-    status: int
-    body: bytes
-    headers: Headers = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the caller is to see, after `delay_ms`: an answer, or None for a connection closed without one."""
-
-    answer: Answer | None
-    delay_ms: int = 0
-    operation: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """A call that is allowed to execute once `wait_ms` has passed. `scope` is None without a key."""
-
-    call: Call
-    where: Route
-    form: Form
-    request_id: str
-    scope: str | None
-    fingerprint: str
-    decision: Decision = Decision()
-
-    @property
-    def wait_ms(self) -> int:
-        """The way there is half of the drawn delay."""
-        return self.decision.delay_ms // 2
 
 
 class Engine:
@@ -93,13 +45,14 @@ class Engine:
         behaviours: Behaviours | None = None,
         key_expiry_ms: int = EXPIRY_MS,
         retry_rule: RetryRule | None = None,
+        is_announcing: bool = True,
     ) -> None:
         self.book = book
         self.plan = plan
         self.behaviours = behaviours or Behaviours()
         self.account = Account()
         self.keys: Keys[Outcome] = Keys(expiry_ms=key_expiry_ms)
-        self.outbox = Outbox(retry_rule)
+        self.outbox = Outbox(retry_rule, is_sending=is_announcing)
         self.clock_offset_ms = 0
         self.calls: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
@@ -166,7 +119,7 @@ class Engine:
         fault = ticket.decision.path
         if fault == "drop_request":
             return self._harmed(ticket, fault, None)
-        if fault == "error_gateway" and ticket.decision.choice < 0.5:
+        if fault == "error_gateway" and ticket.decision.choice < _NOT_EXECUTED:
             return self._harmed(ticket, fault, self._gateway_error(ticket))
         if not hmac.compare_digest(ticket.call.authorization.encode(), self._authorization.encode()):
             return self._plan(ticket, invalid("Invalid API Key provided.", status=401))
@@ -201,7 +154,9 @@ class Engine:
                 assert outcome is not None
                 return self._after(ticket, outcome, is_replay=True)
             case Verdict.OTHER_PARAMETERS:
-                message = "Keys for idempotent requests can only be used with the same parameters they were first used with."
+                message = (
+                    "Keys for idempotent requests can only be used with the same parameters they were first used with."
+                )
                 error = {"type": "idempotency_error", "message": message}
                 return self._plan(ticket, Outcome(status=400, error=error, is_kept=False))
             case Verdict.IN_USE:
@@ -224,9 +179,10 @@ class Engine:
         if ticket.scope is not None and not outcome.is_kept:
             self.keys.release(ticket.scope)
         if outcome.is_kept or timer:
-            change = self._change(effect, now_ms, ticket.where.operation, ticket, timer)
-            if outcome.is_kept and ticket.scope is not None:
-                change = replace(change, answer=_stored(outcome))
+            answer = _stored(outcome) if outcome.is_kept and ticket.scope is not None else None
+            change = self._change(
+                effect, now_ms, ticket.where.operation, ticket=ticket, timer_done=timer, answer=answer
+            )
             self._record(change)
         return outcome
 
@@ -284,7 +240,7 @@ class Engine:
                 self._execute(ticket, now_ms, timer=timer.id)
                 continue
             effect = self._timer_effect(timer, now_ms) or Effect(Outcome())
-            self._record(self._change(effect, now_ms, timer.kind, None, timer.id))
+            self._record(self._change(effect, now_ms, timer.kind, timer_done=timer.id))
 
     def _late_ticket(self, call: Call, timer: Timer) -> Ticket:
         where = route(call.method, call.path)
@@ -313,14 +269,14 @@ class Engine:
         effect = payment.end_wait(intent, is_passed=is_passed, context=context) if intent else None
         if effect is None:
             return False
-        self._record(self._change(effect, now_ms, "end_wait", None, None))
+        self._record(self._change(effect, now_ms, "end_wait"))
         return True
 
     def note(self, operation: str, now_ms: int, extra: dict[str, Any]) -> None:
         """Book something that is no call: a pay-out with its balance transactions, a turned clock."""
         self._record(Change(at_ms=now_ms, operation=operation, extra=extra))
 
-    def _context(self, now_ms: int, *, name: str, decision: Decision = Decision()) -> Context:
+    def _context(self, now_ms: int, *, name: str, decision: Decision = NO_FAULT) -> Context:
         return Context(
             account=self.account,
             now_ms=now_ms,
@@ -332,7 +288,14 @@ class Engine:
         )
 
     def _change(
-        self, effect: Effect, now_ms: int, operation: str, ticket: Ticket | None, timer_done: str | None
+        self,
+        effect: Effect,
+        now_ms: int,
+        operation: str,
+        *,
+        ticket: Ticket | None = None,
+        timer_done: str | None = None,
+        answer: Stored | None = None,
     ) -> Change:
         events = []
         for type_, thing in effect.events:
@@ -345,6 +308,7 @@ class Engine:
             key=ticket.call.key if ticket else None,
             scope=ticket.scope if ticket else None,
             fingerprint=ticket.fingerprint if ticket else "",
+            answer=answer,
             intents=effect.intents,
             charges=effect.charges,
             refunds=effect.refunds,
@@ -394,7 +358,7 @@ class Engine:
                 case "charge_after_cancel":
                     did_happen = ticket.where.operation == "cancel" and bool(effect.timers)
                 case "second_object_charge":
-                    did_happen = len(effect.intents) == 2
+                    did_happen = len(effect.intents) > 1
                 case "stale_read":
                     shown = effect.outcome.shown
                     did_happen = ticket.where.operation == "retrieve" and (
@@ -422,8 +386,7 @@ class Engine:
         return Answer(status, body.encode(), (("Content-Type", "text/html"),))
 
     def _answer(self, outcome: Outcome, request_id: str, headers: Headers = ()) -> Answer:
-        body = json.dumps(render(outcome), separators=(",", ":")).encode()
-        return Answer(outcome.status, body, (("Request-Id", request_id), *headers))
+        return Answer(outcome.status, to_bytes(render(outcome)), (("Request-Id", request_id), *headers))
 
 
 def _stored(outcome: Outcome) -> Stored:

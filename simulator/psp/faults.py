@@ -188,10 +188,16 @@ class FaultPlan:
         if self._is_quiet and not shots:
             return NO_FAULT
         draws = self._draws(operation, subject)
-        path = next((name for name, draw, limit in zip(PATH_FAULTS, draws, self._path) if draw < limit), None)
+        path = next(
+            (name for name, draw, limit in zip(PATH_FAULTS, draws, self._path, strict=False) if draw < limit), None
+        )
         if path == "late_execution" and not is_write:
             path = None
-        side = {name for name, draw, limit in zip(SIDE_FAULTS, draws[len(PATH_FAULTS) :], self._side) if draw < limit}
+        side = {
+            name
+            for name, draw, limit in zip(SIDE_FAULTS, draws[len(PATH_FAULTS) :], self._side, strict=False)
+            if draw < limit
+        }
         choice = draws[_CHOICE_DRAW] / _LIMIT_DRAW
         late_ms = _between(self.rates.late_ms_min, self.rates.late_ms_max, choice)
         for shot in shots:
@@ -219,7 +225,7 @@ class FaultPlan:
         if doubled >= rates.webhook_duplicate:
             return WebhookFate(delay_ms=delay_ms)
         self.happened["webhook_duplicate"] += 1
-        return WebhookFate(copies=2 + (copies > 0.5), delay_ms=delay_ms)
+        return WebhookFate(copies=2 + round(copies), delay_ms=delay_ms)
 
     def is_webhook_dropped(self, event: str) -> bool:
         """Draw whether this attempt to send the event gets lost; it is retried later."""

@@ -8,17 +8,17 @@ attempt drawn as dropped (`webhook_drop`) counts as failed and is tried again.
 from __future__ import annotations
 
 import hmac
-import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from heapq import heappop, heappush
+from http import HTTPStatus
 from typing import Any
 
 from simulator.psp.change import Change, Event
 from simulator.psp.stripe.objects import Charge, Intent, Record, Refund
-from simulator.psp.stripe.wire import event_json
+from simulator.psp.stripe.wire import event_json, to_bytes
 
 Announced = Intent | Charge | Refund
 
@@ -34,7 +34,10 @@ class RetryRule:
 
 @dataclass(slots=True, kw_only=True)
 class Announcement:
-    """One event and what became of it. `thing` is let go once nothing more will be sent."""
+    """One event and what became of it. `thing` is let go once nothing more will be sent.
+
+    `tries` counts the attempts of the first copy, `copies_open` has a bit for each duplicate not yet sent.
+    """
 
     id: str
     type: str
@@ -46,25 +49,29 @@ class Announcement:
     key: str | None
     state: str = "pending"
     attempts: int = 0
+    tries: int = 0
+    copies_open: int
     accepted: int = 0
-    statuses: list[int] = field(default_factory=list)
+    statuses: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt to be made now. `copy` is 0 for the one that is retried, more for duplicates."""
+    """One attempt to be made now. `copy` is 0 for the one that is retried, more for duplicates; `number` counts tries."""
 
     event: str
     copy: int
+    number: int = 0
 
 
 class Outbox:
     """Every announcement; those that are due come out of `due`."""
 
-    def __init__(self, rule: RetryRule | None = None) -> None:
+    def __init__(self, rule: RetryRule | None = None, *, is_sending: bool = True) -> None:
         self.rule = rule or RetryRule()
         self.all: dict[str, Announcement] = {}
         self.states: Counter[str] = Counter()
+        self._is_sending = is_sending
         self._queue: list[tuple[int, int, Delivery]] = []
         self._serial = 0
 
@@ -79,25 +86,27 @@ class Outbox:
             thing=thing,
             request_id=change.request_id,
             key=change.key,
+            copies_open=((1 << event.fate.copies) - 1) & ~1,
         )
         self.all[event.id] = announcement
         self.states["pending"] += 1
         if event.fate.is_lost:
             self._move(announcement, "lost")
+            announcement.thing = None
         for copy in range(event.fate.copies):
             self._push(change.at_ms + event.fate.delay_ms, Delivery(event.id, copy))
 
     def next_due_ms(self) -> int | None:
-        """Return when the next attempt is due, None when nothing waits."""
-        return self._queue[0][0] if self._queue else None
+        """Return when the next attempt is due, None when nothing waits or there is no address to send to."""
+        return self._queue[0][0] if self._queue and self._is_sending else None
 
     def due(self, now_ms: int, limit: int) -> Iterator[Delivery]:
         """Take out at most `limit` attempts that are due. Each must come back through `settle`."""
         while limit > 0 and self._queue and self._queue[0][0] <= now_ms:
             _, _, delivery = heappop(self._queue)
             announcement = self.all[delivery.event]
-            if announcement.thing is None or (announcement.state == "delivered" and delivery.copy == 0):
-                continue
+            if not self._is_open(announcement, delivery):
+                continue  # made before a restart; the queue was filled again from the book
             limit -= 1
             yield delivery
 
@@ -111,16 +120,19 @@ class Outbox:
         """Fold one line that `settle` returned."""
         announcement = self.all[record["event"]]
         announcement.attempts += 1
-        announcement.statuses.append(record["status"])
-        if 200 <= record["status"] < 300:
+        announcement.statuses += (record["status"],)
+        is_accepted = HTTPStatus.OK <= record["status"] < HTTPStatus.MULTIPLE_CHOICES
+        if is_accepted:
             announcement.accepted += 1
             self._move(announcement, "delivered")
-        elif record["copy"] == 0 and announcement.state == "pending":
-            if announcement.attempts >= self.rule.attempts_max:
-                self._move(announcement, "given_up")
-            else:
-                pause_ms = min(self.rule.pause_ms * 2 ** (announcement.attempts - 1), self.rule.pause_ms_max)
-                self._push(record["at_ms"] + pause_ms, Delivery(announcement.id, 0))
+        if record["copy"]:
+            announcement.copies_open &= ~(1 << record["copy"])
+        else:
+            announcement.tries += 1
+            if announcement.state == "pending":
+                self._retry(announcement, record["at_ms"])
+        if announcement.state != "pending" and not announcement.copies_open:
+            announcement.thing = None
 
     def body(self, delivery: Delivery) -> bytes:
         """Return the event as it is sent; the same bytes on every attempt."""
@@ -134,13 +146,7 @@ class Outbox:
             request_id=announcement.request_id,
             key=announcement.key,
         )
-        return json.dumps(document, separators=(",", ":")).encode()
-
-    def forget_sent(self, delivery: Delivery) -> None:
-        """Let the shown object of a finished event go when no copy of it waits any more."""
-        announcement = self.all[delivery.event]
-        if announcement.state != "pending" and not any(each.event == delivery.event for _, _, each in self._queue[:64]):
-            announcement.thing = None
+        return to_bytes(document)
 
     def log(self) -> Iterator[dict[str, Any]]:
         """Yield one document per event, in order of creation: the delivery log of the truth."""
@@ -155,8 +161,20 @@ class Outbox:
                 "state": each.state,
                 "attempts": each.attempts,
                 "accepted": each.accepted,
-                "statuses": each.statuses,
+                "statuses": list(each.statuses),
             }
+
+    def _is_open(self, announcement: Announcement, delivery: Delivery) -> bool:
+        if delivery.copy:
+            return bool(announcement.copies_open >> delivery.copy & 1)
+        return announcement.state == "pending" and announcement.tries == delivery.number
+
+    def _retry(self, announcement: Announcement, now_ms: int) -> None:
+        if announcement.tries >= self.rule.attempts_max:
+            self._move(announcement, "given_up")
+            return
+        pause_ms = min(self.rule.pause_ms * 2 ** (announcement.tries - 1), self.rule.pause_ms_max)
+        self._push(now_ms + pause_ms, Delivery(announcement.id, 0, announcement.tries))
 
     def _move(self, announcement: Announcement, state: str) -> None:
         self.states[announcement.state] -= 1

@@ -139,6 +139,8 @@ class Trouble(StrEnum):
     """Provably not executed."""
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     """Perhaps executed."""
+    STORED_FAILURE = "STORED_FAILURE"
+    """The PSP replays a stored failure to this key for as long as it remembers it: the same key brings nothing new."""
     REFUSED = "REFUSED"
     """A peer refuses for good: people must look."""
 
@@ -276,9 +278,10 @@ class MismatchKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A named case for finance. `money`: what moved, or what the PSP says. State OPEN until `resolved`."""
+    """A named case for finance. `number`: 1, 2, .. within its checkout. `money`: what moved, or what the PSP says."""
 
     id: str
+    number: int
     order_id: OrderId
     kind: MismatchKind
     psp: str
@@ -337,10 +340,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command leads to: what happened, and every to-do it opened, moved or closed (in its new state)."""
+    """What a command leads to: what happened, and every to-do it opened, moved or closed (in its new state).
+
+    `runs`: ids of the to-dos whose effects start once this is committed. No event = nothing changed.
+    """
 
     events: tuple[Event, ...]
     todos: tuple[Todo, ...]
+    runs: tuple[str, ...]
 
 
 # ---- effects -------------------------------------------------------------------------------------------------------

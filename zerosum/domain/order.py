@@ -95,12 +95,17 @@ class OperationKind(StrEnum):
 
 
 class OperationState(StrEnum):
-    """What is known of one operation. NOT_EXECUTED is proof that it had no effect and never will on its object."""
+    """What is known of one operation.
+
+    NOT_EXECUTED: proof that it had no effect. ABANDONED (a prepare only): perhaps executed, but it moved no money and
+    nobody will ever confirm its object; the next number takes its place.
+    """
 
     UNKNOWN = "UNKNOWN"
     DONE = "DONE"
     DECLINED = "DECLINED"
     NOT_EXECUTED = "NOT_EXECUTED"
+    ABANDONED = "ABANDONED"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class TodoKind(StrEnum):
     ASSESS_RISK = "assess_risk"
     CREDIT_WALLET = "credit_wallet"
     POST_JOURNAL = "post_journal"
+    POST_SUSPENSE = "post_suspense"
+    CLEAR_SUSPENSE = "clear_suspense"
     ANSWER = "answer"
 
 
@@ -38,7 +40,7 @@ class TodoState(StrEnum):
 class Todo:
     """One effect not yet finished. `order_id` is "" where it concerns the whole checkout.
 
-    `number`: of the operation, or of the movement where kind is post_journal (see checkout.MOVEMENTS).
+    `number`: of the operation; of the mismatch for suspense; else 1.
     `tries`: runs begun. `created_at_ms` starts budgets in time; a replay by an operator resets both.
     """
 
@@ -61,3 +63,7 @@ class Todo:
 def todo_id(kind: TodoKind, order_id: str, number: int) -> str:
     """The id of a to-do within its checkout: derived, so that the same decision never makes two."""
     return f"{kind}/{number}/{order_id}" if order_id else f"{kind}/{number}"
+
+
+PSP_KINDS = frozenset({TodoKind.PREPARE, TodoKind.CONFIRM, TodoKind.CANCEL, TodoKind.REFUND})
+"""To-dos that are operations of a PSP."""

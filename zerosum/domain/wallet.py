@@ -80,8 +80,8 @@ def empty(transfer: Transfer, now_ms: int) -> Wallet:
     return Wallet(key, transfer.owner, transfer.money.currency, 0, 0, 0, 0, 0, now_ms, now_ms)
 
 
-def decide(wallet: Wallet, transfer: Transfer) -> TransferApplied:
-    """What the transfer does to this wallet. The caller has made sure that its id is new."""
+def decide(transfer: Transfer) -> TransferApplied:
+    """What the transfer does. A credit is never refused; the caller has made sure that its id is new."""
     match transfer.kind:
         case TransferKind.CREDIT_PENDING:
             return TransferApplied(transfer.transfer_id, Bucket.PENDING, transfer.money.amount_minor, transfer.order_id)

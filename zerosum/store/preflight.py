@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from zerosum.errors import Misconfigured
-from zerosum.store.table import SERVICES
-
-ROLES = (*SERVICES, "auditor")
-"""Who logs in: one role a service, for its own schema, and the auditor, who reads all three. Migrations grant."""
+from zerosum.store.role import ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +65,11 @@ def complaints(version: str, settings: Mapping[str, str], roles: Collection[str]
         value = settings.get(name, "unknown")
         if value not in requirement.allowed:
             found.append(f"{name} is {value}: {requirement.danger}")
-    return found + [f"role {role} is missing: run the migrations first" for role in ROLES if role not in roles]
+    return found + [f"role {role} is missing: no service may log in as another" for role in ROLES if role not in roles]
 
 
 def _required_of(version: str) -> Mapping[str, _Requirement]:
     is_postgres = "CockroachDB" not in version
     return {
-        name: requirement
-        for name, requirement in _REQUIRED.items()
-        if is_postgres or not requirement.is_postgres_only
+        name: requirement for name, requirement in _REQUIRED.items() if is_postgres or not requirement.is_postgres_only
     }

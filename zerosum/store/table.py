@@ -131,7 +131,7 @@ ATTEMPTS = _table(
     key=("slot", "tenant", "checkout_id", "payment_order_id", "number"),
 )  # fmt: skip
 
-# request: JSON, the exact request every re-send is built from. state: UNKNOWN, DONE, DECLINED, NOT_EXECUTED.
+# request: JSON, the exact request every re-send is built from. state: see OperationState.
 OPERATIONS = _table(
     "payment", "operations", "child",
     _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"), _small("number"),
@@ -153,8 +153,8 @@ TODOS = _table(
 # kind: late_charge, second_charge, wrong_amount, ... What finance must look at. state: OPEN, RESOLVED.
 MISMATCHES = _table(
     "payment", "mismatches", "child",
-    _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _text("payment_order_id"),
-    _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"), _text("currency"), _text("detail"),
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _small("number"),
+    _text("payment_order_id"), _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"), _text("currency"), _text("detail"),
     _text("state"), _long("opened_at_ms"),
     key=("slot", "tenant", "checkout_id", "mismatch_id"),
 )  # fmt: skip

@@ -7,7 +7,7 @@ Pure data: no clock, no randomness, no wire. The invariant: an intent takes mone
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -155,18 +155,24 @@ class BalanceTransaction:
 
 Thing = TypeVar("Thing", Intent, Charge, Refund, BalanceTransaction)
 
-_FIELDS: Final[Mapping[type, tuple[str, ...]]] = {
-    kind: tuple(each.name for each in fields(kind)) for kind in (Intent, Charge, Refund, BalanceTransaction)
+_FIELDS: Final[Mapping[type, tuple[tuple[str, Any], ...]]] = {
+    kind: tuple((each.name, None if each.default is MISSING else each.default) for each in fields(kind))
+    for kind in (Intent, Charge, Refund, BalanceTransaction)
 }
 
 
 def to_record(thing: Intent | Charge | Refund | BalanceTransaction) -> Record:
-    """Return the object as plain data for the book and for the truth."""
-    return {name: getattr(thing, name) for name in _FIELDS[type(thing)]}
+    """Return the object as plain data for the truth."""
+    return {name: getattr(thing, name) for name, _ in _FIELDS[type(thing)]}
+
+
+def to_line(thing: Intent | Charge | Refund | BalanceTransaction) -> Record:
+    """Return the object as plain data for the book, without what stands at its default: it is half as long."""
+    return {name: value for name, default in _FIELDS[type(thing)] if (value := getattr(thing, name)) != default}
 
 
 def from_record(kind: type[Thing], record: Record) -> Thing:
-    """Return the object that `to_record` wrote down."""
+    """Return the object that `to_record` or `to_line` wrote down."""
     if kind is Intent:
         record = {**record, "status": Status(record["status"])}
     return kind(**record)

@@ -34,6 +34,7 @@ from simulator.psp.stripe.wire import (
 
 # Twelve digits are the most that Stripe takes in any currency (IDR).
 AMOUNT_MAX_MINOR: Final = 10**12 - 1
+_AMOUNT_CHARS_MAX: Final = len(str(AMOUNT_MAX_MINOR))
 # Stripe's limits of metadata: 50 keys of 40 characters, values of 500.
 _METADATA_KEYS_MAX, _METADATA_KEY_CHARS_MAX, _METADATA_VALUE_CHARS_MAX = 50, 40, 500
 _PAGE_DEFAULT, _PAGE_MAX = 10, 100
@@ -60,7 +61,7 @@ def route(method: str, path: str) -> Route | None:
     if len(rest) == 1:
         name = _SINGLES.get((method, collection))
         return Route(name, rest[0]) if name else None
-    if len(rest) == 2 and method == "POST" and collection == "payment_intents" and rest[1] in _ACTS:
+    if len(rest) == len(("id", "act")) and method == "POST" and collection == "payment_intents" and rest[1] in _ACTS:
         return Route(rest[1], rest[0])
     return None
 
@@ -134,8 +135,10 @@ def _refuse_amount(text: str) -> Outcome | None:
     if not (text.isascii() and text.removeprefix("-").isdigit()):
         return invalid(f"Invalid integer: {text[:40]}", code="parameter_invalid_integer", param="amount")
     if text.startswith("-") or text.strip("0") == "":
-        return invalid("This value must be greater than or equal to 1.", code="parameter_invalid_integer", param="amount")
-    if len(text) > 12 or int(text) > AMOUNT_MAX_MINOR:
+        return invalid(
+            "This value must be greater than or equal to 1.", code="parameter_invalid_integer", param="amount"
+        )
+    if len(text) > _AMOUNT_CHARS_MAX or int(text) > AMOUNT_MAX_MINOR:
         return invalid(f"Amount must be no more than {AMOUNT_MAX_MINOR}", code="amount_too_large", param="amount")
     return None
 
@@ -233,11 +236,11 @@ def _refund(_: str, form: Form, context: Context) -> Effect:
         refused = invalid(f"Charge {charge.id} has already been refunded.", code="charge_already_refunded")
         return Effect(replace(refused, is_kept=True))
     wanted = form.get("amount", str(rest))
-    if refused := _refuse_amount(wanted) or _refuse_metadata(form):
-        return Effect(refused)
+    if malformed := _refuse_amount(wanted) or _refuse_metadata(form):
+        return Effect(malformed)
     if int(wanted) > rest:
-        refused = invalid(f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({rest})", param="amount")
-        return Effect(replace(refused, is_kept=True))
+        message = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({rest})"
+        return Effect(replace(invalid(message, param="amount"), is_kept=True))
     refund = Refund(
         id=_free_id("re", context, account.refunds),
         charge=charge.id,
@@ -277,7 +280,11 @@ def _list_intents(_: str, form: Form, context: Context) -> Effect:
 
 def _list_balance(_: str, form: Form, context: Context) -> Effect:
     movements, payouts = context.account.balance, context.account.payout_of
-    for name, value_of in (("source", lambda m: m.source), ("type", lambda m: m.type), ("payout", lambda m: payouts.get(m.id))):
+    for name, value_of in (
+        ("source", lambda m: m.source),
+        ("type", lambda m: m.type),
+        ("payout", lambda m: payouts.get(m.id)),
+    ):
         if name in form:
             movements = {id_: each for id_, each in movements.items() if value_of(each) == form[name]}
     return _page("/v1/balance_transactions", form, movements, balance_json)
@@ -288,7 +295,7 @@ def _page(url: str, form: Form, things: Mapping[str, Any], show: Callable[[Any],
     limit = form.get("limit", str(_PAGE_DEFAULT))
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= _PAGE_MAX):
         return Effect(invalid("limit must be between 1 and 100", param="limit"))
-    newest = list(reversed(things))
+    newest = list(things)[::-1]
     start = 0
     if (after := form.get("starting_after")) is not None:
         if after not in things:
@@ -312,11 +319,29 @@ def _free_id(prefix: str, context: Context, taken: Mapping[str, object]) -> str:
 
 
 _CREATE_PARAMS: Final = frozenset(
-    "amount currency payment_method confirm capture_method transfer_group metadata payment_method_types"
-    " automatic_payment_methods description statement_descriptor statement_descriptor_suffix return_url off_session"
-    " confirmation_method receipt_email payment_method_options".split()
+    [
+        "amount",
+        "currency",
+        "payment_method",
+        "confirm",
+        "capture_method",
+        "transfer_group",
+        "metadata",
+        "payment_method_types",
+        "automatic_payment_methods",
+        "description",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "return_url",
+        "off_session",
+        "confirmation_method",
+        "receipt_email",
+        "payment_method_options",
+    ]
 )
-_CONFIRM_PARAMS: Final = frozenset("payment_method return_url off_session payment_method_options capture_method".split())
+_CONFIRM_PARAMS: Final = frozenset(
+    ["payment_method", "return_url", "off_session", "payment_method_options", "capture_method"]
+)
 _PAGE_PARAMS: Final = frozenset(("limit", "starting_after"))
 
 _FUNCTIONS: Final[Mapping[str, tuple[Callable[[str, Form, Context], Effect], frozenset[str]]]] = {

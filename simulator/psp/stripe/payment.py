@@ -94,9 +94,7 @@ def capture(intent: Intent, amount: int, context: Context) -> Effect:
     charge, movement = _book(charge, context)
     status = next_status(intent.status, Act.CAPTURE)
     assert status is not None
-    taken = replace(
-        intent, status=status, amount_received=amount, amount_capturable=0, revision=intent.revision + 1
-    )
+    taken = replace(intent, status=status, amount_received=amount, amount_capturable=0, revision=intent.revision + 1)
     events = (("payment_intent.succeeded", taken),)
     return Effect(Outcome(shown=taken), intents=(taken,), charges=(charge,), balance=(movement,), events=events)
 
@@ -116,9 +114,7 @@ def give_back(refund: Refund, charge: Charge, context: Context) -> Effect:
         available_on_ms=context.now_ms,
     )
     refund = replace(refund, balance_transaction=movement.id)
-    charge = replace(
-        charge, amount_refunded=charge.amount_refunded + refund.amount, revision=charge.revision + 1
-    )
+    charge = replace(charge, amount_refunded=charge.amount_refunded + refund.amount, revision=charge.revision + 1)
     events = (("charge.refunded", charge), ("refund.updated", refund))
     return Effect(Outcome(shown=refund), refunds=(refund,), charges=(charge,), balance=(movement,), events=events)
 

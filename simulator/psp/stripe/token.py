@@ -45,7 +45,12 @@ _DECLINES: Final[Mapping[str, Token]] = {
         ("chargeDeclinedVelocityLimitExceeded", "card_declined", "card_velocity_exceeded", _DECLINED),
         ("chargeDeclinedExpiredCard", "expired_card", "expired_card", "Your card has expired."),
         ("chargeDeclinedIncorrectCvc", "incorrect_cvc", "incorrect_cvc", "Your card's security code is incorrect."),
-        ("chargeDeclinedProcessingError", "processing_error", "processing_error", "An error occurred while processing your card."),
+        (
+            "chargeDeclinedProcessingError",
+            "processing_error",
+            "processing_error",
+            "An error occurred while processing your card.",
+        ),
     )
 }
 

@@ -5,17 +5,22 @@ Pure. The invariant: an answer is rendered from frozen objects alone, so that a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from simulator.psp.ids import derive
 from simulator.psp.stripe.objects import BalanceTransaction, Charge, Intent, Record, Refund, Status
 
 API_VERSION: Final = "2026-10-28"
 Form = dict[str, str]
+
+# One encoder for all: `json.dumps` with separators builds a new one on every call.
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +40,17 @@ class Outcome:
 
 def parse_form(raw: str) -> Form:
     """Return the pairs of a form body or a query; nested names keep their brackets: `metadata[order]`."""
-    return dict(parse_qsl(raw, keep_blank_values=True)) if raw else {}
+    form: Form = {}
+    for pair in raw.split("&") if raw else ():
+        name, _, value = pair.partition("=")
+        form[_decoded(name)] = _decoded(value)
+    return form
 
 
 def fingerprint(form: Form) -> str:
     """Return a digest of the parameters that does not depend on their order."""
-    return blake2b(repr(sorted(form.items())).encode(), digest_size=12).hexdigest()
+    parts = "&".join([f"{name!r}={form[name]!r}" for name in sorted(form)])
+    return blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def nested(form: Form, name: str) -> dict[str, str]:
@@ -78,7 +88,11 @@ def unexpected_state(intent: Intent, wanted: str) -> Outcome:
 
 def api_error(status: int, message: str) -> Outcome:
     """Return an error of Stripe's own; whether anything was executed is for the caller to find out."""
-    return Outcome(status=status, error={"type": "api_error", "message": message}, is_kept=status == 500)
+    return Outcome(
+        status=status,
+        error={"type": "api_error", "message": message},
+        is_kept=status == HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
 
 
 def render(outcome: Outcome) -> Record:
@@ -255,6 +269,16 @@ def account_json(account: str) -> Record:
         "payouts_enabled": True,
         "type": "standard",
     }
+
+
+def to_bytes(document: Mapping[str, Any]) -> bytes:
+    """Return the document as compact JSON."""
+    return _encode(document).encode()
+
+
+def _decoded(text: str) -> str:
+    """Most names and values need no decoding, and looking is cheaper than the library's way (20 µs a form)."""
+    return unquote_plus(text) if "%" in text or "+" in text else text
 
 
 def _seconds(at_ms: int | None) -> int | None:

@@ -1,0 +1,250 @@
+"""From waiting commands to one commit: decide in memory, commit all or nothing, divide where the store says no.
+
+The answer to every "no" of the store is one of five, all here:
+
+    Clash                  a row was there before: those turns and every later turn of their entities are decided again
+    SerializationConflict  the same batch again, reads included; after two, in halves
+    RowsRefused            halves, down to the one turn whose row cannot be stored: only it fails
+    CommitAmbiguous        raise our own epoch, so that what is still on its way can never land; forget; run again
+    Superseded             a newer copy owns these slots: this one ends
+
+Invariant: nothing is answered and no effect leaves before the commit; a filtered remainder is never committed.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from actors.answer import Answer, Failed
+from actors.memory import Memory
+from actors.turn import Binding, Known, Run, Turn
+from zerosum.domain.identity import EntityKey, slot_of
+from zerosum.errors import Bug, CommitAmbiguous, RowsRefused, SerializationConflict, Superseded, Unavailable
+from zerosum.ports import Batch, Change, Clash, Committed, SlotHead, Store, Wanted
+
+S = TypeVar("S")
+C = TypeVar("C")
+_log = structlog.get_logger()
+
+TRIES_MAX = 8
+"""Runs of the same turns against conflicts: 2 whole, then halves of 256 = 2^8."""
+
+
+@dataclass(slots=True)
+class Waiting(Generic[C]):
+    """A command in a batch, and where its answer goes."""
+
+    command: C
+    entity: EntityKey
+    answer: Callable[[Answer], None]
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class Outcome(Generic[S]):
+    """What a commit brought: states that changed (before, after), and effects to start."""
+
+    changed: dict[EntityKey, tuple[S | None, S]] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    now_ms: int = 0
+
+
+@dataclass(slots=True)
+class _Decided(Generic[S]):
+    """Turns decided over the same base, not yet committed."""
+
+    now_ms: int
+    turns: list[tuple[Waiting[Any], Turn[S]]]
+    base: dict[EntityKey, S | None]
+    states: dict[EntityKey, S | None]
+
+
+class Batcher(Generic[S, C]):
+    """Runs batches for one shard. One batch at a time; `heads` are the slots' logs as this copy knows them."""
+
+    def __init__(
+        self,
+        *,
+        binding: Binding[S, C],
+        store: Store[S],
+        memory: Memory[S],
+        heads: Sequence[SlotHead],
+        on_commit: Callable[[Outcome[S]], None],
+        pause: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self._binding = binding
+        self._store = store
+        self._memory = memory
+        self._heads = {head.slot: head for head in heads}
+        self._on_commit = on_commit
+        self._pause = pause
+        self._quarantined: set[EntityKey] = set()
+
+    async def run(self, waiting: Sequence[Waiting[C]]) -> None:
+        """Takes the turns of all commands and answers each. Raises Superseded; every command is answered before."""
+        try:
+            await self._run(list(waiting))
+        except Superseded as end:
+            for item in waiting:
+                item.answer(Failed("Superseded", str(end)))
+            raise
+
+    async def _run(self, waiting: list[Waiting[C]]) -> None:
+        if not waiting:
+            return
+        try:
+            decided = await self._decide(waiting)
+            result = await self._commit(decided)
+        except SerializationConflict:
+            await self._again(waiting)
+        except RowsRefused as refused:
+            await self._bisect(waiting, str(refused))
+        except CommitAmbiguous:
+            await self._settle_ambiguity(waiting)
+        except Unavailable as away:
+            for item in waiting:
+                item.answer(Failed("Unavailable", str(away)))
+        else:
+            if isinstance(result, Clash):
+                await self._divide(decided, result)
+            else:
+                self._publish(decided)
+
+    # ---- decide ----------------------------------------------------------------------------------------------
+
+    async def _decide(self, waiting: list[Waiting[C]]) -> _Decided[S]:
+        loaded = await self._store.load(self._wanted(waiting))
+        for key, state in loaded.entities.items():
+            self._memory.put(key, state)
+        known = Known.of(loaded)
+        base = {item.entity: self._memory.get(item.entity) for item in waiting}
+        decided: _Decided[S] = _Decided(loaded.now_ms, [], base, dict(base))
+        for item in waiting:
+            if item.entity in self._quarantined:
+                item.answer(Failed("Bug", "the entity is quarantined"))
+                continue
+            try:
+                turn = self._binding.take(decided.states[item.entity], item.command, known, loaded.now_ms)
+            except Bug as bug:
+                self._quarantine(item, bug)
+                continue
+            decided.states[item.entity] = turn.after
+            decided.turns.append((item, turn))
+        return decided
+
+    def _wanted(self, waiting: Sequence[Waiting[C]]) -> Wanted:
+        wants = [self._binding.wants(item.command) for item in waiting]
+        absent = {item.entity: None for item in waiting if self._memory.get(item.entity) is None}
+        return Wanted(
+            entities=tuple(absent),
+            commands=tuple({key: None for want in wants for key in want.commands}),
+            claims=tuple({key: None for want in wants for key in want.claims}),
+            deliveries=tuple({event: None for want in wants for event in want.deliveries}),
+        )
+
+    def _quarantine(self, item: Waiting[C], bug: Bug) -> None:
+        """A broken invariant stops its entity, never the shard. Its earlier turns of this batch stand."""
+        _log.error("entity quarantined", tenant=item.entity.tenant, entity=item.entity.id, bug=str(bug))
+        self._quarantined.add(item.entity)
+        item.answer(Failed("Bug", str(bug)))
+
+    # ---- commit ----------------------------------------------------------------------------------------------
+
+    async def _commit(self, decided: _Decided[S]) -> Committed | Clash:
+        records = [turn.record for _, turn in decided.turns if turn.record is not None]
+        if not records:
+            return Committed(())
+        slots = sorted({slot_of(*record.entity) for record in records})
+        changes = [
+            Change(key, decided.base[key], after)
+            for key, after in decided.states.items()
+            if after is not None and after is not decided.base[key]
+        ]
+        batch = Batch(decided.now_ms, [self._heads[slot] for slot in slots], records, changes)
+        result = await self._store.commit(batch)
+        if isinstance(result, Committed):
+            self._heads.update({head.slot: head for head in result.heads})
+        return result
+
+    def _publish(self, decided: _Decided[S]) -> None:
+        """It is durable: remember, start effects, answer."""
+        outcome: Outcome[S] = Outcome(now_ms=decided.now_ms)
+        for key, after in decided.states.items():
+            if after is not None and after is not decided.base[key]:
+                self._memory.put(key, after)
+                outcome.changed[key] = (decided.base[key], after)
+        for item, turn in decided.turns:
+            state = decided.states[item.entity]
+            for todo_id in turn.runs:
+                run = self._binding.run_of(state, todo_id, decided.now_ms) if state is not None else None
+                if run is not None:
+                    outcome.runs.append(run)
+        self._on_commit(outcome)
+        for item, turn in decided.turns:
+            item.answer(turn.answer)
+
+    # ---- when the store says no ------------------------------------------------------------------------------
+
+    async def _divide(self, decided: _Decided[S], clash: Clash) -> None:
+        """The rest first, without the turns concerned and all later turns of their entities; then those, decided again."""
+        recorded = [item for item, turn in decided.turns if turn.record is not None]
+        hit = {id(recorded[position]) for position in clash.turns}
+        rest: list[Waiting[C]] = []
+        again: list[Waiting[C]] = []
+        fallen: set[EntityKey] = set(clash.entities)
+        for item, _ in decided.turns:
+            if id(item) in hit:
+                fallen.add(item.entity)
+            (again if item.entity in fallen else rest).append(item)
+        if not again:
+            raise Bug(f"a clash on {clash.table} concerns no turn")
+        self._memory.forget(fallen)
+        _log.info("clash", table=clash.table, again=len(again), rest=len(rest))
+        await self._run(rest)
+        await self._run(self._with_budget(again, "rows kept clashing"))
+
+    async def _again(self, waiting: list[Waiting[C]]) -> None:
+        left = self._with_budget(waiting, "the database kept refusing to serialize")
+        self._memory.forget({item.entity for item in left})
+        tries = max((item.tries for item in left), default=0)
+        await self._pause(tries)
+        if tries <= 2 or len(left) < 2:  # noqa: PLR2004 - "after two, in halves"
+            await self._run(left)
+        else:
+            await self._run(left[: len(left) // 2])
+            await self._run(left[len(left) // 2 :])
+
+    async def _bisect(self, waiting: list[Waiting[C]], reason: str) -> None:
+        self._memory.forget({item.entity for item in waiting})
+        if len(waiting) == 1:
+            _log.error("poison command", tenant=waiting[0].entity.tenant, entity=waiting[0].entity.id, reason=reason)
+            waiting[0].answer(Failed("Bug", "a row of this command cannot be stored"))
+            return
+        await self._run(waiting[: len(waiting) // 2])
+        await self._run(waiting[len(waiting) // 2 :])
+
+    async def _settle_ambiguity(self, waiting: list[Waiting[C]]) -> None:
+        """Never read and conclude: fence what may still land, then run the same commands; their rows decide."""
+        self._memory.forget({item.entity for item in waiting})
+        left = self._with_budget(waiting, "commits kept ending in doubt")
+        while True:
+            try:
+                heads = await self._store.retake_slots(tuple(self._heads.values()))
+                break
+            except (Unavailable, CommitAmbiguous, SerializationConflict):
+                await self._pause(TRIES_MAX)
+        self._heads = {head.slot: head for head in heads}
+        await self._run(left)
+
+    def _with_budget(self, waiting: list[Waiting[C]], reason: str) -> list[Waiting[C]]:
+        """Counts one more run for each; those over budget are answered with a typed, retryable failure."""
+        left: list[Waiting[C]] = []
+        for item in waiting:
+            item.tries += 1
+            if item.tries > TRIES_MAX:
+                item.answer(Failed("ConflictBudget", reason))
+            else:
+                left.append(item)
+        return left

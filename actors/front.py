@@ -1,0 +1,212 @@
+"""The doors' way to the shards of one service: routing by slot, natural batching, and the wait for outcomes.
+
+Per shard a few calls are under way; everything that waits meanwhile goes with the next. A shard that dies is asked
+again with the same commands until it serves or patience ends: commands are idempotent, so asking again is always safe.
+Beside the submits one call is always outstanding and brings what has become final. No Ray here: a link is a protocol.
+
+Invariant: waiting is never state; whatever is lost here is found in the database.
+"""
+
+import asyncio
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from actors.answer import Accepted, Answer, Failed, InFlight
+from actors.outcome import News
+from zerosum import limits
+from zerosum.domain.identity import EntityKey, slot_of
+from zerosum.errors import Unavailable
+
+C = TypeVar("C")
+_log = structlog.get_logger()
+
+CALLS_PER_SHARD = 2
+"""Submits under way to one shard: one being committed, one on the wire."""
+
+PATIENCE_S = 8.0
+"""How long a shard that does not serve is asked again: a killed one is back in 2 to 5 s."""
+
+RECENT_MAX = 5_000
+"""Replies kept for waiters that register a moment late: 5,000 x 0.5 KB."""
+
+
+class ShardLink(Protocol):
+    """One shard, wherever it lives. Every call raises Unavailable where the shard cannot be reached."""
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        """Submits to the callers' lane, or to the one that admission never refuses."""
+        ...
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        """What became final after the position; waits a while for news."""
+        ...
+
+
+@dataclass(slots=True)
+class _Queued(Generic[C]):
+    command: C
+    answer: "asyncio.Future[Answer]"
+
+
+class Front(Generic[C]):
+    """Implements `actors.answer.Shards` over links. `stored_reply` reads a checkout's fixed reply from the database."""
+
+    def __init__(
+        self,
+        *,
+        links: Sequence[ShardLink],
+        entity_of: Callable[[C], EntityKey],
+        is_inner: Callable[[C], bool],
+        stored_reply: Callable[[EntityKey], Awaitable[bytes | None]] | None,
+    ) -> None:
+        self._links = list(links)
+        self._entity_of = entity_of
+        self._is_inner = is_inner
+        self._stored_reply = stored_reply
+        self._queues: list[dict[bool, deque[_Queued[C]]]] = [{True: deque(), False: deque()} for _ in links]
+        self._calls = [0] * len(self._links)
+        self._waiters: defaultdict[EntityKey, list[asyncio.Future[bytes]]] = defaultdict(list)
+        self._recent: OrderedDict[EntityKey, bytes] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begins to listen for outcomes, where this service has any."""
+        if self._stored_reply is not None:
+            for position in range(len(self._links)):
+                self._spawn(self._listen(position))
+
+    async def stop(self) -> None:
+        """Stops listening and sending."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ---- submitting ------------------------------------------------------------------------------------------
+
+    async def submit(self, commands: Sequence[C]) -> Sequence[Answer]:
+        """One answer each, in order. Never raises for one of them: trouble is `Failed`."""
+        loop = asyncio.get_running_loop()
+        queued = [_Queued(command, loop.create_future()) for command in commands]
+        for item in queued:
+            shard = shard_of(self._entity_of(item.command), len(self._links))
+            self._queues[shard][self._is_inner(item.command)].append(item)
+            self._pump(shard)
+        return await asyncio.gather(*(item.answer for item in queued))
+
+    def _pump(self, shard: int) -> None:
+        for is_inner, queue in self._queues[shard].items():
+            while queue and self._calls[shard] < CALLS_PER_SHARD:
+                batch = [queue.popleft() for _ in range(min(len(queue), limits.BATCH_TURNS_MAX))]
+                self._calls[shard] += 1
+                self._spawn(self._send(shard, is_inner, batch))
+
+    async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
+        try:
+            answers = await self._ask(shard, is_inner, [item.command for item in batch])
+        finally:
+            self._calls[shard] -= 1
+        for item, answer in zip(batch, answers, strict=True):
+            if not item.answer.done():
+                item.answer.set_result(answer)
+        self._pump(shard)
+
+    async def _ask(self, shard: int, is_inner: bool, commands: list[C]) -> Sequence[Answer]:
+        """Asks until the shard answers or patience ends. Our own second asking may find the first in flight."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + PATIENCE_S
+        is_again = False
+        while True:
+            try:
+                answers = await self._links[shard].submit(commands, is_inner)
+            except Unavailable as away:
+                if loop.time() >= end_s:
+                    return [Failed("Unavailable", str(away))] * len(commands)
+                is_again = True
+                await asyncio.sleep(0.1)
+                continue
+            if is_again:
+                return [Accepted() if isinstance(answer, InFlight) else answer for answer in answers]
+            return answers
+
+    # ---- outcomes --------------------------------------------------------------------------------------------
+
+    async def outcome(self, entity: EntityKey, timeout_ms: int) -> bytes | None:
+        """The fixed reply, by messenger or, after 2 s without news, from the database. None: not fixed in time."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_ms / 1_000
+        while (left_s := end_s - loop.time()) > 0:
+            if entity in self._recent:
+                return self._recent[entity]
+            waiter: asyncio.Future[bytes] = loop.create_future()
+            self._waiters[entity].append(waiter)
+            try:
+                async with asyncio.timeout(min(left_s, limits.WAITER_SILENCE_MS / 1_000)):
+                    return await waiter
+            except TimeoutError:
+                reply = await self._read(entity)
+                if reply is not None:
+                    return reply
+            finally:
+                self._leave(entity, waiter)
+        return None
+
+    def _leave(self, entity: EntityKey, waiter: "asyncio.Future[bytes]") -> None:
+        waiters = self._waiters.get(entity, [])
+        if waiter in waiters:
+            waiters.remove(waiter)
+        if not waiters:
+            self._waiters.pop(entity, None)
+
+    async def _listen(self, shard: int) -> None:
+        epoch, position = -1, 0
+        while True:
+            try:
+                news = await self._links[shard].outcomes(epoch, position)
+            except Unavailable:
+                await asyncio.sleep(0.2)
+                continue
+            for entity, reply in news.replies:
+                self._deliver(entity, reply)
+            if news.is_reset:
+                await self._read_all()
+            epoch, position = news.epoch, news.position
+
+    async def _read_all(self) -> None:
+        """News may be missing: look in the database for everyone who waits."""
+        for entity in list(self._waiters):
+            reply = await self._read(entity)
+            if reply is not None:
+                self._deliver(entity, reply)
+
+    async def _read(self, entity: EntityKey) -> bytes | None:
+        try:
+            return await self._stored_reply(entity) if self._stored_reply is not None else None
+        except Unavailable:
+            return None
+
+    def _deliver(self, entity: EntityKey, reply: bytes) -> None:
+        self._recent[entity] = reply
+        if len(self._recent) > RECENT_MAX:
+            self._recent.popitem(last=False)
+        for waiter in self._waiters.pop(entity, []):
+            if not waiter.done():
+                waiter.set_result(reply)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def shard_of(entity: EntityKey, shards: int) -> int:
+    """The shard that owns an entity: slots are dealt out in ranges."""
+    return slot_of(*entity) * shards // limits.SLOTS
+
+
+def slots_of_shard(shard: int, shards: int) -> tuple[int, ...]:
+    """The slots a shard owns; the inverse of `shard_of`."""
+    return tuple(slot for slot in range(limits.SLOTS) if slot * shards // limits.SLOTS == shard)

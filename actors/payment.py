@@ -1,0 +1,213 @@
+"""Checkouts as entities of a shard: how a submit, a webhook, a result and an operator's act take their turn.
+
+The story itself is `zerosum.domain.checkout`; here stands only what surrounds it: keys, twins and the inbox.
+
+Invariant: a key that is known executes nothing, whatever it carries.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from actors.answer import Accepted as AcceptedAnswer
+from actors.answer import Answer, Applied, InFlight, Refused, Replied
+from actors.turn import Known, Run, Turn
+from zerosum.domain import message as m
+from zerosum.domain.checkout import decide
+from zerosum.domain.checkout_state import Checkout, evolve
+from zerosum.domain.draft import Policy
+from zerosum.domain.effect import effect_of
+from zerosum.domain.identity import CommandKey, EntityKey
+from zerosum.domain.refusal import Reason, Refusal
+from zerosum.domain.todo import TodoKind
+from zerosum.limits import RETRY_HINT_MS
+from zerosum.ports import InboxRecord, KeyReuse, StoredCommand, TurnRecord, Wanted
+
+CREATE_PAYMENT = "CreatePayment"
+REPLAY_TODO = "ReplayTodo"
+
+_KEY_REUSED = Refusal(Reason.KEY_REUSED, "idempotency_key", "the key was used for another request")
+_ID_REUSED = Refusal(Reason.CHECKOUT_ID_REUSED, "checkout_id", "the checkout exists with other content")
+
+
+class PaymentBinding:
+    """Takes the turns of checkouts. `encode_reply` makes the fixed reply's bytes from a checkout."""
+
+    def __init__(self, policy: Policy, encode_reply: Callable[[Checkout], bytes]) -> None:
+        self._policy = policy
+        self._encode_reply = encode_reply
+
+    def entity(self, command: m.CheckoutCommand) -> EntityKey:
+        """The checkout."""
+        return command.entity
+
+    def wants(self, command: m.CheckoutCommand) -> Wanted:
+        """The caller's key, the order ids it claims, the webhook's id."""
+        body, tenant = command.body, command.entity.tenant
+        match body:
+            case m.SubmitCheckout():
+                claims = tuple(EntityKey(tenant, line.order_id) for line in body.lines)
+                return Wanted(commands=(CommandKey(tenant, CREATE_PAYMENT, body.key),), claims=claims)
+            case m.ReplayTodo():
+                return Wanted(commands=(CommandKey(tenant, REPLAY_TODO, body.key),))
+            case m.Report(delivery=m.Delivery() as delivery):
+                return Wanted(deliveries=((delivery.psp, delivery.event_id),))
+            case _:
+                return Wanted()
+
+    def weight_bytes(self, command: m.CheckoutCommand) -> int:
+        """About 1 KB a turn and 1 KB more for each order it stores."""
+        return 1_000 * (1 + (len(command.body.lines) if isinstance(command.body, m.SubmitCheckout) else 0))
+
+    def take(self, state: Checkout | None, command: m.CheckoutCommand, known: Known, now_ms: int) -> Turn[Checkout]:
+        """Answers twins from what is known; decides the rest."""
+        body = command.body
+        match body:
+            case m.SubmitCheckout():
+                return self._submit(state, command.entity, body, known, now_ms)
+            case m.ReplayTodo():
+                return self._replay(state, command.entity, body, known, now_ms)
+            case m.Report(delivery=m.Delivery() as delivery):
+                return self._webhook(state, command.entity, body, delivery, known, now_ms)
+            case _:
+                return self._decided(state, command.entity, body, now_ms)
+
+    # ---- submit ----------------------------------------------------------------------------------------------
+
+    def _submit(
+        self, state: Checkout | None, entity: EntityKey, body: m.SubmitCheckout, known: Known, now_ms: int
+    ) -> Turn[Checkout]:
+        key, fingerprint = CommandKey(entity.tenant, CREATE_PAYMENT, body.key), body.fingerprint()
+        stored = known.commands.get(key)
+        if stored is not None:
+            return _twin(state, entity, stored, key, fingerprint)
+        refusal = _clash_of(state, entity, body, fingerprint, known)
+        command = StoredCommand(key, fingerprint, entity, refusal)
+        known.commands[key] = command
+        if refusal is not None:
+            return Turn(state, _record(state, entity, command=command), Refused(refusal, is_replay=False))
+        if state is not None:  # the same checkout under another key: a replay, and the key is taken for good
+            return Turn(state, _record(state, entity, command=command), _standing(state))
+        known.claims.update({EntityKey(entity.tenant, line.order_id): entity for line in body.lines})
+        return self._decided(None, entity, body, now_ms, command=command)
+
+    # ---- operators and webhooks ------------------------------------------------------------------------------
+
+    def _replay(
+        self, state: Checkout | None, entity: EntityKey, body: m.ReplayTodo, known: Known, now_ms: int
+    ) -> Turn[Checkout]:
+        key, fingerprint = CommandKey(entity.tenant, REPLAY_TODO, body.key), f"1:{entity.id}/{body.todo_id}"
+        stored = known.commands.get(key)
+        if stored is not None and stored.fingerprint != fingerprint:
+            return Turn(state, None, Refused(_KEY_REUSED, is_replay=False))
+        if stored is not None:
+            return Turn(state, None, Applied(is_replay=True))
+        turn = self._decided(state, entity, body, now_ms, command=StoredCommand(key, fingerprint, entity, None))
+        if turn.record is not None and turn.record.command is not None:
+            known.commands[key] = turn.record.command
+        return turn
+
+    def _webhook(
+        self, state: Checkout | None, entity: EntityKey, body: m.Report, delivery: m.Delivery, known: Known, now_ms: int
+    ) -> Turn[Checkout]:
+        event = (delivery.psp, delivery.event_id)
+        if event in known.deliveries:
+            return Turn(state, None, Applied(is_replay=True))
+        known.deliveries[event] = delivery.body_sha256
+        if state is None:
+            inbox = InboxRecord(delivery, body.object_id, "UNMATCHED")
+            return Turn(None, _record(None, entity, inbox=inbox), Applied(is_replay=False))
+        turn = self._decided(state, entity, body, now_ms)
+        outcome = "APPLIED" if turn.record is not None else "IGNORED"
+        record = turn.record or _record(state, entity)
+        return replace(turn, record=replace(record, inbox=InboxRecord(delivery, body.object_id, outcome)))
+
+    # ---- the decision ----------------------------------------------------------------------------------------
+
+    def _decided(
+        self,
+        state: Checkout | None,
+        entity: EntityKey,
+        body: m.SubmitCheckout | m.Inner,
+        now_ms: int,
+        command: StoredCommand | None = None,
+    ) -> Turn[Checkout]:
+        decision = decide(state, body, now_ms, self._policy)
+        if isinstance(decision, Refusal):
+            return Turn(state, None, Refused(decision, is_replay=False))
+        after = state
+        for event in decision.events:
+            after = evolve(after, event, now_ms)
+        if after is None or not decision.events:
+            return Turn(state, None, Applied(is_replay=True))
+        after = after.with_todos(decision.todos)
+        if after.is_answered and after.reply is None:
+            after = replace(after, reply=self._encode_reply(after))
+        record = TurnRecord(entity, (state.version if state else 0) + 1, decision.events, command)
+        answer: Answer = Applied(is_replay=False)
+        if isinstance(body, m.SubmitCheckout):
+            answer = Replied(after.reply, is_replay=False) if after.reply is not None else AcceptedAnswer()
+        return Turn(after, record, answer, decision.runs)
+
+    # ---- to-dos ----------------------------------------------------------------------------------------------
+
+    def run_of(self, state: Checkout, todo_id: str, now_ms: int) -> Run | None:
+        """The effect of an open to-do."""
+        todo = state.todos.get(todo_id)
+        if todo is None or not todo.is_open or todo.kind is TodoKind.ANSWER:
+            return None
+        return Run(state.key, todo.id, todo.tries, effect_of(state, todo, now_ms, self._policy.horizon_ms))
+
+    def timers(self, state: Checkout) -> Mapping[str, int]:
+        """Open to-dos and when each is due."""
+        return {todo.id: todo.due_at_ms for todo in state.todos.values() if todo.is_open}
+
+    def claim(self, entity: EntityKey, todo_id: str) -> m.CheckoutCommand:
+        """Claims a due to-do."""
+        return m.CheckoutCommand(entity, m.ClaimTodo(todo_id))
+
+    def outcome(self, state: Checkout) -> bytes | None:
+        """The fixed reply."""
+        return state.reply
+
+
+def _clash_of(
+    state: Checkout | None, entity: EntityKey, body: m.SubmitCheckout, fingerprint: str, known: Known
+) -> Refusal | None:
+    if state is not None:
+        return None if state.fingerprint == fingerprint else _ID_REUSED
+    for position, line in enumerate(body.lines):
+        holder = known.claims.get(EntityKey(entity.tenant, line.order_id))
+        if holder is not None and holder != entity:
+            path = f"payment_orders[{position}].payment_order_id"
+            return Refusal(Reason.PAYMENT_ORDER_ID_TAKEN, path, "the id belongs to another checkout")
+    return None
+
+
+def _twin(
+    state: Checkout | None, entity: EntityKey, stored: StoredCommand, key: CommandKey, fingerprint: str
+) -> Turn[Checkout]:
+    """A key that is known: the same request brings what is stored, another one is refused, with an audit row."""
+    if stored.fingerprint != fingerprint:
+        reuse = KeyReuse(key, fingerprint, Reason.KEY_REUSED)
+        return Turn(state, _record(state, entity, key_reuse=reuse), Refused(_KEY_REUSED, is_replay=False))
+    if stored.refusal is not None:
+        return Turn(state, None, Refused(stored.refusal, is_replay=True))
+    return Turn(state, None, _standing(state))
+
+
+def _standing(state: Checkout | None) -> Answer:
+    if state is not None and state.reply is not None:
+        return Replied(state.reply, is_replay=True)
+    return InFlight(RETRY_HINT_MS)
+
+
+def _record(
+    state: Checkout | None,
+    entity: EntityKey,
+    *,
+    command: StoredCommand | None = None,
+    inbox: InboxRecord | None = None,
+    key_reuse: KeyReuse | None = None,
+) -> TurnRecord:
+    """A record without events: the entity stays as it is, and the write is fenced all the same."""
+    return TurnRecord(entity, (state.version if state else 0) + 1, (), command, inbox, key_reuse)

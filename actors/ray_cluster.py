@@ -1,0 +1,46 @@
+"""Joining a Ray cluster: always an explicit address, always with token authentication.
+
+Invariant: `RAY_AUTH_MODE=token` stands in the environment before ray is imported; this module refuses to join without.
+"""
+
+import os
+import socket
+from pathlib import Path
+
+from zerosum.errors import Misconfigured, Unavailable
+
+PROBE_TIMEOUT_S = 2.0
+
+
+def join(address: str, deployment: str) -> None:
+    """Connects this process to the cluster at `address` ("host:port"), in the deployment's namespace.
+
+    Raises Misconfigured without token authentication, Unavailable where nobody listens (a joiner facing a dead head
+    would block for about 40 s, so the port is probed first) or the cluster refuses.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise Misconfigured("RAY_AUTH_MODE must be 'token': without it whoever reaches Ray's ports runs code")
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S).close()
+    except (OSError, ValueError) as failure:
+        raise Unavailable(f"no Ray head answers at {address}") from failure
+    import ray
+
+    try:
+        ray.init(address=address, namespace=namespace(deployment), log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError) as failure:
+        raise Unavailable(f"cannot join Ray at {address}: {failure}") from failure
+
+
+def namespace(deployment: str) -> str:
+    """Two deployments on one cluster do not see each other's shards."""
+    return f"zerosum-{deployment}"
+
+
+def use_token(data_dir: Path) -> None:
+    """Puts token authentication into this process's environment. Call before anything imports ray."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(data_dir / "keys" / "ray.token")
+    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -1,0 +1,118 @@
+"""The Ray side of a shard: an actor process that hosts one, and nothing more.
+
+Ray is disposable here. `max_restarts=-1` brings a dead shard's process back; `max_task_retries=0` because retries are
+ours. That an actor is alone is never trusted: a copy that starts raises the epoch of its slots, and a copy that finds
+itself fenced ends its process. Source: design section 3, "Uniqueness of an actor is never trusted".
+
+Invariant: no state lives here; killing this process at any point loses nothing.
+"""
+
+import asyncio
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import structlog
+
+from actors.answer import Answer
+from actors.host import Host, HostFactory
+from actors.outcome import News
+from zerosum.errors import Unavailable, ZerosumError
+
+_log = structlog.get_logger()
+
+LAST_WORDS_S = 1.0
+"""A fenced copy lives this long to tell its callers, then ends."""
+
+
+class ShardActor:
+    """Hosts one shard. `factory` is "module:function" of `servers.wiring`; the host starts with the first call."""
+
+    def __init__(self, factory: str, settings: Any, slots: Sequence[int]) -> None:
+        self._factory = factory
+        self._settings = settings
+        self._slots = tuple(slots)
+        self._starting: asyncio.Task[Host] | None = None
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        """See `ShardLink.submit`."""
+        return await (await self._host()).submit(commands, is_inner)
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        """See `ShardLink.outcomes`."""
+        return await (await self._host()).outcomes(epoch, position)
+
+    async def figures(self) -> dict[str, int]:
+        """Counters of this copy, with its process id."""
+        figures = (await self._host()).shard.figures
+        counts = {name: getattr(figures, name) for name in figures.__slots__}
+        return {"pid": os.getpid(), **counts}
+
+    async def _host(self) -> Host:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        starting = self._starting
+        try:
+            return await asyncio.shield(starting)
+        except ZerosumError:
+            if self._starting is starting:
+                self._starting = None  # the next call tries again: the database may be back
+            raise
+
+    async def _start(self) -> Host:
+        module, _, name = self._factory.partition(":")
+        factory: HostFactory = getattr(importlib.import_module(module), name)
+        host = await factory(self._settings, self._slots)
+        self._watcher = asyncio.create_task(self._end_when_fenced(host))
+        return host
+
+    async def _end_when_fenced(self, host: Host) -> None:
+        await host.shard.ended.wait()
+        _log.warning("this copy of the shard was fenced and ends", slots=list(self._slots), pid=os.getpid())
+        await asyncio.sleep(LAST_WORDS_S)
+        os._exit(0)
+
+
+class RayLink:
+    """A shard behind Ray, found by name. A dead or unreachable actor is Unavailable: its outcome is unknown."""
+
+    def __init__(self, name: str, namespace: str, factory: str, settings: Any, slots: Sequence[int]) -> None:
+        self._options = {"name": name, "namespace": namespace, "lifetime": "detached", "get_if_exists": True}
+        self._arguments = (factory, settings, tuple(slots))
+        self._actor: Any = None
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        """See `ShardLink.submit`."""
+        answers: Sequence[Answer] = await self._call("submit", commands, is_inner)
+        return answers
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        """See `ShardLink.outcomes`."""
+        news: News = await self._call("outcomes", epoch, position)
+        return news
+
+    async def figures(self) -> dict[str, int]:
+        """Counters of the shard's present copy."""
+        counts: dict[str, int] = await self._call("figures")
+        return counts
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        try:
+            if self._actor is None:
+                self._actor = await asyncio.to_thread(self._find)
+            return await getattr(self._actor, method).remote(*arguments)
+        except ray.exceptions.RayTaskError as failure:
+            cause = failure.cause
+            raise Unavailable(f"the shard could not serve: {cause!r}") from failure
+        except ray.exceptions.ActorDiedError as failure:
+            self._actor = None
+            raise Unavailable(f"the shard's process has died: {failure}") from failure
+        except (ray.exceptions.RayError, ValueError) as failure:
+            raise Unavailable(f"the shard cannot be reached: {failure}") from failure
+
+    def _find(self) -> Any:
+        """The actor of that name, created where there is none. No CPU is reserved: shards are waiters."""
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(ShardActor)
+        return actor.options(**self._options).remote(*self._arguments)

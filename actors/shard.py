@@ -1,0 +1,249 @@
+"""A shard: owns a range of slots, hosts their entities, and turns waiting commands into batches. Plain asyncio, no Ray.
+
+Two lanes of mailboxes: callers' commands are bounded, per entity and in all, and refused when full; results of effects,
+webhooks and claims have a lane that admission never refuses. While one batch is on its way the next collects; when it
+returns, all that waits goes. No timers gather anything. Source: design section 3.
+
+Invariant: at most one batch is under way, and an entity's commands are taken in the order they came.
+"""
+
+import asyncio
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+from actors.answer import Answer, Busy, Failed
+from actors.batch import Batcher, Outcome, Waiting
+from actors.memory import Memory
+from actors.outcome import Outcomes
+from actors.turn import Binding, Run
+from zerosum import limits
+from zerosum.domain.identity import EntityKey
+from zerosum.errors import Retryable, Superseded
+from zerosum.ports import Store
+
+S = TypeVar("S")
+C = TypeVar("C")
+_log = structlog.get_logger()
+
+
+class Clock(Protocol):
+    """Time and waiting, handed in, so that the same shard runs on virtual time."""
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds that only ever grow."""
+        ...
+
+    async def sleep_ms(self, duration_ms: int) -> None:
+        """Waits."""
+        ...
+
+    def jitter_ppm(self) -> int:
+        """Chance: 0 to 999,999 parts of a million."""
+        ...
+
+
+class Effects(Protocol):
+    """The runner, as the shard sees it."""
+
+    def start(self, run: Run) -> None:
+        """Begins an effect; its result comes back as a command."""
+        ...
+
+
+@dataclass(slots=True)
+class Figures:
+    """What this shard has done; the metrics are read from here."""
+
+    batches: int = 0
+    turns: int = 0
+    fenced: int = 0
+    busy: int = 0
+
+
+class Shard(Generic[S, C]):
+    """Hosts the entities of `slots`. `start` raises their epochs; `submit` and `tell` are its two lanes."""
+
+    def __init__(
+        self, *, binding: Binding[S, C], store: Store[S], slots: Sequence[int], deployment: str, clock: Clock
+    ) -> None:
+        self._binding = binding
+        self._store = store
+        self._slots = tuple(slots)
+        self._deployment = deployment
+        self._clock = clock
+        self._memory: Memory[S] = Memory()
+        self._callers: deque[Waiting[C]] = deque()
+        self._inner: deque[Waiting[C]] = deque()
+        self._waiting_of: Counter[EntityKey] = Counter()
+        self._work = asyncio.Event()
+        self._timers: list[tuple[int, EntityKey, str]] = []
+        self._database_ahead_ms = 0
+        self._effects: Effects | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.outcomes = Outcomes()
+        self.figures = Figures()
+        self.ended = asyncio.Event()
+
+    async def start(self, effects: Effects | None) -> None:
+        """Takes the slots (every older copy is fenced from now on) and begins to serve. Raises Unavailable."""
+        self._effects = effects
+        heads = await self._store.take_slots(self._slots, self._deployment)
+        self.outcomes.begin(max((head.epoch for head in heads), default=0))
+        batcher = Batcher(
+            binding=self._binding, store=self._store, memory=self._memory, heads=heads,
+            on_commit=self._committed, pause=self._pause,
+        )  # fmt: skip
+        loops = (self._serve(batcher), self._keep_time(), self._sweep())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def stop(self) -> None:
+        """Stops serving. A commit under way is finished by the store; what waits is answered as unavailable."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._end("the shard was stopped")
+
+    # ---- mailboxes -------------------------------------------------------------------------------------------
+
+    async def submit(self, commands: Sequence[C]) -> list[Answer]:
+        """Callers' lane: one answer each, in order, after the commit that makes it true. Full: Busy."""
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in commands]
+        for command, answer in zip(commands, answers, strict=True):
+            entity = self._binding.entity(command)
+            if self.ended.is_set():
+                answer.set_result(Failed("Unavailable", "the shard has ended"))
+            elif self._is_full(entity):
+                self.figures.busy += 1
+                answer.set_result(Busy(limits.RETRY_HINT_MS))
+            else:
+                self._waiting_of[entity] += 1
+                self._callers.append(Waiting(command, entity, _into(answer)))
+        self._work.set()
+        return list(await asyncio.gather(*answers))
+
+    async def deliver(self, commands: Sequence[C]) -> list[Answer]:
+        """The lane that admission never refuses, with answers: webhooks."""
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in commands]
+        for command, answer in zip(commands, answers, strict=True):
+            self._inner.append(Waiting(command, self._binding.entity(command), _into(answer)))
+        self._work.set()
+        if self.ended.is_set():
+            self._end("the shard has ended")
+        return list(await asyncio.gather(*answers))
+
+    def tell(self, command: C) -> None:
+        """The same lane without an answer: results of effects and claims. What gets lost here, a lease brings back."""
+        self._inner.append(Waiting(command, self._binding.entity(command), _nobody))
+        self._work.set()
+
+    def _is_full(self, entity: EntityKey) -> bool:
+        return len(self._callers) >= limits.MAILBOX_SHARD_MAX or self._waiting_of[entity] >= limits.MAILBOX_ENTITY_MAX
+
+    # ---- serving ---------------------------------------------------------------------------------------------
+
+    async def _serve(self, batcher: Batcher[S, C]) -> None:
+        try:
+            while True:
+                await self._work.wait()
+                self._memory.tick(self._clock.monotonic_ms())
+                batch = self._collect()
+                if not batch:
+                    self._work.clear()
+                    continue
+                self.figures.batches += 1
+                self.figures.turns += len(batch)
+                await batcher.run(batch)
+        except Superseded as end:
+            self.figures.fenced += 1
+            _log.warning("superseded: this copy of the shard ends", slots=len(self._slots), reason=str(end))
+            self._end(str(end))
+
+    def _collect(self) -> list[Waiting[C]]:
+        """All that waits, inner lane first, up to the size of one commit."""
+        batch: list[Waiting[C]] = []
+        weight = 0
+        for lane in (self._inner, self._callers):
+            while lane and len(batch) < limits.BATCH_TURNS_MAX and weight < limits.BATCH_BYTES_MAX:
+                item = lane.popleft()
+                weight += self._binding.weight_bytes(item.command)
+                batch.append(item)
+                if lane is self._callers:
+                    self._waiting_of[item.entity] -= 1
+                    if not self._waiting_of[item.entity]:
+                        del self._waiting_of[item.entity]
+        return batch
+
+    def _committed(self, outcome: Outcome[S]) -> None:
+        self._database_ahead_ms = outcome.now_ms - self._clock.monotonic_ms()
+        for key, (before, after) in outcome.changed.items():
+            known = self._binding.timers(before) if before is not None else {}
+            for todo_id, due_at_ms in self._binding.timers(after).items():
+                if known.get(todo_id) != due_at_ms:
+                    heapq.heappush(self._timers, (due_at_ms, key, todo_id))
+            reply = self._binding.outcome(after)
+            if reply is not None and (before is None or self._binding.outcome(before) is None):
+                self.outcomes.publish(key, reply)
+        if self._effects is not None:
+            for run in outcome.runs:
+                self._effects.start(run)
+
+    def _end(self, reason: str) -> None:
+        self.ended.set()
+        self.outcomes.end()
+        for lane in (self._inner, self._callers):
+            while lane:
+                lane.popleft().answer(Failed("Unavailable", reason))
+
+    async def _pause(self, tries: int) -> None:
+        """Full jitter, 1 ms doubling to 256 ms: conflicts are short."""
+        await self._clock.sleep_ms(1 + self._clock.jitter_ppm() * (1 << min(tries, 8)) // 1_000_000)
+
+    # ---- to-dos whose time comes -----------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        """Claims to-dos of entities in memory when they are due. The sweep finds all others."""
+        while True:
+            await self._clock.sleep_ms(_TIMER_TICK_MS)
+            now_ms = self._clock.monotonic_ms() + self._database_ahead_ms
+            while self._timers and self._timers[0][0] <= now_ms:
+                due_at_ms, key, todo_id = heapq.heappop(self._timers)
+                state = self._memory.peek(key)
+                if state is not None and self._binding.timers(state).get(todo_id) == due_at_ms:
+                    self.tell(self._binding.claim(key, todo_id))
+
+    async def _sweep(self) -> None:
+        """Finds what a dead process left, in our own slots; lets idle entities leave memory."""
+        while True:
+            await self._clock.sleep_ms(limits.SWEEP_EVERY_MS)
+            self._memory.tick(self._clock.monotonic_ms())
+            self._memory.passivate(limits.PASSIVATE_AFTER_MS, self._waiting_of)
+            try:
+                due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX)
+            except Retryable as away:
+                _log.warning("sweep failed", reason=str(away))
+                continue
+            for found in due:
+                self.tell(self._binding.claim(found.entity, found.todo_id))
+
+
+_TIMER_TICK_MS = 20
+"""How late a due to-do may be claimed: a fifth of the shortest back-off."""
+
+
+def _into(answer: "asyncio.Future[Answer]") -> Callable[[Answer], None]:
+    def put(value: Answer) -> None:
+        if not answer.done():
+            answer.set_result(value)
+
+    return put
+
+
+def _nobody(_: Answer) -> None:
+    """Nobody waits for this answer."""

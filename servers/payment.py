@@ -1,0 +1,225 @@
+"""The payment service's door: checkouts in, what became of them out, and the PSPs' webhooks.
+
+A reply to CreatePayment is the bytes the shard stored, parsed and sent; reads come from the database.
+
+Invariant: nothing is decided here. Every call is one command submitted, or one read within the caller's tenant.
+"""
+# ruff: noqa: N802, ARG002 - names and arguments of methods are the contract's
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import grpc
+
+from actors.answer import Accepted, Applied, Replied, Shards
+from servers.call import current_call, current_tenant
+from servers.door import check, instant_ms, submit_checkout
+from servers.metric import Metrics
+from servers.page import after_of, rows_max_of, token_of
+from servers.reply import checkout_status_of, order_status_of, payment_of, payment_order_of, timestamp_of
+from servers.status import Problem, Rejected, not_found, of_answer, refused
+from servers.webhook import Ignored, Incoming, WebhookReader
+from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.identity import EntityKey, OrderId
+from zerosum.domain.message import CheckoutCommand
+from zerosum.domain.order import TERMINAL, OrderStatus
+from zerosum.domain.refusal import Reason, Refusal
+from zerosum.limits import WAITER_SILENCE_MS
+from zerosum.readers import HistoryRow, ListFilter, PaymentReader
+from zerosum.settings import Settings
+from zerosum.v1 import payment_pb2 as pb
+from zerosum.v1 import payment_pb2_grpc as rpc
+
+ANSWER_SLACK_MS = 2 * WAITER_SILENCE_MS
+"""Beyond answer_after_ms: a waiter that lost its news reads the database after 2 s, and once more."""
+WATCH_EVERY_MS = 250
+"""How often a watched checkout is read: four indexed reads a second, and a change is seen within a quarter second."""
+
+
+class PaymentServicer(rpc.PaymentServiceServicer):
+    """PaymentService.
+
+    `webhooks`: a reader per PSP. `sleep` takes seconds; tests hand in their own.
+    """
+
+    def __init__(
+        self,
+        *,
+        shards: Shards,
+        reader: PaymentReader,
+        settings: Settings,
+        webhooks: Mapping[str, WebhookReader],
+        metrics: Metrics,
+        watch_every_ms: int = WATCH_EVERY_MS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._shards = shards
+        self._reader = reader
+        self._webhooks = webhooks
+        self._metrics = metrics
+        self._answer_within_ms = settings.answer_after_ms + ANSWER_SLACK_MS
+        self._watch_every_s = watch_every_ms / 1_000
+        self._sleep = sleep
+
+    async def CreatePayment(
+        self, request: pb.CreatePaymentRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CreatePaymentResponse:
+        """Submits the checkout and waits for its fixed reply.
+
+        UNAVAILABLE NOT_ANSWERED: accepted, money may move; the same key brings the reply.
+        """
+        call = current_call()
+        command = submit_checkout(request, call.caller.tenant)
+        if isinstance(command, list):
+            raise refused(*command)
+        entity = EntityKey(command.tenant, command.checkout_id)
+        (answer,) = await self._shards.submit([CheckoutCommand(entity, command)])
+        match answer:
+            case Accepted():
+                reply = await self._shards.outcome(entity, self._answer_within_ms)
+                if reply is None:
+                    raise Rejected(Problem("NOT_ANSWERED"))
+            case Replied(reply, is_replay):
+                call.is_replayed = is_replay
+            case Applied():
+                raise Rejected(Problem("INTERNAL", inner="a submit was answered without a reply"))
+            case _:
+                raise Rejected(of_answer(answer))
+        return pb.CreatePaymentResponse.FromString(reply)
+
+    async def GetPayment(
+        self, request: pb.GetPaymentRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetPaymentResponse:
+        """The checkout as stored. NOT_FOUND also where it is another tenant's."""
+        if refusals := check(request):
+            raise refused(*refusals)
+        return pb.GetPaymentResponse(payment=payment_of(await self._checkout(request.checkout_id)))
+
+    async def GetPaymentOrder(
+        self, request: pb.GetPaymentOrderRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetPaymentOrderResponse:
+        """One order as stored. NOT_FOUND also where it is another tenant's."""
+        if refusals := check(request):
+            raise refused(*refusals)
+        order_id = OrderId(request.payment_order_id)
+        home = await self._reader.home_of(current_tenant(), order_id)
+        checkout = await self._reader.checkout(home) if home else None
+        if checkout is None:
+            raise not_found("payment_order_id")
+        order = payment_order_of(checkout.key.id, checkout.orders[order_id])
+        return pb.GetPaymentOrderResponse(payment_order=order)
+
+    async def ListPayments(
+        self, request: pb.ListPaymentsRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ListPaymentsResponse:
+        """Checkouts of the tenant by page, filtered."""
+        refusals = check(request)
+        created_from_ms = _asked_ms(request, "created_from", refusals)
+        created_before_ms = _asked_ms(request, "created_before", refusals)
+        if refusals:
+            raise refused(*refusals)
+        wanted = ListFilter(
+            status=checkout_status_of(request.status),
+            seller_account=request.seller_account,
+            created_from_ms=created_from_ms,
+            created_before_ms=created_before_ms,
+        )
+        page = await self._reader.checkouts(current_tenant(), wanted, rows_max_of(request.page), after_of(request.page))
+        payments = [payment_of(checkout) for checkout in page.rows]
+        return pb.ListPaymentsResponse(payments=payments, next_page_token=token_of(page.after))
+
+    async def WatchPayment(
+        self, request: pb.WatchPaymentRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[pb.WatchPaymentResponse]:
+        """The checkout now and after every change that shows; ends when nothing more can show."""
+        if refusals := check(request):
+            raise refused(*refusals)
+        told: pb.Payment | None = None
+        while True:
+            checkout = await self._checkout(request.checkout_id)
+            payment = payment_of(checkout)
+            if payment != told:
+                yield pb.WatchPaymentResponse(payment=payment)
+                told = payment
+            if _is_final(checkout):
+                return
+            await self._sleep(self._watch_every_s)
+
+    async def GetHistory(
+        self, request: pb.GetHistoryRequest, context: grpc.aio.ServicerContext
+    ) -> pb.GetHistoryResponse:
+        """Everything that happened to the checkout, in order."""
+        if refusals := check(request):
+            raise refused(*refusals)
+        rows = await self._reader.history(EntityKey(current_tenant(), request.checkout_id))
+        if not rows:
+            raise not_found("checkout_id")
+        return pb.GetHistoryResponse(events=[_history_event(row) for row in rows])
+
+    async def ReceiveWebhook(
+        self, request: pb.ReceiveWebhookRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ReceiveWebhookResponse:
+        """Verifies, and is OK only after the event is durably recorded. Events that tell us nothing are counted only."""
+        if refusals := check(request):
+            raise refused(*refusals)
+        read = self._webhooks.get(request.psp)
+        if read is None:
+            raise refused(Refusal(Reason.MALFORMED, "psp", "not a PSP of ours"))
+        event = read(request.body, request.headers)
+        match event:
+            case Refusal():
+                self._metrics.webhook(request.psp, "refused")
+                raise Rejected(Problem("WEBHOOK_NOT_VERIFIED", (event,), inner=event.message))
+            case Ignored():
+                self._metrics.webhook(request.psp, "ignored")
+                return pb.ReceiveWebhookResponse(duplicate=False)
+            case Incoming():
+                return await self._record(request.psp, event)
+
+    async def _record(self, psp: str, event: Incoming) -> pb.ReceiveWebhookResponse:
+        (answer,) = await self._shards.submit([CheckoutCommand(event.entity, event.report)])
+        match answer:
+            case Applied(is_replay) | Replied(_, is_replay):
+                self._metrics.webhook(psp, "duplicate" if is_replay else "recorded")
+                return pb.ReceiveWebhookResponse(duplicate=is_replay)
+            case Accepted():
+                raise Rejected(Problem("INTERNAL", inner="a webhook was answered as a submit"))
+            case _:
+                self._metrics.webhook(psp, "failed")
+                raise Rejected(of_answer(answer))
+
+    async def _checkout(self, checkout_id: str) -> Checkout:
+        checkout = await self._reader.checkout(EntityKey(current_tenant(), checkout_id))
+        if checkout is None:
+            raise not_found("checkout_id")
+        return checkout
+
+
+def _is_final(checkout: Checkout) -> bool:
+    """Every order is terminal, and wallet and ledger have taken what was charged."""
+    return all(
+        order.status in TERMINAL
+        and (order.status is not OrderStatus.SUCCESS or (order.wallet_updated and order.ledger_updated))
+        for order in checkout.orders.values()
+    )
+
+
+def _asked_ms(request: pb.ListPaymentsRequest, field: str, refusals: list[Refusal]) -> int | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # the two names it is called with are fields
+        return None
+    at_ms = instant_ms(getattr(request, field), field)
+    if isinstance(at_ms, Refusal):
+        refusals.append(at_ms)
+        return None
+    return at_ms
+
+
+def _history_event(row: HistoryRow) -> pb.HistoryEvent:
+    return pb.HistoryEvent(
+        version=row.version,
+        at=timestamp_of(row.at_ms),
+        type=row.type,
+        payment_order_id=row.order_id,
+        status=order_status_of(row.status),
+        detail_json=row.detail,
+    )

@@ -1,0 +1,129 @@
+"""What a to-do means in the world: from a checkout and one of its to-dos to the exact request.
+
+An operation's request is stored as canonical JSON when it is started; every send and re-send is built from that text.
+Who asks instead of sending: a confirm or cancel after its first run (the object tells what became of it), a refund every
+other time, and everything whose key the PSP may have forgotten. Source: design section 4, "A charge is two operations".
+
+Invariant: the same to-do leads to the same request, whoever builds it and whenever.
+"""
+
+import json
+from dataclasses import replace
+
+from zerosum.domain import message as m
+from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.identity import CheckoutId, derived_key
+from zerosum.domain.journal import Journal, Movement, entries_of, journal
+from zerosum.domain.money import Money
+from zerosum.domain.order import Operation, OperationKind, Order
+from zerosum.domain.refusal import Refusal
+from zerosum.domain.todo import Todo, TodoKind
+from zerosum.domain.wallet import Transfer, TransferKind
+from zerosum.errors import Bug
+from zerosum.limits import UNKNOWN_BUDGET_MARGIN_MS
+
+Effect = m.AssessRisk | m.PspRequest | Transfer | Journal
+"""Everything a runner can be asked to do; each is complete in itself."""
+
+
+def request_text(checkout: Checkout, order: Order, kind: OperationKind, *, key: str, psp: str, object_id: str) -> str:
+    """The exact request of an operation, as canonical JSON (sorted keys, no spaces)."""
+    request = {
+        "verb": kind.value,
+        "psp": psp,
+        "key": key,
+        "tenant": checkout.key.tenant,
+        "checkout_id": checkout.key.id,
+        "order_id": order.id,
+        "object_id": object_id,
+        "token": checkout.token if kind is OperationKind.PREPARE else "",
+        "amount_minor": order.money.amount_minor,
+        "currency": order.money.currency,
+    }
+    return json.dumps(request, sort_keys=True, separators=(",", ":"))
+
+
+def request_of(text: str) -> m.PspRequest:
+    """The request an operation's stored text stands for."""
+    fields = json.loads(text)
+    money = Money(fields.pop("amount_minor"), fields.pop("currency"))
+    return m.PspRequest(**{**fields, "verb": m.PspVerb(fields["verb"])}, money=money)
+
+
+def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> Effect:
+    """The request this run of the to-do makes. Raises Bug for a to-do that has none (`answer`) or whose order is gone."""
+    match todo.kind:
+        case TodoKind.ASSESS_RISK:
+            orders = tuple((order.seller_account, order.money) for order in checkout.orders.values())
+            return m.AssessRisk(checkout.key.tenant, CheckoutId(checkout.key.id), checkout.buyer.account, orders)
+        case TodoKind.CREDIT_WALLET:
+            return _credit(checkout, checkout.orders[todo.order_id])
+        case TodoKind.POST_JOURNAL:
+            return _capture(checkout, checkout.orders[todo.order_id])
+        case TodoKind.POST_SUSPENSE:
+            return _suspense(checkout, todo, Movement.SUSPENSE_CHARGE)
+        case TodoKind.CLEAR_SUSPENSE:
+            return _suspense(checkout, todo, Movement.SUSPENSE_REFUND)
+        case TodoKind.PREPARE | TodoKind.CONFIRM | TodoKind.CANCEL | TodoKind.REFUND:
+            return _psp_request(_operation_of(checkout, todo), todo, now_ms, horizon_ms)
+        case TodoKind.ANSWER:
+            raise Bug("an answer is a turn of its own, not an effect")
+
+
+def _operation_of(checkout: Checkout, todo: Todo) -> Operation:
+    operation = checkout.orders[todo.order_id].operation(OperationKind(todo.kind.value), todo.number)
+    if operation is None:
+        raise Bug(f"to-do {todo.id} has no operation")
+    return operation
+
+
+def _psp_request(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int) -> m.PspRequest:
+    request = request_of(operation.request)
+    is_remembered = now_ms - operation.started_at_ms < horizon_ms - UNKNOWN_BUDGET_MARGIN_MS
+    match operation.kind:
+        case OperationKind.PREPARE:
+            return request
+        case OperationKind.CONFIRM | OperationKind.CANCEL:
+            return request if todo.tries == 1 else replace(request, verb=m.PspVerb.READ, key="")
+        case OperationKind.REFUND:
+            if todo.tries % 2 == 1 and is_remembered:
+                return request
+            return replace(request, verb=m.PspVerb.READ, key="", wants_refund_key=operation.key)
+
+
+def _credit(checkout: Checkout, order: Order) -> Transfer:
+    return Transfer(
+        tenant=checkout.key.tenant,
+        transfer_id=derived_key(checkout.key.tenant, order.id, "credit", 1),
+        owner=order.seller_account,
+        kind=TransferKind.CREDIT_PENDING,
+        money=order.money,
+        order_id=order.id,
+    )
+
+
+def _capture(checkout: Checkout, order: Order) -> Journal:
+    return _journal(checkout, order, Movement.CAPTURE, 1, order.money, order.attempt.psp if order.attempt else "")
+
+
+def _suspense(checkout: Checkout, todo: Todo, movement: Movement) -> Journal:
+    mismatch = next(found for found in checkout.mismatches.values() if found.number == todo.number)
+    order = checkout.orders[todo.order_id]
+    return _journal(checkout, order, movement, mismatch.number, mismatch.money, mismatch.psp)
+
+
+def _journal(checkout: Checkout, order: Order, movement: Movement, number: int, gross: Money, psp: str) -> Journal:
+    no_fee = Money(0, gross.currency)  # the platform's fee is 0 for now
+    posted = journal(
+        tenant=checkout.key.tenant,
+        journal_id=derived_key(checkout.key.tenant, order.id, movement, number),
+        owner=order.seller_account,
+        movement=movement,
+        entries=entries_of(
+            movement, gross=gross, fee=no_fee, buyer=checkout.buyer.account, seller=order.seller_account, psp=psp
+        ),
+        order_id=order.id,
+    )
+    if isinstance(posted, Refusal):
+        raise Bug(f"order {order.id}: our own {movement} journal is refused: {posted.reason}")
+    return posted

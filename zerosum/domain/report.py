@@ -1,0 +1,229 @@
+"""Facts from a PSP: what an answer, a poll or a webhook says about an object, and what follows.
+
+The rules are the same for all three. What repeats changes nothing; what comes late is a fact all the same: money that
+moved for an order that cannot take it goes to suspense, opens a case, and is refunded once where it is a late charge.
+Amount, currency and reference are compared with what was asked before anything is believed. Source: design section 4.
+
+Invariant: only CHARGED makes a SUCCESS, and only CANCELED or REFUSED (no object) makes a FAILED.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from zerosum.domain import message as m
+from zerosum.domain.draft import Draft
+from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
+from zerosum.domain.retry import poll_after_ms
+from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind
+
+_MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
+_KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
+
+
+def report(draft: Draft, fact: m.Report) -> None:
+    """Takes a fact. Never refuses: what has no home becomes a mismatch."""
+    order = draft.checkout.orders.get(fact.order_id)
+    if order is None:
+        _open_mismatch(draft, fact, m.MismatchKind.UNKNOWN_ORDER, "no such order in this checkout")
+        return
+    attempt = order.attempt
+    if fact.status is _IS.REFUSED:
+        _refused(draft, order, fact)
+    elif attempt is None or (attempt.object_id and attempt.object_id != fact.object_id):
+        _foreign_object(draft, order, fact)
+    elif not _is_as_asked(draft, order, fact):
+        return
+    else:
+        if not attempt.object_id:
+            _learn_object(draft, order, attempt, fact)
+        _BY_STATUS[fact.status](draft, draft.order(order.id), fact)
+
+
+# ---- is it about what we asked? ------------------------------------------------------------------------------
+
+
+def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
+    if fact.status is _IS.CHARGED:
+        _suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, "another object than the attempt's own was charged")
+
+
+def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
+    """Compares money and reference; a difference opens a case and stops the order's to-dos for people to look at."""
+    if fact.status in (_IS.REFUNDED, _IS.CANCELED):
+        return True  # nothing is believed of their money
+    if fact.reference != order.id:
+        kind, detail = m.MismatchKind.WRONG_REFERENCE, f"the PSP's reference is {fact.reference!r}"
+    elif fact.money != order.money:
+        kind, detail = m.MismatchKind.WRONG_MONEY, f"asked {order.money}, the PSP says {fact.money}"
+    else:
+        return True
+    _open_mismatch(draft, fact, kind, detail)
+    for todo in list(draft.checkout.todos.values()):
+        if todo.order_id == order.id and todo.is_open and todo.kind in PSP_KINDS:
+            draft.die(todo, f"{kind}: {detail}")
+    return False
+
+
+def _learn_object(draft: Draft, order: Order, attempt: Attempt, fact: m.Report) -> None:
+    """The object exists and its id is known: only now may a confirm be sent."""
+    draft.happen(m.ObjectPrepared(order.id, fact.object_id))
+    draft.settle(order.id, _KIND.PREPARE, _STATE.DONE, fact.object_id)
+    if fact.status is _IS.UNCONFIRMED and order.status in _MOVING:
+        draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=attempt.opened_at_ms)
+
+
+# ---- what the object is --------------------------------------------------------------------------------------
+
+
+def _refused(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP would not even create the object: there is nothing that could be paid."""
+    prepare = order.newest(_KIND.PREPARE)
+    is_open = prepare is not None and prepare.state is _STATE.UNKNOWN
+    if is_open and order.status in _MOVING and order.attempt is not None and not order.attempt.object_id:
+        draft.settle(order.id, _KIND.PREPARE, _STATE.DECLINED, fact.reason)
+        draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_FAILED, fact.reason))
+
+
+def _unconfirmed(draft: Draft, order: Order, fact: m.Report) -> None:
+    """A poll proves that what was sent has not been executed: the next number may go."""
+    todo = _asking(draft, fact)
+    if todo is None or fact.source is not m.ReportSource.POLL or order.status not in _MOVING:
+        return
+    kind = OperationKind(todo.kind.value)
+    if kind in (_KIND.CONFIRM, _KIND.CANCEL):
+        _next_number(draft, order, kind)
+
+
+def _next_number(draft: Draft, order: Order, kind: OperationKind) -> None:
+    attempt = order.attempt
+    if attempt is not None:
+        draft.settle(order.id, kind, _STATE.NOT_EXECUTED, "")
+        draft.start(order.id, kind, psp=attempt.psp, object_id=attempt.object_id, since_ms=attempt.opened_at_ms)
+
+
+def _pending(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP waits for someone: tell the caller so, and ask again after 1, 2, 4 .. 60 minutes."""
+    if order.status is OrderStatus.EXECUTING:
+        draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_PENDED, fact.reason or fact.status.value))
+    todo = _asking(draft, fact)
+    if todo is not None:
+        draft.defer(todo, by_ms=poll_after_ms(todo.tries), reason=fact.status.value)
+
+
+def _authorized(draft: Draft, order: Order, fact: m.Report) -> None:
+    if order.status in (OrderStatus.EXECUTING, OrderStatus.PENDING):
+        draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_AUTHORIZED, ""))
+    todo = _asking(draft, fact)
+    if todo is not None:
+        draft.defer(todo, by_ms=poll_after_ms(todo.tries), reason=fact.status.value)
+
+
+def _charged(draft: Draft, order: Order, fact: m.Report) -> None:
+    if order.status in (OrderStatus.FAILED, OrderStatus.CANCELED):
+        _late_charge(draft, order, fact)
+    elif order.status in _MOVING:
+        draft.settle(order.id, _KIND.CONFIRM, _STATE.DONE, fact.object_id)
+        draft.settle(order.id, _KIND.CANCEL, _STATE.NOT_EXECUTED, "charged")
+        draft.close_psp_todos(order.id)
+        draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_CHARGED, ""))
+        draft.run(TodoKind.CREDIT_WALLET, order.id, 1)
+        draft.run(TodoKind.POST_JOURNAL, order.id, 1)
+
+
+def _declined(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The confirm was declined, yet the object could still be paid: cancel it, and believe the decline afterwards."""
+    if order.status not in _MOVING or order.attempt is None:
+        return
+    todo = _asking(draft, fact)
+    cancel = order.newest(_KIND.CANCEL)
+    if cancel is None:
+        draft.settle(order.id, _KIND.CONFIRM, _STATE.DECLINED, fact.reason)
+        draft.start(order.id, _KIND.CANCEL, psp=order.attempt.psp, object_id=order.attempt.object_id)
+    elif todo is not None and todo.kind is TodoKind.CANCEL and fact.source is m.ReportSource.POLL:
+        _next_number(draft, order, _KIND.CANCEL)
+
+
+def _canceled(draft: Draft, order: Order, fact: m.Report) -> None:
+    """Final: the object can never be paid."""
+    if order.status not in _MOVING:
+        return
+    declined = next((op for op in reversed(order.operations) if op.state is _STATE.DECLINED), None)
+    draft.settle(order.id, _KIND.CANCEL, _STATE.DONE, fact.object_id)
+    draft.settle(order.id, _KIND.CONFIRM, _STATE.NOT_EXECUTED, "canceled")
+    draft.close_psp_todos(order.id)
+    is_decline = declined is not None and order.status is not OrderStatus.AUTHORIZED
+    event = OrderEvent.ORDER_FAILED if is_decline else OrderEvent.ORDER_CANCELED
+    draft.happen(m.OrderMoved(order.id, event, declined.answer if declined else fact.reason or "CANCELED_AT_PSP"))
+
+
+def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
+    """A late charge went back to the buyer: its case is closed, and suspense is cleared."""
+    late = _late_charge_of(draft, order)
+    refund = order.newest(_KIND.REFUND)
+    if late is None or refund is None or refund.state is not _STATE.UNKNOWN:
+        return
+    draft.settle(order.id, _KIND.REFUND, _STATE.DONE, fact.object_id)
+    draft.happen(m.MismatchResolved(late.id, order.id))
+    draft.run(TodoKind.CLEAR_SUSPENSE, order.id, late.number)
+
+
+_BY_STATUS: Final[dict[m.ObjectStatus, Callable[[Draft, Order, m.Report], None]]] = {
+    _IS.UNCONFIRMED: _unconfirmed,
+    _IS.PROCESSING: _pending,
+    _IS.ACTION_REQUIRED: _pending,
+    _IS.AUTHORIZED: _authorized,
+    _IS.CHARGED: _charged,
+    _IS.DECLINED: _declined,
+    _IS.CANCELED: _canceled,
+    _IS.REFUSED: _refused,
+    _IS.REFUNDED: _refunded,
+}
+
+
+# ---- money that moved without a home -------------------------------------------------------------------------
+
+
+def _late_charge(draft: Draft, order: Order, fact: m.Report) -> None:
+    """Charged after the order was given up: suspense, a case, and a refund under its own key, once."""
+    if _late_charge_of(draft, order) is not None:
+        _ask_again_for_refund(draft, fact)
+        return
+    _suspend(draft, order, fact, m.MismatchKind.LATE_CHARGE, f"charged while the order was {order.status}")
+    draft.start(order.id, _KIND.REFUND, psp=fact.psp, object_id=fact.object_id)
+
+
+def _ask_again_for_refund(draft: Draft, fact: m.Report) -> None:
+    """A poll found the refund not there (yet): silence proves nothing, so the same refund is sent or asked for again."""
+    todo = _asking(draft, fact)
+    if todo is not None and todo.kind is TodoKind.REFUND:
+        draft.defer(todo, by_ms=min(draft.policy.backoff_cap_ms, 1_000 * todo.tries), reason="refund not seen yet")
+
+
+def _suspend(draft: Draft, order: Order, fact: m.Report, kind: m.MismatchKind, detail: str) -> None:
+    opened = _open_mismatch(draft, fact, kind, detail)
+    if opened is not None:
+        draft.run(TodoKind.POST_SUSPENSE, order.id, opened.number)
+
+
+def _open_mismatch(draft: Draft, fact: m.Report, kind: m.MismatchKind, detail: str) -> m.Mismatch | None:
+    """Opens a case, once for each (kind, order, object). None: it is open or was closed already."""
+    name = f"{kind}/{fact.order_id}/{fact.object_id}"
+    if name in draft.checkout.mismatches:
+        return None
+    number = len(draft.checkout.mismatches) + 1
+    mismatch = m.Mismatch(
+        name, number, fact.order_id, kind, fact.psp, fact.object_id, fact.money, detail, False, draft.now_ms
+    )
+    draft.happen(m.MismatchOpened(mismatch))
+    return mismatch
+
+
+def _late_charge_of(draft: Draft, order: Order) -> m.Mismatch | None:
+    cases = draft.checkout.mismatches.values()
+    return next((case for case in cases if case.kind is m.MismatchKind.LATE_CHARGE and case.order_id == order.id), None)
+
+
+def _asking(draft: Draft, fact: m.Report) -> Todo | None:
+    """The to-do whose present run brought this fact; None for a webhook and for an answer that comes after its lease."""
+    todo = draft.checkout.todos.get(fact.todo_id)
+    return todo if todo is not None and todo.is_open and todo.tries == fact.tries else None

@@ -1,0 +1,183 @@
+"""Stripe behind `ports.PspGateway`: each verb as one call of the official SDK, under our key, sent once.
+
+PREPARE creates the PaymentIntent unconfirmed (no money moves), CONFIRM and CANCEL name it, REFUND gives all of it back, READ
+says what it is. The SDK's retries are off: whoever calls repeats under the same key, from the stored request.
+
+Invariant: a call ends as a report that may be believed, or as `NotSent`, `StoredFailure` or `OutcomeUnknown`; nothing else.
+"""
+
+import logging
+import time
+from typing import Final, assert_never
+
+import stripe
+
+from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
+from zerosum.errors import Misconfigured, NotSent, OutcomeUnknown
+from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
+from zerosum.psp.stripe.amount import to_stripe
+from zerosum.psp.stripe.failure import learn
+from zerosum.psp.stripe.mapping import (
+    CHECKOUT_ID,
+    ORDER_ID,
+    REFUND_KEY,
+    TENANT,
+    Json,
+    Unreadable,
+    metadata_of,
+    refused,
+    report_of_intent,
+    report_of_refund,
+)
+from zerosum.psp.stripe.transport import Transport
+
+PSP: Final = "stripe"
+"""The name of this PSP in requests, reports and the URL of its webhooks."""
+
+KEY_HORIZON_MS: Final = 24 * 60 * 60 * 1_000
+"""Stripe may forget a key once it is a day old. Source: docs.stripe.com/api/idempotent_requests."""
+
+CONNECT_MS_MAX: Final = 3_000
+"""A connection not made in 3 s is not made in 10: ten times the slowest handshake around the world."""
+
+_STUMBLES: Final = (AttributeError, KeyError, LookupError, RecursionError, TypeError, ValueError)
+"""What the SDK raises while it makes objects of JSON that is not as documented."""
+
+
+class StripeAdapter:
+    """One Stripe account, called from one event loop. `url` "" is the real Stripe.
+
+    `api_key` is never logged. Close with `close`. A call that is canceled may have been executed.
+    """
+
+    def __init__(
+        self, api_key: str, *, url: str = "", timeout_ms: int = PSP_TIMEOUT_MS, calls_max: int = PSP_CALLS_MAX
+    ) -> None:
+        if not api_key.strip():
+            raise Misconfigured("the key for stripe is empty")
+        # The SDK reports latencies to Stripe with the next call unless told not to: 20 us a call, and nobody's business.
+        stripe.enable_telemetry = False
+        # At DEBUG the SDK logs what it sends, payment method tokens included.
+        logging.getLogger("stripe").setLevel(logging.WARNING)
+        self._transport = Transport(
+            timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
+        )
+        client = stripe.StripeClient(
+            api_key.strip(),
+            base_addresses={"api": url.rstrip("/")} if url else None,
+            http_client=self._transport,
+            max_network_retries=0,
+        )
+        self._intents, self._refunds, self._accounts = client.v1.payment_intents, client.v1.refunds, client.v1.accounts
+
+    async def call(self, request: PspRequest) -> Report:
+        """Sends one operation or asks about one, under `request.key`.
+
+        A REFUSED report for an amount that Stripe cannot charge exactly is ours: nothing was sent. Raises NotSent,
+        StoredFailure and OutcomeUnknown as `failure.py` has them; an answer that cannot be read is OutcomeUnknown.
+        """
+        try:
+            answer = await self._send(request)
+        except stripe.StripeError as error:
+            return learn(error, request, time.time_ns() // 1_000_000)
+        except _STUMBLES as trouble:
+            raise OutcomeUnknown(f"stripe's answer cannot be read: {type(trouble).__name__}") from trouble
+        if isinstance(answer, Unreadable):
+            raise OutcomeUnknown(f"stripe's answer cannot be read: {answer.why}")
+        if request.object_id and answer.object_id != request.object_id:
+            raise OutcomeUnknown("stripe's answer is about another object")
+        return answer
+
+    async def preflight(self) -> None:
+        """Asks Stripe whose key this is. Moves nothing.
+
+        Raises Misconfigured (Stripe refuses the key), NotSent or OutcomeUnknown (Stripe is away: nothing is known).
+        """
+        try:
+            await self._accounts.retrieve_current_async()
+        except (stripe.AuthenticationError, stripe.PermissionError) as error:
+            raise Misconfigured(f"stripe refuses our key (HTTP {error.http_status})") from error
+        except stripe.StripeError as error:
+            raise NotSent(f"stripe did not tell whose key this is: {type(error).__name__}") from error
+        except _STUMBLES as trouble:
+            raise Misconfigured("what answers at stripe's address is not stripe") from trouble
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._transport.close_async()
+
+    async def _send(self, request: PspRequest) -> Report | Unreadable:
+        match request.verb:
+            case PspVerb.PREPARE:
+                return await self._prepare(request)
+            case PspVerb.CONFIRM:
+                confirmed = await self._intents.confirm_async(request.object_id, options={"idempotency_key": request.key})
+                return _intent(_json(confirmed), request)
+            case PspVerb.CANCEL:
+                canceled = await self._intents.cancel_async(request.object_id, options={"idempotency_key": request.key})
+                return _intent(_json(canceled), request)
+            case PspVerb.REFUND:
+                return await self._refund(request)
+            case PspVerb.READ:
+                return await self._read(request)
+            case _:
+                assert_never(request.verb)
+
+    async def _prepare(self, request: PspRequest) -> Report | Unreadable:
+        amount = to_stripe(request.money)
+        if amount is None:
+            return refused(request, "AMOUNT_NOT_SUPPORTED")
+        created = await self._intents.create_async(
+            {
+                "amount": amount,
+                "currency": request.money.currency.lower(),
+                "payment_method": request.token,
+                "payment_method_types": ["card"],
+                "capture_method": "automatic",
+                "confirm": False,
+                "transfer_group": request.order_id,
+                "metadata": _references(request),
+            },
+            options={"idempotency_key": request.key},
+        )
+        return _intent(_json(created), request)
+
+    async def _refund(self, request: PspRequest) -> Report | Unreadable:
+        refunded = await self._refunds.create_async(
+            {"payment_intent": request.object_id, "metadata": {**_references(request), REFUND_KEY: request.key}},
+            options={"idempotency_key": request.key},
+        )
+        return report_of_refund(_json(refunded), source=ReportSource.ANSWER, psp=request.psp, order_id=request.order_id)
+
+    async def _read(self, request: PspRequest) -> Report | Unreadable:
+        if request.wants_refund_key:
+            refunds = await self._refunds.list_async({"payment_intent": request.object_id, "limit": 100})
+            found = _refund_under(request.wants_refund_key, _json(refunds))
+            if found is not None:
+                return report_of_refund(found, source=ReportSource.POLL, psp=request.psp, order_id=request.order_id)
+            # Not found is no proof that there is none: the intent's own status says what is certain.
+        shown = await self._intents.retrieve_async(request.object_id, {"expand": ["latest_charge"]})
+        return _intent(_json(shown), request)
+
+
+def _references(request: PspRequest) -> dict[str, str]:
+    """What every object of ours carries, so that it can be found. Source: design section 4."""
+    return {TENANT: request.tenant, CHECKOUT_ID: request.checkout_id, ORDER_ID: request.order_id}
+
+
+def _json(answer: stripe.StripeObject) -> object:
+    """The answer as it was sent: what the SDK makes of it is typed, but 10 us slower to read and full of traps."""
+    response = answer.last_response
+    return None if response is None else response.data  # type: ignore[union-attr] # streams are not asked for
+
+
+def _intent(shown: object, request: PspRequest) -> Report | Unreadable:
+    source = ReportSource.POLL if request.verb is PspVerb.READ else ReportSource.ANSWER
+    return report_of_intent(shown, source=source, psp=request.psp, order_id=request.order_id)
+
+
+def _refund_under(key: str, page: object) -> Json | None:
+    """The refund that was made under our key. One page is enough: we give back all at once, so none of ours follows."""
+    data = page.get("data") if isinstance(page, dict) else None
+    refunds = data if isinstance(data, list) else []
+    return next((each for each in refunds if isinstance(each, dict) and metadata_of(each).get(REFUND_KEY) == key), None)

@@ -1,0 +1,162 @@
+"""What happened to a checkout, for ever: history, refused key reuses, and the webhook inbox.
+
+One history row an event. `type` is the event's class name; for `OrderMoved` the name of the order event, for `TodoMoved`
+its own. `status` is the status of the order concerned after that event, "" where none is concerned.
+
+Invariant: no row here holds a token, card data, a stored request, or a buyer's name, email or account.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
+
+from zerosum.domain import message as m
+from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.order import Operation, OrderEvent, OrderStatus, next_status
+from zerosum.domain.refusal import Refusal
+from zerosum.errors import Bug
+from zerosum.ports import Change, TurnRecord
+from zerosum.store import table as t
+from zerosum.store.mapping import LogRow, Row, canonical_json
+
+
+def log_rows(
+    change: Change[Checkout] | None, turns: Sequence[tuple[int, TurnRecord]], now_ms: int
+) -> Iterator[LogRow]:
+    """The rows one checkout's turns add: history in the order of events, then what came with the turn."""
+    before = change.before if change else None
+    statuses = {str(order.id): order.status for order in before.orders.values()} if before else {}
+    for index, turn in turns:
+        for offset, event in enumerate(turn.events):
+            yield index, t.HISTORY, _history_row(turn, turn.first_version + offset, event, statuses, now_ms)
+        if turn.key_reuse is not None:
+            yield index, t.REFUSALS, _refusal_row(turn, now_ms)
+        if turn.inbox is not None:
+            yield index, t.INBOX, _inbox_row(turn, now_ms)
+
+
+def _history_row(
+    turn: TurnRecord, version: int, event: m.Event, statuses: dict[str, OrderStatus], now_ms: int
+) -> Row:
+    order_id = _order_of(event)
+    _fold(event, statuses)
+    status = statuses.get(order_id)
+    return {
+        "tenant": turn.entity.tenant, "checkout_id": turn.entity.id, "version": version, "type": _type_of(event),
+        "payment_order_id": order_id, "status": status.value if status else "",
+        "detail": canonical_json(_detail_of(event)), "at_ms": now_ms,
+    }  # fmt: skip
+
+
+def _refusal_row(turn: TurnRecord, now_ms: int) -> Row:
+    reuse = turn.key_reuse
+    assert reuse is not None
+    return {
+        "tenant": reuse.key.tenant, "method": reuse.key.method, "key": reuse.key.key,
+        "fingerprint": reuse.fingerprint, "reason": reuse.reason, "at_ms": now_ms,
+    }  # fmt: skip
+
+
+def _inbox_row(turn: TurnRecord, now_ms: int) -> Row:
+    record = turn.inbox
+    assert record is not None
+    delivery = record.delivery
+    return {
+        "psp": delivery.psp, "event_id": delivery.event_id, "tenant": turn.entity.tenant,
+        "checkout_id": turn.entity.id, "type": delivery.type, "psp_object_id": record.object_id,
+        "body_sha256": delivery.body_sha256, "verified_with": delivery.verified_with, "outcome": record.outcome,
+        "received_at_ms": now_ms,
+    }  # fmt: skip
+
+
+def _type_of(event: m.Event) -> str:
+    match event:
+        case m.OrderMoved():
+            return event.type.value
+        case m.TodoMoved():
+            return event.type
+        case _:
+            return type(event).__name__
+
+
+def _order_of(event: m.Event) -> str:
+    match event:
+        case m.CheckoutSubmitted() | m.RiskAssessed() | m.CheckoutAnswered():
+            return ""
+        case m.MismatchOpened():
+            return event.mismatch.order_id
+        case m.TodoMoved():
+            return event.todo.order_id
+        case _:
+            return event.order_id
+
+
+def _fold(event: m.Event, statuses: dict[str, OrderStatus]) -> None:
+    """Moves the one order the event moves, by the same table the domain moved it by."""
+    match event:
+        case m.CheckoutSubmitted():
+            statuses.update({line.order_id: OrderStatus.NOT_STARTED for line in event.command.lines})
+        case m.AttemptOpened():
+            statuses[event.order_id] = _moved(statuses, event.order_id, OrderEvent.ATTEMPT_OPENED)
+        case m.OrderMoved():
+            statuses[event.order_id] = _moved(statuses, event.order_id, event.type)
+        case _:
+            pass
+
+
+def _moved(statuses: dict[str, OrderStatus], order_id: str, event: OrderEvent) -> OrderStatus:
+    before = statuses.get(order_id)
+    after = next_status(before, event) if before else None
+    if after is None or isinstance(after, Refusal):
+        raise Bug(f"history of order {order_id}: {event} does not follow {before}")
+    return after
+
+
+def _detail_of(event: m.Event) -> dict[str, Any]:  # noqa: PLR0912 - one case an event, a total table
+    match event:
+        case m.CheckoutSubmitted():
+            lines = [
+                {
+                    "payment_order_id": line.order_id,
+                    "seller_account": line.seller_account,
+                    "amount_minor": line.money.amount_minor,
+                    "currency": line.money.currency,
+                }
+                for line in event.command.lines
+            ]
+            return {"payment_orders": lines}
+        case m.RiskAssessed():
+            return {"verdict": event.verdict.value, "reason": event.reason}
+        case m.AttemptOpened():
+            return {"number": event.number, "psp": event.psp}
+        case m.OperationStarted() | m.OperationSettled():
+            return _operation_detail(event.operation)
+        case m.ObjectPrepared():
+            return {"psp_object_id": event.object_id}
+        case m.OrderMoved():
+            return {"reason": event.reason}
+        case m.MismatchOpened():
+            case_ = event.mismatch
+            return {
+                "mismatch_id": case_.id, "kind": case_.kind.value, "psp": case_.psp, "psp_object_id": case_.object_id,
+                "amount_minor": case_.money.amount_minor, "currency": case_.money.currency, "detail": case_.detail,
+            }  # fmt: skip
+        case m.MismatchResolved():
+            return {"mismatch_id": event.mismatch_id}
+        case m.TodoMoved():
+            todo = event.todo
+            return {
+                "todo_id": todo.id, "kind": todo.kind.value, "number": todo.number, "tries": todo.tries,
+                "due_at_ms": todo.due_at_ms, "state": todo.state.value, "reason": event.reason,
+            }  # fmt: skip
+        case m.WalletUpdated() | m.LedgerUpdated() | m.CheckoutAnswered():
+            return {}
+        case _:
+            assert_never(event)
+
+
+def _operation_detail(operation: Operation) -> dict[str, Any]:
+    """Everything but the stored request, which holds the token."""
+    return {
+        "kind": operation.kind.value, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
+        "state": operation.state.value, "answer": operation.answer,
+    }  # fmt: skip

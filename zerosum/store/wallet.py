@@ -1,0 +1,69 @@
+"""How a wallet is kept: one row of balances, and an entry for every movement, for ever.
+
+The wallet service keeps no table of refused key reuses: its one caller is the payment service, which derives every key.
+
+Invariant: a bucket's balance is the sum of its entries; both are written in one commit.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from zerosum.domain.identity import EntityKey, Tenant
+from zerosum.domain.wallet import TransferApplied, Wallet
+from zerosum.errors import Bug
+from zerosum.ports import Change, TurnRecord
+from zerosum.store import table as t
+from zerosum.store.mapping import Aggregate, LogRow, Row, RowPair
+
+
+def pairs(slot: int, before: Wallet | None, after: Wallet) -> Iterator[RowPair]:
+    """The wallet's one mutable row."""
+    yield t.WALLETS, before and _wallet_row(slot, before), _wallet_row(slot, after)
+
+
+def _wallet_row(slot: int, wallet: Wallet) -> Row:
+    return {
+        "slot": slot, "tenant": wallet.key.tenant, "wallet_id": wallet.key.id, "version": wallet.version,
+        "owner": wallet.owner, "currency": wallet.currency, "pending_minor": wallet.pending_minor,
+        "available_minor": wallet.available_minor, "in_payout_minor": wallet.in_payout_minor,
+        "receivable_minor": wallet.receivable_minor, "created_at_ms": wallet.created_at_ms,
+        "updated_at_ms": wallet.updated_at_ms,
+    }  # fmt: skip
+
+
+def log_rows(change: Change[Wallet] | None, turns: Sequence[tuple[int, TurnRecord]], now_ms: int) -> Iterator[LogRow]:
+    """One entry a transfer applied."""
+    for index, turn in turns:
+        for offset, event in enumerate(turn.events):
+            if change is None or not isinstance(event, TransferApplied):
+                raise Bug(f"wallet {turn.entity.id}: {type(event).__name__} without a change of the wallet")
+            row: Row = {
+                "tenant": turn.entity.tenant, "wallet_id": turn.entity.id, "version": turn.first_version + offset,
+                "transfer_id": event.transfer_id, "bucket": event.bucket.value, "amount_minor": event.amount_minor,
+                "currency": change.after.currency, "payment_order_id": event.order_id, "at_ms": now_ms,
+            }  # fmt: skip
+            yield index, t.WALLET_ENTRIES, row
+
+
+def state_of(root: Row, children: Mapping[str, Sequence[Row]]) -> Wallet:  # noqa: ARG001 - a wallet has no children
+    """The wallet a row stands for."""
+    return Wallet(
+        key=EntityKey(Tenant(root["tenant"]), root["wallet_id"]), owner=root["owner"], currency=root["currency"],
+        version=root["version"], pending_minor=root["pending_minor"], available_minor=root["available_minor"],
+        in_payout_minor=root["in_payout_minor"], receivable_minor=root["receivable_minor"],
+        created_at_ms=root["created_at_ms"], updated_at_ms=root["updated_at_ms"],
+    )  # fmt: skip
+
+
+WALLET: Aggregate[Wallet] = Aggregate(
+    service="wallet",
+    slots=t.WALLET_SLOTS,
+    slot_log=t.WALLET_SLOT_LOG,
+    commands=t.WALLET_COMMANDS,
+    root=t.WALLETS,
+    children=(),
+    fixed={"wallets": frozenset({"owner", "currency", "created_at_ms"})},
+    pairs=pairs,
+    log_rows=log_rows,
+    state_of=state_of,
+)
+"""The wallet service's mapping."""
