@@ -42,5 +42,5 @@ def use_token(data_dir: Path) -> None:
     """Puts token authentication into this process's environment. Call before anything imports ray."""
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(data_dir / "keys" / "ray.token")
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -114,5 +114,6 @@ class RayLink:
 
     def _find(self) -> Any:
         """The actor of that name, created where there is none. No CPU is reserved: shards are waiters."""
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(ShardActor)
-        return actor.options(**self._options).remote(*self._arguments)
+        actor: Any = ray.remote(ShardActor)
+        limits = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0, "max_concurrency": 1_000}
+        return actor.options(**self._options, **limits).remote(*self._arguments)

@@ -8,6 +8,7 @@ Invariant: at most one batch is under way, and an entity's commands are taken in
 """
 
 import asyncio
+import contextlib
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from actors.turn import Binding, Run
 from zerosum import limits
 from zerosum.domain.identity import EntityKey
 from zerosum.errors import Retryable, Superseded
-from zerosum.ports import Store
+from zerosum.ports import Store, Wanted
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -82,6 +83,7 @@ class Shard(Generic[S, C]):
         self._waiting_of: Counter[EntityKey] = Counter()
         self._work = asyncio.Event()
         self._timers: list[tuple[int, EntityKey, str]] = []
+        self._rescheduled = asyncio.Event()
         self._database_ahead_ms = 0
         self._effects: Effects | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,6 +102,14 @@ class Shard(Generic[S, C]):
         )  # fmt: skip
         loops = (self._serve(batcher), self._keep_time(), self._sweep())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
+        for task in self._tasks:
+            task.add_done_callback(self._loop_ended)
+
+    def _loop_ended(self, task: "asyncio.Task[None]") -> None:
+        """A loop that ends by itself is a bug: without it the shard would only seem to live, so it ends whole."""
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("a loop of the shard failed", exc_info=task.exception())
+            self._end(f"a loop of the shard failed: {task.exception()!r}")
 
     async def stop(self) -> None:
         """Stops serving. A commit under way is finished by the store; what waits is answered as unavailable."""
@@ -181,18 +191,30 @@ class Shard(Generic[S, C]):
         return batch
 
     def _committed(self, outcome: Outcome[S]) -> None:
-        self._database_ahead_ms = outcome.now_ms - self._clock.monotonic_ms()
+        self._set_time(outcome.now_ms)
         for key, (before, after) in outcome.changed.items():
             known = self._binding.timers(before) if before is not None else {}
             for todo_id, due_at_ms in self._binding.timers(after).items():
                 if known.get(todo_id) != due_at_ms:
-                    heapq.heappush(self._timers, (due_at_ms, key, todo_id))
+                    self._remind(due_at_ms, key, todo_id)
             reply = self._binding.outcome(after)
             if reply is not None and (before is None or self._binding.outcome(before) is None):
                 self.outcomes.publish(key, reply)
         if self._effects is not None:
             for run in outcome.runs:
                 self._effects.start(run)
+
+    def _set_time(self, database_ms: int) -> None:
+        """Timers run by the database's clock, which may be ahead of ours, and may jump."""
+        ahead_ms = database_ms - self._clock.monotonic_ms()
+        if abs(ahead_ms - self._database_ahead_ms) > _CLOCK_JUMP_MS:
+            self._rescheduled.set()
+        self._database_ahead_ms = ahead_ms
+
+    def _remind(self, due_at_ms: int, key: EntityKey, todo_id: str) -> None:
+        heapq.heappush(self._timers, (due_at_ms, key, todo_id))
+        if self._timers[0][0] == due_at_ms:
+            self._rescheduled.set()
 
     def _end(self, reason: str) -> None:
         self.ended.set()
@@ -210,13 +232,17 @@ class Shard(Generic[S, C]):
     async def _keep_time(self) -> None:
         """Claims to-dos of entities in memory when they are due. The sweep finds all others."""
         while True:
-            await self._clock.sleep_ms(_TIMER_TICK_MS)
+            self._rescheduled.clear()
             now_ms = self._clock.monotonic_ms() + self._database_ahead_ms
             while self._timers and self._timers[0][0] <= now_ms:
                 due_at_ms, key, todo_id = heapq.heappop(self._timers)
                 state = self._memory.peek(key)
                 if state is not None and self._binding.timers(state).get(todo_id) == due_at_ms:
                     self.tell(self._binding.claim(key, todo_id))
+            wait_ms = self._timers[0][0] - now_ms if self._timers else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_ms / 1_000 if wait_ms is not None else None):
+                    await self._rescheduled.wait()
 
     async def _sweep(self) -> None:
         """Finds what a dead process left, in our own slots; lets idle entities leave memory."""
@@ -225,6 +251,7 @@ class Shard(Generic[S, C]):
             self._memory.tick(self._clock.monotonic_ms())
             self._memory.passivate(limits.PASSIVATE_AFTER_MS, self._waiting_of)
             try:
+                self._set_time((await self._store.load(Wanted())).now_ms)
                 due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX)
             except Retryable as away:
                 _log.warning("sweep failed", reason=str(away))
@@ -233,8 +260,8 @@ class Shard(Generic[S, C]):
                 self.tell(self._binding.claim(found.entity, found.todo_id))
 
 
-_TIMER_TICK_MS = 20
-"""How late a due to-do may be claimed: a fifth of the shortest back-off."""
+_CLOCK_JUMP_MS = 100
+"""The database's clock moved against ours by more than a round trip: look at the timers again."""
 
 
 def _into(answer: "asyncio.Future[Answer]") -> Callable[[Answer], None]:

@@ -31,7 +31,9 @@ class Journal:
         self._tenant = tenant
         self._is_synced = is_synced
         self._file = os.open(path, _FLAGS, 0o600)
-        os.ftruncate(self._file, _whole_bytes(path))
+        whole_bytes = _whole_bytes(path)
+        if whole_bytes < path.stat().st_size:
+            os.ftruncate(self._file, whole_bytes)
 
     def __enter__(self) -> "Journal":
         return self

@@ -46,70 +46,9 @@ class Wire(Protocol):
 class Codec(Protocol):
     """Messages to bytes and back."""
 
-    def submit(self, checkout: Checkout, intended_ms: float) -> None:
-        """One click."""
-        self._world.meter.began(orders=len(checkout.orders))
-        self._known.append(checkout)
-        told = self._pay(checkout, intended_ms, lane=0)
-        self._world.meter.told(status for _, status in told.orders)
-
-    def click(self, checkout: Checkout, intended_ms: float, *, copies: int, spawn: Callable[..., object]) -> None:
-        """The same click `copies` times at once, over two channels. Each copy has its own intent and its own answer."""
-        self._known.append(checkout)
-        seen: set[str] = set()
-        left = [copies]
-        for copy in range(copies):
-            self._world.meter.began(orders=len(checkout.orders) if copy == 0 else 0)
-            spawn(self._one_click, checkout, intended_ms, copy, seen, left)
-
-    def _one_click(self, checkout: Checkout, intended_ms: float, copy: int, seen: set[str], left: list[int]) -> None:
-        told = self._pay(checkout, intended_ms, lane=copy)
-        if told.reply_sha256:
-            if not seen:
-                self._world.meter.told(status for _, status in told.orders)
-            seen.add(told.reply_sha256)
-        left[0] -= 1
-        if left[0] == 0 and len(seen) > 1:
-            self._world.meter.disagreed()
-
-    def _pay(self, checkout: Checkout, intended_ms: float, *, lane: int) -> "_Told":
-        """Submits until there is an answer or the budget ends."""
-        world, request, mark = self._world, self._world.codec.submit(checkout), fingerprint(checkout)
-        began_ms = world.now_ms()
-        tries, is_doubtful = 0, False
-        while True:
-            tries += 1
-            code, told, hint_ms = self._try(checkout, request, mark, tries, lane)
-            now_ms = world.now_ms()
-            delay_ms = world.patience.delay_ms(tries, hint_ms, world.chance)
-            if not may_retry(code) or now_ms + delay_ms - began_ms > world.patience.budget_ms:
-                self._end(CREATE, code, _outcome(code, told, is_doubtful), tries, now_ms, intended_ms)
-                return told
-            is_doubtful = True
-            world.sleep_ms(delay_ms)
-
-    def _try(self, checkout: Checkout, request: bytes, mark: str, tries: int, lane: int) -> "tuple[str, _Told, int]":
-        """One RPC: intent, request, answer. Returns its code, what was told, and RetryInfo in milliseconds."""
-        world = self._world
-        self._calls += 1
-        call = f"{world.run_id}-{self._calls}"
-        world.journal.intend(call, checkout, fingerprint=mark, sent_ms=round(world.now_ms()))
-        reply = world.wire.send(CREATE, request, timeout_ms=world.patience.deadline_ms, lane=lane)
-        told = _NOTHING
-        if reply.code == OK:
-            told = _Told(hashlib.sha256(reply.body).hexdigest(), world.codec.told(reply.body))
-        world.journal.answer(
-            call,
-            checkout,
-            result=result_of(reply.code),
-            code=reply.code,
-            reply_sha256=told.reply_sha256,
-            replayed=reply.is_replayed,
-            orders=told.orders,
-            answered_ms=round(world.now_ms()),
-        )
-        world.meter.tried(reply.code, tries=tries, is_replay=reply.is_replayed)
-        return reply.code, told, reply.retry_after_ms
+    def submit(self, checkout: Checkout) -> bytes:
+        """The bytes of a CreatePaymentRequest."""
+        ...
 
     def view(self, method: str, subject: str) -> bytes:
         """The bytes of a request for one order or one checkout."""
@@ -150,60 +89,66 @@ class Buyers:
         """One click."""
         self._world.meter.began(orders=len(checkout.orders))
         self._known.append(checkout)
-        self._pay(checkout, intended_ms, lane=0)
+        told = self._pay(checkout, intended_ms, lane=0)
+        self._world.meter.told(status for _, status in told.orders)
 
     def click(self, checkout: Checkout, intended_ms: float, *, copies: int, spawn: Callable[..., object]) -> None:
         """The same click `copies` times at once, over two channels. Each copy has its own intent and its own answer."""
         self._known.append(checkout)
-        seen: set[str] = set()
-        left = [copies]
+        burst = _Burst(checkout, intended_ms, left=copies, replies=set())
         for copy in range(copies):
             self._world.meter.began(orders=len(checkout.orders) if copy == 0 else 0)
-            spawn(self._one_click, checkout, intended_ms, copy, seen, left)
+            spawn(self._copy, burst, copy)
 
-    def _one_click(self, checkout: Checkout, intended_ms: float, copy: int, seen: set[str], left: list[int]) -> None:
-        told = self._pay(checkout, intended_ms, lane=copy)
-        if told:
-            seen.add(told)
-        left[0] -= 1
-        if left[0] == 0 and len(seen) > 1:
+    def _copy(self, burst: "_Burst", copy: int) -> None:
+        told = self._pay(burst.checkout, burst.intended_ms, lane=copy)
+        if told.reply_sha256:
+            if not burst.replies:
+                self._world.meter.told(status for _, status in told.orders)
+            burst.replies.add(told.reply_sha256)
+        burst.left -= 1
+        if burst.left == 0 and len(burst.replies) > 1:
             self._world.meter.disagreed()
 
-    def _pay(self, checkout: Checkout, intended_ms: float, *, lane: int) -> str:
-        """Submits until there is an answer or the budget ends. Returns the hash of the OK reply, "" without one."""
-        world, request = self._world, self._world.codec.submit(checkout)
-        self._calls += 1
-        call = f"{CREATE}-{self._calls}"
+    def _pay(self, checkout: Checkout, intended_ms: float, *, lane: int) -> "_Told":
+        """Submits until there is an answer or the budget ends."""
+        world, request, mark = self._world, self._world.codec.submit(checkout), fingerprint(checkout)
         began_ms = world.now_ms()
-        world.journal.intend(call, checkout, sent_ms=round(began_ms))
         tries, is_doubtful = 0, False
         while True:
             tries += 1
-            reply = world.wire.send(CREATE, request, timeout_ms=world.patience.deadline_ms, lane=lane)
-            answered_ms = world.now_ms()
-            world.meter.tried(reply.code, tries=tries)
-            result = result_of(reply.code, is_doubtful=is_doubtful)
-            orders = world.codec.told(reply.body) if result is Result.OK else ()
-            digest = hashlib.sha256(reply.body).hexdigest() if result is Result.OK else ""
-            world.journal.answer(
-                call,
-                checkout,
-                result=result,
-                code=reply.code,
-                reply_sha256=digest,
-                replayed=reply.is_replayed,
-                orders=orders,
-                answered_ms=round(answered_ms),
-            )
-            is_doubtful = is_doubtful or result is Result.UNKNOWN
+            reply, told = self._try(checkout, request, mark, lane)
+            world.meter.tried(reply.code, tries=tries, is_replay=reply.is_replayed)
+            now_ms = world.now_ms()
             delay_ms = world.patience.delay_ms(tries, reply.retry_after_ms, world.chance)
-            is_spent = answered_ms + delay_ms - began_ms > world.patience.budget_ms
-            if not may_retry(reply.code) or is_spent:
-                self._end(CREATE, reply.code, _outcome(result, orders), tries, answered_ms, intended_ms)
-                if result is Result.OK:
-                    world.meter.told((status for _, status in orders), is_replay=reply.is_replayed)
-                return digest
+            if not may_retry(reply.code) or now_ms + delay_ms - began_ms > world.patience.budget_ms:
+                outcome = _outcome(reply.code, told, is_doubtful)
+                self._end(CREATE, reply.code, outcome, tries=tries, intended_ms=intended_ms)
+                return told
+            is_doubtful = True
             world.sleep_ms(delay_ms)
+
+    def _try(self, checkout: Checkout, request: bytes, mark: str, lane: int) -> "tuple[Reply, _Told]":
+        """One RPC, whole: intent, request, answer."""
+        world = self._world
+        self._calls += 1
+        call = f"{world.run_id}-{self._calls}"
+        world.journal.intend(call, checkout, fingerprint=mark, sent_ms=round(world.now_ms()))
+        reply = world.wire.send(CREATE, request, timeout_ms=world.patience.deadline_ms, lane=lane)
+        told = _NOTHING
+        if reply.code == OK:
+            told = _Told(hashlib.sha256(reply.body).hexdigest(), world.codec.told(reply.body))
+        world.journal.answer(
+            call,
+            checkout,
+            result=result_of(reply.code),
+            code=reply.code,
+            reply_sha256=told.reply_sha256,
+            replayed=reply.is_replayed,
+            orders=told.orders,
+            answered_ms=round(world.now_ms()),
+        )
+        return reply, told
 
     def view(self, intended_ms: float) -> None:
         """Looks at an order, or at its whole checkout, that some buyer has submitted. Tried once: a look changes nothing."""
@@ -211,21 +156,31 @@ class Buyers:
         if not self._known:
             return
         checkout = world.chance.choice(self._known)
-        method = VIEW_ORDER if world.chance.random() < 0.5 else VIEW_PAYMENT  # noqa: PLR2004 - as many of each
+        method = world.chance.choice((VIEW_ORDER, VIEW_PAYMENT))
         subject = (
             world.chance.choice(checkout.orders).payment_order_id if method == VIEW_ORDER else checkout.checkout_id
         )
+        request = world.codec.view(method, subject)
         world.meter.began()
-        reply = world.wire.send(
-            method, world.codec.view(method, subject), timeout_ms=world.patience.deadline_ms, lane=0
-        )
+        reply = world.wire.send(method, request, timeout_ms=world.patience.deadline_ms, lane=0)
         world.meter.tried(reply.code, tries=1, is_replay=False)
         # A view may overtake the submit it is about: NOT_FOUND is an answer.
-        is_answer = reply.code in (OK, "NOT_FOUND")
-        self._end(method, reply.code, Outcome.READ if is_answer else Outcome.UNKNOWN, 1, world.now_ms(), intended_ms)
+        outcome = Outcome.READ if reply.code in (OK, "NOT_FOUND") else Outcome.UNREAD
+        self._end(method, reply.code, outcome, tries=1, intended_ms=intended_ms)
 
-    def _end(self, name: str, code: str, outcome: Outcome, tries: int, at_ms: float, intended_ms: float) -> None:
+    def _end(self, name: str, code: str, outcome: Outcome, *, tries: int, intended_ms: float) -> None:
+        at_ms = self._world.now_ms()
         self._world.meter.ended(Sample(round(at_ms), name, max(0.0, at_ms - intended_ms), code, outcome, tries))
+
+
+@dataclass(slots=True)
+class _Burst:
+    """The copies of one click under way: how many are, and what those that are back were told."""
+
+    checkout: Checkout
+    intended_ms: float
+    left: int
+    replies: set[str]
 
 
 @dataclass(frozen=True, slots=True)

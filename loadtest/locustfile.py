@@ -20,9 +20,8 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import gevent
 from gevent.pool import Pool
@@ -46,25 +45,24 @@ IN_FLIGHT_MAX: Final = 5_000
 @events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator] # Locust leaves it untyped
 def add_arguments(parser: LocustArgumentParser) -> None:
     """The options of a load; Locust shows them on its web page as well. 0 = as the profile says."""
-    group = parser.add_argument_group("load")
-    group.add_argument("--load-profile", choices=sorted(PROFILES), default="steady-10", help="who asks for what")
-    group.add_argument("--load-tps", type=float, default=0.0, help="arrivals a second")
-    group.add_argument("--load-seconds", type=float, default=60.0, help="how long arrivals go on")
-    group.add_argument(
+    parser.add_argument("--load-profile", choices=sorted(PROFILES), default="steady-10", help="who asks for what")
+    parser.add_argument("--load-tps", type=float, default=0.0, help="arrivals a second")
+    parser.add_argument("--load-seconds", type=float, default=60.0, help="how long arrivals go on")
+    parser.add_argument(
         "--load-drain-seconds", type=float, default=130.0, help="how long to wait for answers after that"
     )
-    group.add_argument("--load-budget-seconds", type=float, default=120.0, help="how long a buyer tries with one key")
-    group.add_argument("--load-seed", type=int, default=1)
-    group.add_argument("--load-run-id", default="", help="stands in every id; default: drawn")
-    group.add_argument("--load-pacing", choices=("poisson", "constant"), default="poisson")
-    group.add_argument("--load-decline-share", type=float, default=0.0, help="checkouts with a declined card, 0 to 1")
-    group.add_argument("--load-challenge-share", type=float, default=0.0, help="checkouts with 3-D Secure, 0 to 1")
-    group.add_argument("--load-token-file", default="", help="the bearer token", include_in_web_ui=False)
-    group.add_argument("--load-tenant", default="", help="the tenant the token names", include_in_web_ui=False)
-    group.add_argument("--load-journal", default="", help="the client's journal", include_in_web_ui=False)
-    group.add_argument("--load-samples", default="", help="latency samples", include_in_web_ui=False)
-    group.add_argument("--load-status", default="", help="live counters, each second", include_in_web_ui=False)
-    group.add_argument("--load-parent", type=int, default=0, help="end with this process", include_in_web_ui=False)
+    parser.add_argument("--load-budget-seconds", type=float, default=120.0, help="how long a buyer tries with one key")
+    parser.add_argument("--load-seed", type=int, default=1)
+    parser.add_argument("--load-run-id", default="", help="stands in every id; default: drawn")
+    parser.add_argument("--load-pacing", choices=("poisson", "constant"), default="poisson")
+    parser.add_argument("--load-decline-share", type=float, default=0.0, help="checkouts with a declined card, 0 to 1")
+    parser.add_argument("--load-challenge-share", type=float, default=0.0, help="checkouts with 3-D Secure, 0 to 1")
+    parser.add_argument("--load-token-file", default="", help="the bearer token", include_in_web_ui=False)
+    parser.add_argument("--load-tenant", default="", help="the tenant the token names", include_in_web_ui=False)
+    parser.add_argument("--load-journal", default="", help="the client's journal", include_in_web_ui=False)
+    parser.add_argument("--load-samples", default="", help="latency samples", include_in_web_ui=False)
+    parser.add_argument("--load-status", default="", help="live counters, each second", include_in_web_ui=False)
+    parser.add_argument("--load-parent", type=int, default=0, help="end with this process", include_in_web_ui=False)
 
 
 class Crowd(User):
@@ -86,6 +84,7 @@ class Crowd(User):
 def run(environment: Environment) -> bool:
     """Arrivals, answers, counters. True: every journey got an answer and no copies of a click were told different things."""
     options = environment.parsed_options
+    assert options is not None
     now_ms = _clock()
     pool = Pool(IN_FLIGHT_MAX)
     with ExitStack() as stack:
@@ -97,39 +96,31 @@ def run(environment: Environment) -> bool:
         stack.callback(wire.close)
         meter = Meter(samples, started_ms=now_ms())
         reporter = gevent.spawn(_report, meter, options, now_ms)
+        # Undone from the last to the first: end journeys, end the reporter, publish once more, close the rest.
         stack.callback(_publish, meter, options, now_ms)
         stack.callback(reporter.kill)
         stack.callback(pool.kill)
-        _begin(options, wire, journal, meter, now_ms, pool)
+        world = World(
+            run_id=options.load_run_id or secrets.token_hex(4),
+            wire=wire,
+            codec=ProtoCodec(),
+            journal=journal,
+            meter=meter,
+            chance=random.Random(f"buyers/{options.load_seed}"),
+            patience=_patience(options),
+            now_ms=now_ms,
+            sleep_ms=lambda ms: gevent.sleep(ms / 1_000),
+        )
+        _begin(options, world, pool.spawn)
         pool.join(timeout=options.load_drain_seconds)
         meter.finish()
         status = meter.status(now_ms())
         return status.in_flight == 0 and status.unknown == 0 and status.disagreements == 0
 
 
-def _begin(
-    options: Namespace, wire: GrpcWire, journal: Journal, meter: Meter, now_ms: Callable[[], float], pool: Any
-) -> None:
+def _begin(options: Namespace, world: World, spawn: Callable[..., object]) -> None:
     """Begins every journey of the profile, each in a greenlet of its own."""
-    profile = PROFILES[options.load_profile]
-    seed, run_id = options.load_seed, options.load_run_id or secrets.token_hex(4)
-    world = World(
-        run_id=run_id,
-        wire=wire,
-        codec=ProtoCodec(),
-        journal=journal,
-        meter=meter,
-        chance=random.Random(f"buyers/{seed}"),
-        patience=Patience(
-            deadline_ms=profile.deadline_ms,
-            budget_ms=round(options.load_budget_seconds * 1_000),
-            # An impatient buyer waits 10 ms, not 0: a shut door answers within 1 ms, and the storm is not to be our CPU.
-            base_ms=50 if profile.is_patient else 10,
-            is_patient=profile.is_patient,
-        ),
-        now_ms=now_ms,
-        sleep_ms=lambda ms: gevent.sleep(ms / 1_000),
-    )
+    profile, seed = PROFILES[options.load_profile], options.load_seed
     shape = profile.shape.with_cards(
         decline_share=options.load_decline_share, challenge_share=options.load_challenge_share
     )
@@ -138,8 +129,19 @@ def _begin(
         seconds=options.load_seconds,
         chance=random.Random(f"arrivals/{seed}") if options.load_pacing == "poisson" else None,
     )
-    baskets = checkouts(shape, seed=seed, run_id=run_id)
-    dispatch(replace(profile), Buyers(world), baskets, instants, world=world, spawn=pool.spawn)
+    baskets = checkouts(shape, seed=seed, run_id=world.run_id)
+    dispatch(profile, Buyers(world), baskets, instants, world=world, spawn=spawn)
+
+
+def _patience(options: Namespace) -> Patience:
+    profile = PROFILES[options.load_profile]
+    return Patience(
+        deadline_ms=profile.deadline_ms,
+        budget_ms=round(options.load_budget_seconds * 1_000),
+        # An impatient buyer waits 10 ms, not 0: a shut door answers within 1 ms, and the storm is not to be our CPU.
+        base_ms=50 if profile.is_patient else 10,
+        is_patient=profile.is_patient,
+    )
 
 
 def _clock() -> Callable[[], float]:
@@ -152,7 +154,7 @@ def _teller(environment: Environment) -> Callable[[str, float, int, str], None]:
     """Hands every request to Locust's own statistics, under the method's name."""
 
     def tell(method: str, duration_ms: float, size: int, code: str) -> None:
-        environment.events.request.fire(
+        environment.events.request.fire(  # type: ignore[no-untyped-call] # Locust leaves it untyped
             request_type="grpc",
             name=method,
             response_time=duration_ms,

@@ -32,7 +32,8 @@ class Outcome(StrEnum):
     PENDING = "pending"  # OK, but some order is still under way
     REFUSED = "refused"
     UNKNOWN = "unknown"  # the budget ended without an answer, or a refusal came after a try that may have been executed
-    READ = "read"  # a view: it changes nothing and settles nothing
+    READ = "read"  # a view that was answered: it changes nothing and settles nothing
+    UNREAD = "unread"  # a view that was not
 
 
 FINAL_STATUSES: Final = frozenset({"SUCCESS", "FAILED", "CANCELED"})

@@ -79,6 +79,7 @@ class Status:
     failed: int = 0
     unknown: int = 0
     views: int = 0
+    views_failed: int = 0
     tries: int = 0
     retries: int = 0
     replayed: int = 0
@@ -120,7 +121,7 @@ class Meter:
     def ended(self, sample: Sample) -> None:
         """A journey is over."""
         self._counts[sample.outcome.value] += 1
-        self._counts["answered"] += sample.outcome is not Outcome.UNKNOWN
+        self._counts["answered"] += sample.outcome not in (Outcome.UNKNOWN, Outcome.UNREAD)
         self._counts["ended"] += 1
         self._recent.append(sample)
         if self._samples is not None:
@@ -165,6 +166,7 @@ class Meter:
             failed=counts["refused"],
             unknown=counts["unknown"],
             views=counts["read"],
+            views_failed=counts["unread"],
             tries=counts["tries"],
             retries=counts["retries"],
             replayed=counts["replayed"],

@@ -3,20 +3,20 @@
 Invariant: only a journal that sums to zero per currency leaves here for a shard; reads show the caller's tenant only.
 """
 
-# ruff: noqa: N802, ARG002 - names and arguments of methods are the contract's
+# ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import grpc
 
 from actors.answer import Shards
 from servers.batch import by_item, results_of
 from servers.call import current_tenant
-from servers.door import check, signed_amount, twice
+from servers.door import check, twice
 from servers.page import after_of, rows_max_of, token_of
 from servers.reply import timestamp_of
 from servers.status import not_found, refused
 from zerosum.domain.identity import Key, OrderId, Tenant
 from zerosum.domain.journal import Entry, Journal, Movement, journal
-from zerosum.domain.money import Money, format_amount
+from zerosum.domain.money import Money, format_amount, parse_signed
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.readers import LedgerReader
 from zerosum.v1 import ledger_pb2 as pb
@@ -115,7 +115,7 @@ def _journal(asked: pb.Journal) -> Journal | Refusal:
         return Refusal(Reason.MALFORMED, "movement", "not a movement of the posting table")
     entries = []
     for line, side in enumerate(asked.entries):
-        money = signed_amount(side.money.amount, side.money.currency, f"entries[{line}].money.amount")
+        money = parse_signed(side.money.amount, side.money.currency, f"entries[{line}].money.amount")
         if isinstance(money, Refusal):
             return money
         entries.append(Entry(side.account, money))

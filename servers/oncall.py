@@ -2,7 +2,7 @@
 
 Invariant: an operator's act is a command with a key and the operator's name, recorded like any other.
 """
-# ruff: noqa: N802, ARG002 - names and arguments of methods are the contract's
+# ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import grpc
 

@@ -4,7 +4,7 @@ A reply to CreatePayment is the bytes the shard stored, parsed and sent; reads c
 
 Invariant: nothing is decided here. Every call is one command submitted, or one read within the caller's tenant.
 """
-# ruff: noqa: N802, ARG002 - names and arguments of methods are the contract's
+# ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -19,10 +19,10 @@ from servers.page import after_of, rows_max_of, token_of
 from servers.reply import checkout_status_of, order_status_of, payment_of, payment_order_of, timestamp_of
 from servers.status import Problem, Rejected, not_found, of_answer, refused
 from servers.webhook import Ignored, Incoming, WebhookReader
-from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId
 from zerosum.domain.message import CheckoutCommand
-from zerosum.domain.order import TERMINAL, OrderStatus
+from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.limits import WAITER_SILENCE_MS
 from zerosum.readers import HistoryRow, ListFilter, PaymentReader
@@ -197,11 +197,10 @@ class PaymentServicer(rpc.PaymentServiceServicer):
 
 def _is_final(checkout: Checkout) -> bool:
     """Every order is terminal, and wallet and ledger have taken what was charged."""
-    return all(
-        order.status in TERMINAL
-        and (order.status is not OrderStatus.SUCCESS or (order.wallet_updated and order.ledger_updated))
-        for order in checkout.orders.values()
-    )
+    if checkout.status is CheckoutStatus.OPEN:
+        return False
+    charged = [order for order in checkout.orders.values() if order.status is OrderStatus.SUCCESS]
+    return all(order.wallet_updated and order.ledger_updated for order in charged)
 
 
 def _asked_ms(request: pb.ListPaymentsRequest, field: str, refusals: list[Refusal]) -> int | None:

@@ -97,6 +97,7 @@ TABLE: Mapping[str, Row] = {
     "PSP_TROUBLE": _AWAY,
     "NOT_SENT": _AWAY,
     "OUTCOME_UNKNOWN": _AWAY,
+    "STORED_FAILURE": _AWAY,
     # the doors' own
     "IN_FLIGHT": replace(_FULL, text="the same key is accepted and not answered yet; ask again with it"),
     "BUSY": _FULL,
@@ -182,7 +183,10 @@ def of_error(error: BaseException) -> Problem:
     if not isinstance(error, ZerosumError):
         return Problem("INTERNAL", inner=inner)
     retry_after_ms = error.retry_after_ms if isinstance(error, PspTrouble) else 0
-    reason = reason_of_failure(type(error).__name__)
+    reasons = (reason_of_failure(kind.__name__) for kind in type(error).__mro__)
+    reason = next(
+        reason for reason in reasons if reason in TABLE
+    )  # a finer class of an adapter is told as ours above it
     return Problem(reason, retry_after_ms=retry_after_ms or RETRY_HINT_MS, inner=inner)
 
 

@@ -4,7 +4,7 @@ Invariant: reads show the caller's own tenant only; what is written names its te
 may write (access.py).
 """
 
-# ruff: noqa: N802, ARG002 - names and arguments of methods are the contract's
+# ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import grpc
 

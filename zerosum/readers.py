@@ -19,6 +19,10 @@ from zerosum.domain.wallet import Wallet
 R = TypeVar("R")
 
 
+class MalformedPosition(ValueError):
+    """`after` is not a position of this list: nothing was read. The caller's mistake, INVALID_ARGUMENT at the door."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
     """Rows in index order. `after`: the position to ask the next page from, "" when there is none."""

@@ -49,16 +49,16 @@ class Settings(BaseSettings):
     psp_webhook_secrets_file: Path | None = None
     """One secret a line; two while rotating. Default: `keys/` in the data folder."""
 
-    checkout_shards: int = Field(limits.CHECKOUT_SHARDS, ge=1, le=limits.SLOTS)
-    account_shards: int = Field(limits.ACCOUNT_SHARDS, ge=1, le=limits.SLOTS)
-    ledger_shards: int = Field(limits.LEDGER_SHARDS, ge=1, le=limits.SLOTS)
-    admission_max: int = Field(2_000, ge=1)
+    checkout_shards: int = Field(default=limits.CHECKOUT_SHARDS, ge=1, le=limits.SLOTS)
+    account_shards: int = Field(default=limits.ACCOUNT_SHARDS, ge=1, le=limits.SLOTS)
+    ledger_shards: int = Field(default=limits.LEDGER_SHARDS, ge=1, le=limits.SLOTS)
+    admission_max: int = Field(default=2_000, ge=1)
     """Calls a server works on at once; more are RESOURCE_EXHAUSTED. 2,000 = 300/s x ~6 s."""
-    answer_after_ms: int = Field(limits.ANSWER_AFTER_MS, ge=100)
-    backoff_cap_ms: int = Field(limits.BACKOFF_CAP_MS, ge=1)
-    effect_lease_ms: int = Field(limits.EFFECT_LEASE_MS, ge=100)
-    psp_timeout_ms: int = Field(limits.PSP_TIMEOUT_MS, ge=100)
-    in_flight_alert_ms: int = Field(60_000, ge=1)
+    answer_after_ms: int = Field(default=limits.ANSWER_AFTER_MS, ge=100)
+    backoff_cap_ms: int = Field(default=limits.BACKOFF_CAP_MS, ge=1)
+    effect_lease_ms: int = Field(default=limits.EFFECT_LEASE_MS, ge=100)
+    psp_timeout_ms: int = Field(default=limits.PSP_TIMEOUT_MS, ge=100)
+    in_flight_alert_ms: int = Field(default=60_000, ge=1)
     """Orders older than this and not final raise an alert."""
     risk_blocked_buyers_file: Path | None = None
     """The allow-list adapter's file; None = everyone is allowed."""

@@ -5,14 +5,13 @@ Own tables, written from the two documents (ISO 4217 list one; docs.stripe.com/c
 
 from typing import Final
 
-_ISO: Final = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
-}
-_STRIPE: Final = {
-    **dict.fromkeys("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD JOD KWD OMR TND".split(), 3),
-}
+_ISO_ZERO: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_ISO_THREE: Final = "BHD IQD JOD KWD LYD OMR TND"
+_STRIPE_ZERO: Final = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
+_STRIPE_THREE: Final = "BHD JOD KWD OMR TND"
+
+_ISO: Final = {**dict.fromkeys(_ISO_ZERO.split(), 0), **dict.fromkeys(_ISO_THREE.split(), 3)}
+_STRIPE: Final = {**dict.fromkeys(_STRIPE_ZERO.split(), 0), **dict.fromkeys(_STRIPE_THREE.split(), 3)}
 _USUAL: Final = 2
 
 

@@ -36,7 +36,7 @@ def main() -> int:
 async def _run(options: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     server: Server | None = None
-    book = FileBook(options.data, on_broken=lambda: server.stop(1) if server else None)
+    book = FileBook(options.data, gather_ms=options.gather_ms, on_broken=lambda: server.stop(1) if server else None)
     engine = Engine(
         book=book,
         plan=FaultPlan(seed=options.seed, rates=options.faults),
@@ -80,11 +80,12 @@ def _options() -> argparse.Namespace:
     add("--faults", type=_rates, default=Rates(), help='rates to begin with, as JSON: {"drop_response": 0.3}')
     add("--api-key", default=os.environ.get("PSP_API_KEY", "sk_test_simulator"))
     add("--admin-token", default=os.environ.get("PSP_ADMIN_TOKEN", "admin_simulator"))
-    add("--webhook-url", help="where events are posted; without it they wait in the book")
+    add("--webhook-url", type=_http_url, help="where events are posted; without it they wait in the book")
     add("--webhook-secret", default=os.environ.get("PSP_WEBHOOK_SECRET", "whsec_simulator"))
     add("--webhook-retry-ms", type=int, default=500, help="pause before the second attempt; it doubles up to 30 s")
     add("--webhook-attempts", type=int, default=16)
     add("--key-expiry-ms", type=int, default=EXPIRY_MS, help="age at which an idempotency key is forgotten")
+    add("--gather-ms", type=int, default=2, help="how long a commit of the book waits for more lines")
     add("--fee-bps", type=int, default=290, help="fee in hundredths of a percent")
     add("--fee-fixed", type=int, default=30, help="fee in minor units")
     add("--challenge-ms", type=int, default=0, help="a 3-D Secure challenge ends after this; 0: only by an admin call")
@@ -92,6 +93,12 @@ def _options() -> argparse.Namespace:
     add("--processing-ms", type=int, default=1_000, help="pm_card_processing ends after this; 0: only by an admin call")
     add("--processing-outcome", choices=("succeed", "fail"), default="succeed")
     return parser.parse_args()
+
+
+def _http_url(text: str) -> str:
+    if not text.startswith("http://"):
+        raise argparse.ArgumentTypeError("must be an http:// address")
+    return text
 
 
 def _rates(text: str) -> Rates:

@@ -1,8 +1,9 @@
 """As much of HTTP/1.1 as a PSP's API needs, on asyncio: keep-alive, bodies with a length, streamed answers.
 
-Our own because of its cost and its control: about 40 µs of CPU a call where aiohttp's bare server takes 120 (measured
-on the same handler), head and body always in one segment, and an answer can be withheld by closing the connection. It
-listens on loopback for known clients and knows no chunked request bodies: those get 411.
+Our own because of its cost and its control: half the CPU a call of aiohttp's bare server (51 to 84 µs against 99 to
+151; same handler, same load, alternated three times on a busy machine), head and body always in one segment, and an
+answer can be withheld by closing the connection. It listens on loopback for known clients and knows no chunked request
+bodies: those get 411.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = transport
         self._open_connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
+    def connection_lost(self, exc: Exception | None) -> None:
         """Stop to listen. A request under way is finished all the same: it may have executed already."""
         self._open_connections.discard(self)
         self._is_closing = True

@@ -236,10 +236,10 @@ def test_server_ends_with_its_killed_supervisor(folder: Path) -> None:
         postmaster = os.pidfd_open(int(supervisor.stdout.readline()))
         supervisor.kill()
         supervisor.wait(PATIENCE_S)
+        assert has_ended(postmaster)
+
         takes_over = EmbeddedPostgres(folder / "data")
         takes_over.start()
-
-        assert has_ended(postmaster)
         assert run(takes_over.urls()["ledger"], "SELECT 1") == 1
         takes_over.stop()
         os.close(postmaster)

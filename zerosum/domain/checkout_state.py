@@ -7,7 +7,7 @@ stand beside: they are what is still owed, not what happened).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from zerosum.domain import message as m
 from zerosum.domain.identity import EntityKey, OrderId
@@ -127,14 +127,14 @@ def evolve(checkout: Checkout | None, event: m.Event, now_ms: int) -> Checkout:
         case m.MismatchOpened():
             return replace(after, mismatches={**after.mismatches, event.mismatch.id: event.mismatch})
         case m.MismatchResolved():
-            resolved = replace(after.mismatches[event.mismatch_id], is_resolved=True)
+            resolved = replace(_of(after.mismatches, event.mismatch_id), is_resolved=True)
             return replace(after, mismatches={**after.mismatches, event.mismatch_id: resolved})
         case m.TodoMoved():
             return after.with_todos((event.todo,))
         case m.CheckoutAnswered():
             return replace(after, is_answered=True)
         case _:
-            order = _evolve_order(after.orders[event.order_id], event, now_ms)
+            order = _evolve_order(_of(after.orders, event.order_id), event, now_ms)
             return after.with_order(replace(order, updated_at_ms=now_ms))
 
 
@@ -184,6 +184,17 @@ def _moved(order: Order, event: OrderEvent, reason: str) -> Order:
     if known is None or order.attempt is None:
         return after
     return after.with_attempt(replace(order.attempt, state=known))
+
+
+_K = TypeVar("_K", bound=str)
+_V = TypeVar("_V")
+
+
+def _of(things: Mapping[_K, _V], wanted: _K) -> _V:
+    thing = things.get(wanted)
+    if thing is None:
+        raise Bug(f"the checkout has no {wanted}")
+    return thing
 
 
 def _open_attempt(order: Order) -> Attempt:

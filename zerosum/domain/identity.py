@@ -43,5 +43,10 @@ def derived_key(tenant: str, order_id: str, operation: str, number: int) -> Key:
     return Key(f"{operation}-{number}-{digest[:40]}")
 
 
+def fingerprint_of(*fields: str) -> str:
+    """Tells one request from another: a versioned hash over parsed fields, their lengths included."""
+    return "1:" + hashlib.sha256(_join(fields)).hexdigest()
+
+
 def _join(parts: tuple[str, ...]) -> bytes:
     return b"".join(b"%d:%s" % (len(raw), raw) for raw in (part.encode() for part in parts))

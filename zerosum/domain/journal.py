@@ -6,16 +6,16 @@ Every account id ends in its currency. Source: design section 6.
 Invariant: journals are immutable; a correction is a new journal.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
+from zerosum.errors import Bug
 
 _ACCOUNT = re.compile(r"[a-z]+(:[A-Za-z0-9_.-]+)*:[A-Z]{3}", re.ASCII)
 
@@ -83,9 +83,8 @@ class Journal:
 
     def fingerprint(self) -> str:
         """A versioned hash over parsed fields: tells the same request from another one under the same id."""
-        sides = [f"{entry.account}\x1e{entry.money.amount_minor}" for entry in self.entries]
-        fields = (self.owner, self.movement, self.order_id, *sides)
-        return "1:" + hashlib.sha256("\x1f".join(fields).encode()).hexdigest()
+        sides = [side for entry in self.entries for side in (entry.account, str(entry.money.amount_minor))]
+        return fingerprint_of(self.owner, self.movement, self.order_id, *sides)
 
 
 def journal(
@@ -116,6 +115,8 @@ def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, sell
     suspense_refund  suspense                         against  psp:clearing  (and went back)
     """
     currency = gross.currency
+    if fee.currency != currency:
+        raise Bug("a fee is of the currency of its gross")
     all_minor, fee_minor = gross.amount_minor, fee.amount_minor
     clearing = clearing_account(psp, currency)
     sides: tuple[tuple[str, int], ...]

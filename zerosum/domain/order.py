@@ -162,10 +162,14 @@ class Order:
 
     def with_operation(self, changed: Operation) -> "Order":
         """The order with this operation added, or put in the place of the one of its kind and number."""
-        kept = tuple(op for op in self.operations if (op.kind, op.number) != (changed.kind, changed.number))
-        return replace(self, operations=(*kept, changed))
+        known = self.operation(changed.kind, changed.number)
+        if known is None:
+            return replace(self, operations=(*self.operations, changed))
+        return replace(self, operations=tuple(changed if op is known else op for op in self.operations))
 
     def with_attempt(self, changed: Attempt) -> "Order":
         """The order with this attempt added, or put in the place of the one of its number."""
-        kept = tuple(attempt for attempt in self.attempts if attempt.number != changed.number)
-        return replace(self, attempts=(*kept, changed))
+        known = next((attempt for attempt in self.attempts if attempt.number == changed.number), None)
+        if known is None:
+            return replace(self, attempts=(*self.attempts, changed))
+        return replace(self, attempts=tuple(changed if attempt is known else attempt for attempt in self.attempts))

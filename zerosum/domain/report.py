@@ -107,7 +107,7 @@ def _pending(draft: Draft, order: Order, fact: m.Report) -> None:
         draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_PENDED, fact.reason or fact.status.value))
     todo = _asking(draft, fact)
     if todo is not None:
-        draft.defer(todo, by_ms=poll_after_ms(todo.tries), reason=fact.status.value)
+        draft.defer(todo, by_ms=poll_after_ms(todo.tries - 1), reason=fact.status.value)
 
 
 def _authorized(draft: Draft, order: Order, fact: m.Report) -> None:
@@ -115,7 +115,7 @@ def _authorized(draft: Draft, order: Order, fact: m.Report) -> None:
         draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_AUTHORIZED, ""))
     todo = _asking(draft, fact)
     if todo is not None:
-        draft.defer(todo, by_ms=poll_after_ms(todo.tries), reason=fact.status.value)
+        draft.defer(todo, by_ms=poll_after_ms(todo.tries - 1), reason=fact.status.value)
 
 
 def _charged(draft: Draft, order: Order, fact: m.Report) -> None:

@@ -3,11 +3,10 @@
 Invariant: a bucket is the sum of its entries, and a transfer id makes entries once, for ever.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 
 
@@ -39,8 +38,8 @@ class Transfer:
 
     def fingerprint(self) -> str:
         """A versioned hash over parsed fields: tells the same request from another one under the same id."""
-        fields = (self.owner, self.kind, str(self.money.amount_minor), self.money.currency, self.order_id)
-        return "1:" + hashlib.sha256("\x1f".join(fields).encode()).hexdigest()
+        money = self.money
+        return fingerprint_of(self.owner, self.kind, str(money.amount_minor), money.currency, self.order_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class Breaker:
             return Passage(self, self._generation, is_probe=False)
         wait_ms = self._wait_ms()
         if wait_ms > 0 or self._is_probing:
-            raise NotSent(f"the breaker of {self._psp} is {self.state}", max(wait_ms, self._open_base_ms))
+            raise NotSent(f"the breaker of {self._psp} is {self.state}", wait_ms if wait_ms > 0 else self._open_base_ms)
         self._is_probing = True
         return Passage(self, self._generation, is_probe=True)
 

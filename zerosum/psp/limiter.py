@@ -10,7 +10,7 @@ Invariant: in any stretch of time at most burst + rate x time calls start, whoev
 from collections.abc import Callable
 
 from zerosum.errors import NotSent
-from zerosum.limits import PSP_BURST, PSP_RATE_PER_S
+from zerosum.limits import PSP_BURST, PSP_RATE_PER_S, RETRY_AFTER_CAP_MS
 
 _US_PER_S = 1_000_000
 _US_PER_MS = 1_000
@@ -26,8 +26,8 @@ class Limiter:
         self._clock_ms = clock_ms
         self._step_us = -(-_US_PER_S // rate_per_s)  # rounded up: never faster than asked
         self._slack_us = (burst - 1) * self._step_us
-        self._next_us = 0  # when the bucket would be full again, less one step: the place of the next caller, slack apart
-        self._held_until_us = 0
+        self._full_at_us = 0
+        """When the bucket is full again: each place taken moves it on by a step."""
 
     def take(self, *, wait_max_ms: int) -> int:
         """Takes a place in line and returns the milliseconds to wait before calling, 0 = now.
@@ -35,15 +35,14 @@ class Limiter:
         Raises NotSent, and takes no place, where the wait would be longer than `wait_max_ms`: nothing was sent.
         """
         now_us = self._clock_ms() * _US_PER_MS
-        starts_us = max(now_us, self._next_us - self._slack_us, self._held_until_us)
+        starts_us = max(now_us, self._full_at_us - self._slack_us)
         wait_ms = -((now_us - starts_us) // _US_PER_MS)
         if wait_ms > wait_max_ms:
-            raise NotSent(f"the line to {self._psp} is too long", wait_ms)
-        self._next_us = max(self._next_us, starts_us) + self._step_us
+            raise NotSent(f"the line to {self._psp} is too long", min(wait_ms, RETRY_AFTER_CAP_MS))
+        self._full_at_us = max(now_us, self._full_at_us) + self._step_us
         return wait_ms
 
     def hold(self, wait_ms: int) -> None:
-        """The PSP asked us to wait: no call that has no place yet starts before. After it, the line moves at its rate."""
-        now_us = self._clock_ms() * _US_PER_MS
-        self._held_until_us = max(self._held_until_us, now_us + wait_ms * _US_PER_MS)
-        self._next_us = max(self._next_us, self._held_until_us + self._slack_us)
+        """The PSP asked us to wait: who has no place yet starts after that, one by one, the burst being used up."""
+        held_until_us = (self._clock_ms() + wait_ms) * _US_PER_MS
+        self._full_at_us = max(self._full_at_us, held_until_us + self._slack_us)

@@ -17,7 +17,7 @@ from zerosum.store.mapping import Aggregate, LogRow, Row, RowPair
 
 def pairs(slot: int, before: Owner | None, after: Owner) -> Iterator[RowPair]:
     """The owner's row, and those of its accounts whose balance is another object than it was."""
-    yield t.OWNERS, before and _owner_row(slot, before), _owner_row(slot, after)
+    yield t.OWNERS, _owner_row(slot, before) if before else None, _owner_row(slot, after)
     earlier = before.accounts if before else {}
     for account, balance in after.accounts.items():
         was = earlier.get(account)

@@ -34,7 +34,7 @@ from zerosum.store.payment_history import log_rows
 
 def pairs(slot: int, before: Checkout | None, after: Checkout) -> Iterator[RowPair]:
     """The rows of everything in `after` that is not the very object it was in `before`; the root's always."""
-    yield t.PAYMENT_EVENTS, before and _event_row(slot, before), _event_row(slot, after)
+    yield t.PAYMENT_EVENTS, _event_row(slot, before) if before else None, _event_row(slot, after)
     if before is None:
         yield t.BUYERS, None, _buyer_row(slot, after)
     for order in after.orders.values():
@@ -44,11 +44,13 @@ def pairs(slot: int, before: Checkout | None, after: Checkout) -> Iterator[RowPa
     for todo in after.todos.values():
         earlier_todo = before.todos.get(todo.id) if before else None
         if earlier_todo is not todo:
-            yield t.TODOS, earlier_todo and _todo_row(slot, after, earlier_todo), _todo_row(slot, after, todo)
+            was = _todo_row(slot, after, earlier_todo) if earlier_todo else None
+            yield t.TODOS, was, _todo_row(slot, after, todo)
     for case in after.mismatches.values():
         earlier_case = before.mismatches.get(case.id) if before else None
         if earlier_case is not case:
-            yield t.MISMATCHES, earlier_case and _mismatch_row(slot, after, earlier_case), _mismatch_row(slot, after, case)
+            was = _mismatch_row(slot, after, earlier_case) if earlier_case else None
+            yield t.MISMATCHES, was, _mismatch_row(slot, after, case)
 
 
 def _order_pairs(
@@ -60,12 +62,13 @@ def _order_pairs(
     for attempt in order.attempts:
         was = attempts.get(attempt.number)
         if was is not attempt:
-            yield t.ATTEMPTS, was and _attempt_row(slot, after, order, was), _attempt_row(slot, after, order, attempt)
+            was_row = _attempt_row(slot, after, order, was) if was else None
+            yield t.ATTEMPTS, was_row, _attempt_row(slot, after, order, attempt)
     operations = {(op.kind, op.number): op for op in earlier.operations} if earlier else {}
     for operation in order.operations:
         known = operations.get((operation.kind, operation.number))
         if known is not operation:
-            earlier_op = known and _operation_row(slot, after, order, known)
+            earlier_op = _operation_row(slot, after, order, known) if known else None
             yield t.OPERATIONS, earlier_op, _operation_row(slot, after, order, operation)
 
 
@@ -130,9 +133,9 @@ def _todo_row(slot: int, checkout: Checkout, todo: Todo) -> Row:
 def _mismatch_row(slot: int, checkout: Checkout, case: Mismatch) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "mismatch_id": case.id,
-        "payment_order_id": case.order_id, "kind": case.kind.value, "psp": case.psp, "psp_object_id": case.object_id,
-        "amount_minor": case.money.amount_minor, "currency": case.money.currency, "detail": case.detail,
-        "state": "RESOLVED" if case.is_resolved else "OPEN", "opened_at_ms": case.opened_at_ms,
+        "number": case.number, "payment_order_id": case.order_id, "kind": case.kind.value, "psp": case.psp,
+        "psp_object_id": case.object_id, "amount_minor": case.money.amount_minor, "currency": case.money.currency,
+        "detail": case.detail, "state": "RESOLVED" if case.is_resolved else "OPEN", "opened_at_ms": case.opened_at_ms,
     }  # fmt: skip
 
 
@@ -155,7 +158,9 @@ def state_of(root: Row, children: Mapping[str, Sequence[Row]]) -> Checkout:
         verdict_reason=root["risk_reason"],
         orders={order.id: order for order in orders},
         todos={row["todo_id"]: todo_of(row) for row in sorted(children.get("todos", ()), key=_todo_age)},
-        mismatches={row["mismatch_id"]: _mismatch_of(row) for row in children.get("mismatches", ())},
+        mismatches={
+            row["mismatch_id"]: _mismatch_of(row) for row in sorted(children.get("mismatches", ()), key=_mismatch_age)
+        },
         is_answered=root["reply"] is not None,
         reply=root["reply"],
         created_at_ms=root["created_at_ms"],
@@ -221,9 +226,13 @@ def todo_of(row: Row) -> Todo:
     )  # fmt: skip
 
 
+def _mismatch_age(row: Row) -> tuple[int, str]:
+    return row["number"], row["mismatch_id"]
+
+
 def _mismatch_of(row: Row) -> Mismatch:
     return Mismatch(
-        id=row["mismatch_id"], order_id=OrderId(row["payment_order_id"]), kind=MismatchKind(row["kind"]),
+        id=row["mismatch_id"], number=row["number"], order_id=OrderId(row["payment_order_id"]), kind=MismatchKind(row["kind"]),
         psp=row["psp"], object_id=row["psp_object_id"], money=Money(row["amount_minor"], row["currency"]),
         detail=row["detail"], is_resolved=row["state"] == "RESOLVED", opened_at_ms=row["opened_at_ms"],
     )  # fmt: skip
@@ -244,7 +253,7 @@ PAYMENT: Aggregate[Checkout] = Aggregate(
         "attempts": frozenset({"psp", "opened_at_ms"}),
         "operations": frozenset({"attempt", "key", "request", "started_at_ms"}),
         "todos": frozenset({"payment_order_id", "kind", "number"}),
-        "mismatches": frozenset({"payment_order_id", "kind", "psp", "opened_at_ms"}),
+        "mismatches": frozenset({"number", "payment_order_id", "kind", "psp", "opened_at_ms"}),
     },
     pairs=pairs,
     log_rows=log_rows,

@@ -19,9 +19,7 @@ from zerosum.store import table as t
 from zerosum.store.mapping import LogRow, Row, canonical_json
 
 
-def log_rows(
-    change: Change[Checkout] | None, turns: Sequence[tuple[int, TurnRecord]], now_ms: int
-) -> Iterator[LogRow]:
+def log_rows(change: Change[Checkout] | None, turns: Sequence[tuple[int, TurnRecord]], now_ms: int) -> Iterator[LogRow]:
     """The rows one checkout's turns add: history in the order of events, then what came with the turn."""
     before = change.before if change else None
     statuses = {str(order.id): order.status for order in before.orders.values()} if before else {}
@@ -34,9 +32,7 @@ def log_rows(
             yield index, t.INBOX, _inbox_row(turn, now_ms)
 
 
-def _history_row(
-    turn: TurnRecord, version: int, event: m.Event, statuses: dict[str, OrderStatus], now_ms: int
-) -> Row:
+def _history_row(turn: TurnRecord, version: int, event: m.Event, statuses: dict[str, OrderStatus], now_ms: int) -> Row:
     order_id = _order_of(event)
     _fold(event, statuses)
     status = statuses.get(order_id)
@@ -111,7 +107,7 @@ def _moved(statuses: dict[str, OrderStatus], order_id: str, event: OrderEvent) -
     return after
 
 
-def _detail_of(event: m.Event) -> dict[str, Any]:  # noqa: PLR0912 - one case an event, a total table
+def _detail_of(event: m.Event) -> dict[str, Any]:
     match event:
         case m.CheckoutSubmitted():
             lines = [
@@ -135,11 +131,7 @@ def _detail_of(event: m.Event) -> dict[str, Any]:  # noqa: PLR0912 - one case an
         case m.OrderMoved():
             return {"reason": event.reason}
         case m.MismatchOpened():
-            case_ = event.mismatch
-            return {
-                "mismatch_id": case_.id, "kind": case_.kind.value, "psp": case_.psp, "psp_object_id": case_.object_id,
-                "amount_minor": case_.money.amount_minor, "currency": case_.money.currency, "detail": case_.detail,
-            }  # fmt: skip
+            return _mismatch_detail(event.mismatch)
         case m.MismatchResolved():
             return {"mismatch_id": event.mismatch_id}
         case m.TodoMoved():
@@ -159,4 +151,12 @@ def _operation_detail(operation: Operation) -> dict[str, Any]:
     return {
         "kind": operation.kind.value, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
         "state": operation.state.value, "answer": operation.answer,
+    }  # fmt: skip
+
+
+def _mismatch_detail(case: m.Mismatch) -> dict[str, Any]:
+    return {
+        "mismatch_id": case.id, "number": case.number, "kind": case.kind.value, "psp": case.psp,
+        "psp_object_id": case.object_id, "amount_minor": case.money.amount_minor, "currency": case.money.currency,
+        "detail": case.detail,
     }  # fmt: skip

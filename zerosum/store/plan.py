@@ -62,9 +62,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A batch as rows. `heads` are those after it; `epoch` and `seq` of the slots before it are one less and equal."""
+    """A batch as rows. `heads` are those after it: before it each slot had the same epoch and a `seq` less by one."""
 
-    before: Sequence[SlotHead]
     heads: Sequence[SlotHead]
     slot_log: Step
     steps: Sequence[Step]
@@ -81,12 +80,12 @@ def plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
     changes = {change.key: change for change in batch.changes}
     for change in batch.changes:
         _entity_rows(aggregate, change, slots[change.key], steps)
-    before, heads = _log_rows(aggregate, batch, changes, slots, steps)
+    heads = _log_rows(aggregate, batch, changes, slots, steps)
     slot_log = Step(aggregate.slot_log, Verb.INSERT)
     for head in heads:
         row = {"slot": head.slot, "seq": head.seq, "epoch": head.epoch, "hash": head.hash, "at_ms": batch.now_ms}
         slot_log.rows.append(row)
-    return Plan(before, heads, slot_log, steps.in_order())
+    return Plan(heads, slot_log, steps.in_order())
 
 
 def clash(step: Step, stored: Iterable[tuple[Any, ...]], turns: Sequence[TurnRecord]) -> Clash:
@@ -103,8 +102,8 @@ def clash(step: Step, stored: Iterable[tuple[Any, ...]], turns: Sequence[TurnRec
         if left[row_key] > 0:
             left[row_key] -= 1
             continue
-        entities.add(origin.entity)
         if origin.turn is None:
+            entities.add(origin.entity)
             positions.update(index for index, turn in enumerate(turns) if turn.entity == origin.entity)
         else:
             positions.add(origin.turn)
@@ -187,8 +186,8 @@ def _log_rows(
     changes: Mapping[EntityKey, Change[S]],
     slots: Mapping[EntityKey, int],
     steps: _Steps,
-) -> tuple[list[SlotHead], list[SlotHead]]:
-    """Adds what the turns leave for ever, numbered within their slots; returns the touched heads before and after."""
+) -> list[SlotHead]:
+    """Adds what the turns leave for ever, numbered within their slots; returns the touched heads after."""
     known = {head.slot: head for head in batch.heads}
     before = []
     for slot in sorted(set(slots.values())):
@@ -205,7 +204,7 @@ def _log_rows(
             row["ord"] = _next_ord(table, of_slot)
             of_slot.setdefault(table.name, []).append(row)
         steps.add(table, Verb.INSERT, row, Origin(entity, index))
-    return before, [next_head(head, logged[head.slot], batch.now_ms) for head in before]
+    return [next_head(head, logged[head.slot], batch.now_ms) for head in before]
 
 
 def _next_ord(table: Table, of_slot: Mapping[str, Sequence[Row]]) -> int:
@@ -215,9 +214,7 @@ def _next_ord(table: Table, of_slot: Mapping[str, Sequence[Row]]) -> int:
     return len(of_slot.get(table.name, ()))
 
 
-def _in_turn_order(
-    aggregate: Aggregate[S], batch: Batch[S], changes: Mapping[EntityKey, Change[S]]
-) -> list[LogRow]:
+def _in_turn_order(aggregate: Aggregate[S], batch: Batch[S], changes: Mapping[EntityKey, Change[S]]) -> list[LogRow]:
     by_entity: dict[EntityKey, list[tuple[int, TurnRecord]]] = defaultdict(list)
     for index, turn in enumerate(batch.turns):
         by_entity[turn.entity].append((index, turn))

@@ -76,7 +76,18 @@ def move_slots(table: Table) -> Statement:
     columns = [table.columns[name] for name in ("slot", "epoch", "seq", "hash")]
     clause = (
         f'UPDATE {_quoted(table)} AS t SET "seq" = u."seq" + 1, "hash" = u."hash" FROM {_unnest(columns)} '  # noqa: S608 - metadata only
-        f"WHERE {_SPANS} AND {_equal(('slot', 'epoch', 'seq'))} RETURNING t.\"slot\""
+        f'WHERE {_SPANS} AND {_equal(("slot", "epoch", "seq"))} RETURNING t."slot"'
+    )
+    return Statement(text(clause), _literals(columns), with_slots=True)
+
+
+@cache
+def raise_epochs(table: Table) -> Statement:
+    """Raises the epoch of slots that still have the one given; returns their heads (slot, epoch, seq, hash)."""
+    columns = [table.columns[name] for name in ("slot", "epoch")]
+    clause = (
+        f'UPDATE {_quoted(table)} AS t SET "epoch" = u."epoch" + 1 FROM {_unnest(columns)} '  # noqa: S608 - metadata only
+        f'WHERE {_SPANS} AND {_equal(("slot", "epoch"))} RETURNING t."slot", t."epoch", t."seq", t."hash"'
     )
     return Statement(text(clause), _literals(columns), with_slots=True)
 

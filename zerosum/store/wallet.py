@@ -17,7 +17,7 @@ from zerosum.store.mapping import Aggregate, LogRow, Row, RowPair
 
 def pairs(slot: int, before: Wallet | None, after: Wallet) -> Iterator[RowPair]:
     """The wallet's one mutable row."""
-    yield t.WALLETS, before and _wallet_row(slot, before), _wallet_row(slot, after)
+    yield t.WALLETS, _wallet_row(slot, before) if before else None, _wallet_row(slot, after)
 
 
 def _wallet_row(slot: int, wallet: Wallet) -> Row:

@@ -1,12 +1,12 @@
 """What an error of Stripe means for the money: one table from the SDK's exceptions to a report or to an error of ours.
 
     error                                   prepare              confirm, cancel, refund, read
-    CardError (402)                         what the intent in it is; without one: REFUSED / OutcomeUnknown
-    InvalidRequestError (400, 404)          REFUSED              what the intent in it is, else OutcomeUnknown
-    RateLimitError (429)                    NotSent, Retry-After obeyed; lock_timeout: OutcomeUnknown
-    AuthenticationError, PermissionError    NotSent, logged as an error: no call will pass until people act
+    CardError (402)                         what the intent in it is; without one: REFUSED / Unsettled
+    InvalidRequestError (400, 404)          REFUSED              what the intent in it is, else Unsettled
+    RateLimitError (429)                    TurnedAway, Retry-After obeyed; lock_timeout: Unsettled
+    AuthenticationError, PermissionError    TurnedAway, logged as an error: no call will pass until people act
     APIError replayed (5xx)                 StoredFailure
-    any other (5xx, 409, idempotency, ..)   OutcomeUnknown
+    any other (5xx, 409, idempotency, ..)   OutcomeUnknown; Unsettled below 500
 
 Invariant: an error says that money did not move only where Stripe says so; what is not in the table is unknown.
 """
@@ -19,19 +19,21 @@ import stripe
 
 from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
 from zerosum.domain.retry import parse_retry_after
-from zerosum.errors import NotSent, OutcomeUnknown, StoredFailure
+from zerosum.errors import OutcomeUnknown, StoredFailure
 from zerosum.psp.stripe.mapping import Json, Unreadable, decline_reason, refusal_reason, refused, report_of_intent
+from zerosum.psp.trouble import TurnedAway, Unsettled
 
 _log = logging.getLogger(__name__)
 
 KEY_REFUSED: Final = "psp refuses our key"
 STORED: Final = "stored 5xx replayed"
+_SERVER_ERROR: Final = 500
 
 
 def learn(error: stripe.StripeError, request: PspRequest, now_ms: int) -> Report:
     """The report that an error is, where Stripe says what the object is or that there is none.
 
-    Raises NotSent (turned away: no money moved by this call), StoredFailure or OutcomeUnknown (money may have moved).
+    Raises TurnedAway (NotSent: no money moved by this call), StoredFailure, Unsettled or OutcomeUnknown (it may have).
     `now_ms`: the time a Retry-After date is counted from.
     """
     for kind in type(error).__mro__:
@@ -64,17 +66,17 @@ def _turned_away(error: stripe.StripeError, _: PspRequest, now_ms: int) -> Repor
     """Rate limits stand before execution. A lock does not: what holds it may be our own request of before."""
     if _body(error).get("code") == "lock_timeout":
         raise _unknown(error, now_ms)
-    raise NotSent(_told(error), _retry_after_ms(error, now_ms)) from error
+    raise TurnedAway(_told(error), _retry_after_ms(error, now_ms)) from error
 
 
 def _key_refused(error: stripe.StripeError, request: PspRequest, now_ms: int) -> Report:
     _log.error("%s: %s (HTTP %s, %s)", KEY_REFUSED, request.psp, error.http_status, error.request_id or "no request id")
-    raise NotSent(KEY_REFUSED, _retry_after_ms(error, now_ms)) from error
+    raise TurnedAway(KEY_REFUSED, _retry_after_ms(error, now_ms)) from error
 
 
 def _failed(error: stripe.StripeError, _: PspRequest, now_ms: int) -> Report:
     is_stored = _header(error, "Idempotent-Replayed").lower() == "true"
-    if is_stored and (error.http_status or 0) >= 500:  # noqa: PLR2004 - HTTP's own number
+    if is_stored and (error.http_status or 0) >= _SERVER_ERROR:
         raise StoredFailure(f"{STORED}: {_told(error)}", _retry_after_ms(error, now_ms)) from error
     raise _unknown(error, now_ms)
 
@@ -124,7 +126,9 @@ def _is_about(error: stripe.StripeError, type_: str) -> bool:
 
 
 def _unknown(error: stripe.StripeError, now_ms: int) -> OutcomeUnknown:
-    trouble = OutcomeUnknown(_told(error), _retry_after_ms(error, now_ms))
+    is_failing = error.http_status is None or error.http_status >= _SERVER_ERROR
+    kind = OutcomeUnknown if is_failing else Unsettled
+    trouble = kind(_told(error), _retry_after_ms(error, now_ms))
     trouble.__cause__ = error
     return trouble
 

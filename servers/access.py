@@ -1,0 +1,75 @@
+"""Who may call what: one row per RPC. What has no row is refused, and a test holds the table to the contracts.
+
+A role is a tenant's own, within its tenant. Where a row names a subject, it takes that process of the house only (tenant
+"-"), and nobody else. Source: failures.md security point 1, design section 8 "Who calls".
+
+Invariant: default deny.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from servers.call import HOUSE, Caller, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Roles that may call, or the one process of the house that may. `is_public`: no token is asked for."""
+
+    roles: frozenset[Role] = frozenset()
+    subject: str = ""
+    is_public: bool = False
+
+    def allows(self, caller: Caller) -> bool:
+        """Whether this caller may."""
+        if self.subject:
+            return (caller.tenant, caller.role, caller.subject) == (HOUSE, Role.SERVICE, self.subject)
+        return caller.role in self.roles and caller.tenant != HOUSE
+
+
+def _roles(*roles: Role) -> Rule:
+    return Rule(roles=frozenset(roles))
+
+
+_SUBMIT = _roles(Role.SERVICE)
+_READ = _roles(Role.SERVICE, Role.SUPPORT, Role.FINANCE, Role.ADMIN)
+_BOOKS = _roles(Role.FINANCE, Role.ADMIN)
+_ONCALL = _roles(Role.SUPPORT, Role.ADMIN)
+_PUBLIC = Rule(is_public=True)
+
+ACCESS: Mapping[str, Rule] = {
+    "/zerosum.v1.PaymentService/CreatePayment": _SUBMIT,
+    "/zerosum.v1.PaymentService/GetPayment": _READ,
+    "/zerosum.v1.PaymentService/GetPaymentOrder": _READ,
+    "/zerosum.v1.PaymentService/ListPayments": _READ,
+    "/zerosum.v1.PaymentService/WatchPayment": _READ,
+    "/zerosum.v1.PaymentService/GetHistory": _roles(Role.SUPPORT, Role.FINANCE, Role.ADMIN),
+    "/zerosum.v1.PaymentService/ReceiveWebhook": Rule(subject="edge"),
+    "/zerosum.v1.OperatorService/ListTodos": _ONCALL,
+    "/zerosum.v1.OperatorService/GetTodo": _ONCALL,
+    "/zerosum.v1.OperatorService/ReplayTodo": _roles(Role.ADMIN),
+    "/zerosum.v1.OperatorService/ListInFlight": _ONCALL,
+    "/zerosum.v1.WalletService/ApplyTransfers": Rule(subject="payment"),
+    "/zerosum.v1.WalletService/GetWallet": _READ,
+    "/zerosum.v1.WalletService/ListEntries": _READ,
+    "/zerosum.v1.LedgerService/PostJournals": Rule(subject="payment"),
+    "/zerosum.v1.LedgerService/GetJournal": _BOOKS,
+    "/zerosum.v1.LedgerService/ListEntries": _BOOKS,
+    "/zerosum.v1.LedgerService/GetBalance": _BOOKS,
+    "/zerosum.v1.LedgerService/TrialBalance": _BOOKS,
+    # the contracts are public; health tells SERVING or not
+    "/grpc.health.v1.Health/Check": _PUBLIC,
+    "/grpc.health.v1.Health/Watch": _PUBLIC,
+    "/grpc.health.v1.Health/List": _PUBLIC,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _PUBLIC,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _PUBLIC,
+}
+"""Buyers and sellers have no door of their own yet: their tokens are known, and open nothing."""
+
+NOBODY = Rule()
+"""What an RPC without a row gets."""
+
+
+def rule_of(method: str) -> Rule:
+    """The rule of an RPC by its full name ("/package.Service/Method")."""
+    return ACCESS.get(method, NOBODY)

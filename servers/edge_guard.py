@@ -1,0 +1,132 @@
+"""What stands around every HTTP request of the edge: a request id, the body's size, a bound on what is under way, a log line.
+
+Invariant: no request is larger or more numerous than its bound, and none ends without a line and a request id.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from servers.metric import Metrics
+from servers.problem import FULL, HttpProblem
+from servers.request_id import REQUEST_ID, is_fit
+from zerosum.limits import WEBHOOK_BODY_MAX
+
+BODY_BYTES_MAX = 64 * 1024
+"""A checkout of 30 orders is about 8 KB of JSON."""
+WEBHOOKS = "/v1/webhooks/"
+_UNBOUNDED = frozenset({"/healthz"})
+_TOO_LARGE = 413
+_SAFE_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Guard:
+    """ASGI middleware, outermost of the edge's own."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        in_flight_max: int,
+        metrics: Metrics,
+        log: Any,
+        clock: Callable[[], float] = time.perf_counter,
+        new_id: Callable[[], str] = lambda: uuid4().hex,
+    ) -> None:
+        self._app = app
+        self._in_flight_max = in_flight_max
+        self._metrics = metrics
+        self._log = log
+        self._clock = clock
+        self._new_id = new_id
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._new_id)
+        started = self._clock()
+        is_bounded = scope["path"] not in _UNBOUNDED
+        try:
+            if is_bounded and self._in_flight >= self._in_flight_max:
+                await exchange.refuse(FULL)
+                return
+            self._in_flight += is_bounded
+            try:
+                await self._app(scope, exchange.receive, exchange.send)
+            finally:
+                self._in_flight -= is_bounded
+        except Exception as error:  # noqa: BLE001 - a server's outermost edge
+            await self._broken(exchange, error)
+        finally:
+            self._ended(scope, exchange, started)
+
+    async def _broken(self, exchange: "_Exchange", error: Exception) -> None:
+        incident_id = exchange.request_id
+        self._log.error("invariant_broken", incident_id=incident_id, exc_info=error)
+        if exchange.status == 0:
+            problem = HttpProblem(
+                500, f"incident {incident_id}", "INTERNAL", same_key_required=True, incident_id=incident_id
+            )
+            await exchange.refuse(problem)
+
+    def _ended(self, scope: Scope, exchange: "_Exchange", started: float) -> None:
+        seconds = self._clock() - started
+        route = getattr(scope.get("route"), "path", "(none)")
+        method = f"{scope['method']} {route}" if route != "(none)" else route
+        self._metrics.call(method, str(exchange.status), seconds)
+        self._log.info(
+            "request_ended", method=method, code=exchange.status, ms=round(seconds * 1_000, 3),
+            request_id=exchange.request_id,
+        )  # fmt: skip
+
+
+class _Exchange:
+    """One request and its response: counts the body that comes in, adds headers to what goes out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, new_id: Callable[[], str]) -> None:
+        self._receive = receive
+        self._send = send
+        self._body_max = WEBHOOK_BODY_MAX if scope["path"].startswith(WEBHOOKS) else BODY_BYTES_MAX
+        self._body_bytes = 0
+        self.status = 0
+        asked = [value for name, value in scope["headers"] if name == REQUEST_ID.encode()]
+        given = asked[0].decode("latin-1") if len(asked) == 1 else ""
+        self.request_id = given if is_fit(given) else new_id()
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def receive(self) -> Message:
+        """The next part of the body, as long as all of it stays below the limit."""
+        message = await self._receive()
+        self._body_bytes += len(message.get("body", b""))
+        if self._body_bytes > self._body_max:
+            raise HTTPException(_TOO_LARGE)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Adds the request id and the headers every response has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            extra = ((REQUEST_ID.encode(), self.request_id.encode()), *_SAFE_HEADERS)
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+        await self._send(message)
+
+    async def refuse(self, problem: HttpProblem) -> None:
+        """Answers without the application."""
+        headers = {"content-type": "application/problem+json", **problem.headers()}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": raw})
+        body = json.dumps(problem.body(self.request_id)).encode()
+        await self.send({"type": "http.response.body", "body": body})

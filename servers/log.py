@@ -1,0 +1,124 @@
+"""Logs: one JSON object a line, ours and those of the libraries, and nothing secret in any of them.
+
+Redaction looks at the names of fields and at every text, tracebacks included: bearer tokens, JWTs, the PSP's keys and
+secrets, passwords in URLs, payment tokens, card numbers. Source: failures.md security point 11, I20.
+
+Invariant: `redact` is the last step before a line is written.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from zerosum.domain.card import holds_card_number
+
+HIDDEN = "[redacted]"
+
+_SECRET_NAMES = re.compile(
+    r"authorization|cookie|password|passwd|secret|token|api_?key|private|signature|credit_?card|card_?number|cvv|cvc",
+    re.IGNORECASE,
+)
+_SECRET_TEXTS = re.compile(
+    r"""
+      eyJ[\w-]{5,}\.[\w-]+\.[\w-]*                 # a JWT
+    | \bBearer\s+[\w.~+/=-]+                       # an authorization header
+    | \b(?:sk|rk|pk)_(?:live|test)_\w+             # the PSP's API keys
+    | \bwhsec_\w+                                  # webhook secrets
+    | \b(?:pm|tok)_\w{4,}                         # payment tokens
+    | \b(?:src|card|seti|cs)_(?=\w*\d)\w{10,}     # the PSP's older tokens and client secrets
+    | \bv[01]=[0-9a-f]{32,}                        # webhook signatures
+    | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)              # user and password in a URL
+    | -----BEGIN[^-]*PRIVATE\ KEY-----[\s\S]*?(?:-----END[^-]*-----|$)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_DIGIT_RUN = re.compile(r"\d(?:[^0-9A-Za-z]{0,3}\d){11,}")
+"""A closer look is taken at runs of digits of any script; the card's own rule decides."""
+
+
+def redact(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The line without anything secret: a structlog processor."""
+    for name, value in line.items():
+        line[name] = HIDDEN if _SECRET_NAMES.search(name) else redacted(value)
+    return line
+
+
+def redacted(value: Any) -> Any:
+    """The value with every secret text in it hidden, at any depth."""
+    if isinstance(value, str):
+        return redacted_text(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return redacted_text(str(value)) if isinstance(value, int) and holds_card_number(str(value)) else value
+    if isinstance(value, Mapping):
+        return {
+            redacted_text(str(name)): HIDDEN if _SECRET_NAMES.search(str(name)) else redacted(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [redacted(inner) for inner in value]
+    return redacted_text(str(value))
+
+
+def redacted_text(text: str) -> str:
+    """The text with its secrets hidden."""
+    text = _SECRET_TEXTS.sub(HIDDEN, text)
+    if not holds_card_number(text):
+        return text
+    narrowed = _DIGIT_RUN.sub(lambda run: HIDDEN if holds_card_number(run[0]) else run[0], text)
+    return HIDDEN if holds_card_number(narrowed) else narrowed
+
+
+def _json(line: MutableMapping[str, Any], **_options: Any) -> str:
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def configure_logs(service: str, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Sends every log line of this process to `stream` (standard error) as redacted JSON."""
+    out = stream or sys.stderr
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.reset_defaults()
+    structlog.configure(
+        processors=[*shared, redact, structlog.processors.JSONRenderer(serializer=_json)],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _named(service),
+                redact,
+                structlog.processors.JSONRenderer(serializer=_json),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def _named(service: str) -> Any:
+    def add(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        line["service"] = service
+        return line
+
+    return add
+
+
+def logger_of(service: str) -> Any:
+    """The logger of a server: `.info("event_in_past_tense", name=value)`."""
+    return structlog.get_logger(service=service)

@@ -1,0 +1,253 @@
+"""`zerosum up`: one machine's supervisor. Owns the embedded database, the Ray head, the servers, the edge, the simulator.
+
+Starts them in the order in which they need one another, restarts what dies with back-off, and takes all of it down with
+itself. It alone migrates. Source: design section 3, "One machine".
+
+Invariant: nothing it starts outlives it, and nothing it stops loses anything that was acknowledged.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from zerosum.store.migrate import migrate
+
+from actors.ray_cluster import use_token
+from servers.child import Child, free_port, until_listening
+from servers.keys import make_keys, read_key
+from zerosum.errors import Misconfigured, Retryable
+from zerosum.settings import Settings
+from zerosum.store.embedded import EmbeddedPostgres
+
+_log = structlog.get_logger()
+
+READY_TIMEOUT_S = 60.0
+"""A cold start of everything takes 12 to 25 s on two cores."""
+
+OBJECT_STORE_BYTES = 80_000_000
+"""Ray's smallest useful object store: our messages are small and travel inline."""
+
+
+@dataclass(slots=True)
+class Simulated:
+    """The PSP simulator to run beside. `faults`: JSON of its rates, "" = none."""
+
+    seed: int = 1
+    options: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Addresses:
+    """Where everything listens, as `run.json` in the data folder tells it."""
+
+    edge: str
+    payment: str
+    wallet: str
+    ledger: str
+    psp: str
+    metrics: dict[str, str] = field(default_factory=dict)
+
+
+class System:
+    """Everything of one deployment on one machine. `start`, `run_until` a signal, `stop`."""
+
+    def __init__(
+        self, settings: Settings, simulated: Simulated | None, *, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._simulated = simulated
+        self._tell = tell
+        self._data = settings.data_dir.resolve()
+        self._data.mkdir(parents=True, exist_ok=True)
+        (self._data / "logs").mkdir(exist_ok=True)
+        self._database = EmbeddedPostgres(self._data / "postgres") if not settings.database_url else None
+        self._watcher: asyncio.Task[None] | None = None
+        self.children: dict[str, Child] = {}
+        self.database_restarts = 0
+        self._psp_port = free_port() if simulated else 0
+        self._ray_port = free_port()
+        psp_url = f"http://127.0.0.1:{self._psp_port}" if simulated else settings.psp_url
+        ray_address = settings.ray_address or f"127.0.0.1:{self._ray_port}"
+        self._owns_ray = not settings.ray_address
+        self.settings = settings.model_copy(
+            update={"data_dir": self._data, "psp_url": psp_url, "ray_address": ray_address}
+        )
+
+    @property
+    def psp_url(self) -> str:
+        """The simulator's address, "" without one."""
+        return self.settings.psp_url
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Starts everything and waits until it serves. Raises Misconfigured, Unavailable; what runs is stopped then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        use_token(self._data)
+        make_keys(self._data)
+        if self._database is not None:
+            self._tell("database")
+            self._database.start()
+            self._watcher = asyncio.create_task(self._keep_database(self._database))
+        migrate(self._admin_url())
+        if self._owns_ray:
+            self._tell("Ray head")
+            await self._start_child("ray", self._ray_command(), port=self._ray_port, is_group=True)
+        if self._simulated is not None:
+            self._tell("PSP simulator")
+            await self._start_child("psp", self._simulator_command(self._simulated), port=self._psp_port)
+        self._tell("ledger, wallet and payment servers")
+        ports = {"ledger": self.settings.ledger_port, "wallet": self.settings.wallet_port}
+        ports |= {"payment": self.settings.payment_port, "edge": self.settings.edge_port}
+        for name, port in ports.items():
+            await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
+        for name, port in ports.items():
+            await self._await_child(name, port)
+        self._write_run_file()
+
+    async def stop(self) -> None:
+        """Stops everything in reverse order."""
+        (self._data / "run.json").unlink(missing_ok=True)
+        doors = [self.children[name] for name in ("edge", "payment", "wallet", "ledger") if name in self.children]
+        await asyncio.gather(*(door.stop() for door in doors))
+        for name in ("psp", "ray"):
+            if name in self.children:
+                await self.children[name].stop()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._database is not None:
+            self._database.stop()
+        shutil.rmtree(self._ray_folder(), ignore_errors=True)
+
+    async def _keep_database(self, database: EmbeddedPostgres) -> None:
+        """A database that dies is reaped and started again: the data is what was committed."""
+        while True:
+            await asyncio.sleep(0.2)
+            if database.poll() is None:
+                continue
+            _log.warning("database ended", code=database.poll())
+            self.database_restarts += 1
+            with contextlib.suppress(Retryable):
+                database.start()
+
+    def database_pid(self) -> int | None:
+        """The postmaster's process id, for those who test what happens when it dies."""
+        return self._database.pid if self._database is not None else None
+
+    # ---- children --------------------------------------------------------------------------------------------
+
+    async def _start_child(
+        self, name: str, argv: list[str], *, port: int, is_group: bool = False, is_awaited: bool = True
+    ) -> None:
+        log = self._data / "logs" / f"{name}.log"
+        secrets = self._simulator_secrets() if name == "psp" else {}
+        child = Child(name, argv, env={**self._environment(), **secrets}, log=log, is_group=is_group)
+        self.children[name] = child
+        await child.start()
+        if is_awaited:
+            await self._await_child(name, port)
+
+    async def _await_child(self, name: str, port: int) -> None:
+        child = self.children[name]
+
+        def has_patience() -> bool:
+            return child.restarts < 10  # noqa: PLR2004 - a child that died ten times at start will not come up
+
+        if not await until_listening("127.0.0.1", port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
+            raise Misconfigured(f"{name} does not serve on port {port}; see {self._data / 'logs' / f'{name}.log'}")
+
+    def _serve_command(self, name: str) -> list[str]:
+        return [sys.executable, "-m", "servers.cli", "serve", name]
+
+    def _ray_command(self) -> list[str]:
+        ray = str(Path(sys.executable).parent / "ray")
+        return [
+            ray, "start", "--head", "--block", f"--port={self._ray_port}", "--node-ip-address=127.0.0.1", "--num-cpus=1",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false", "--disable-usage-stats",
+            f"--temp-dir={self._ray_folder()}",
+        ]  # fmt: skip
+
+    def _ray_folder(self) -> Path:
+        """Ray puts unix sockets there, whose paths may have 107 bytes: a short name of our own outside the data folder."""
+        name = hashlib.sha256(str(self._data).encode()).hexdigest()[:8]
+        return Path(tempfile.gettempdir()) / f"zerosum-ray-{name}"
+
+    def _simulator_command(self, simulated: Simulated) -> list[str]:
+        return [
+            sys.executable, "-m", "simulator.psp", "--data", str(self._data / "psp"), "--port", str(self._psp_port),
+            "--seed", str(simulated.seed), "--webhook-url",
+            f"http://{self.settings.bind_host}:{self.settings.edge_port}/v1/webhooks/stripe", *simulated.options,
+        ]  # fmt: skip
+
+    def _simulator_secrets(self) -> dict[str, str]:
+        """What the simulator shares with us, in its environment and nobody else's; never in a command line."""
+        return {
+            "PSP_API_KEY": read_key(self._data, "psp_api_key"),
+            "PSP_WEBHOOK_SECRET": read_key(self._data, "psp_webhook_secrets").splitlines()[0],
+            "PSP_ADMIN_TOKEN": read_key(self._data, "psp_admin_token"),
+        }
+
+    def _environment(self) -> dict[str, str]:
+        """This process's environment and every setting; secrets stay in their files."""
+        values = json.loads(self.settings.model_dump_json(exclude_none=True))
+        ours = {f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **ours}
+
+    def _admin_url(self) -> str:
+        return self.settings.database_url or self._embedded_urls()["admin"]
+
+    def _embedded_urls(self) -> dict[str, str]:
+        if self._database is None:
+            raise Misconfigured("the database is not embedded: its URLs are settings")
+        return self._database.urls()
+
+    def _write_run_file(self) -> None:
+        settings, host = self.settings, self.settings.bind_host
+        offset = settings.metrics_port_offset
+        ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
+        metrics = {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()}
+        addresses = {name: f"{host}:{port}" for name, port in ports.items()}
+        run = {
+            "edge": f"http://{host}:{settings.edge_port}", "psp": self.psp_url, "metrics": metrics, **addresses,
+            "pids": {name: child.pid for name, child in self.children.items()}, "ray": settings.ray_address,
+        }  # fmt: skip
+        (self._data / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+
+
+async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
+    """Starts the system, says that it is ready, and stops it cleanly on SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    starting = asyncio.create_task(system.start())
+    waiting = asyncio.create_task(ended.wait())
+    await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await asyncio.gather(starting)
+        ready()
+        await waiting
+    except asyncio.CancelledError:
+        if not ended.is_set():
+            raise
+    finally:
+        waiting.cancel()
+        await system.stop()

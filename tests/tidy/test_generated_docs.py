@@ -1,0 +1,24 @@
+"""Pages that are drawn from tables say what the tables say. Method: draw again, compare. Source: design section 5."""
+
+import runpy
+from pathlib import Path
+
+from zerosum.domain.order import OrderEvent, OrderStatus
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DRAW = runpy.run_path(str(ROOT / "docs" / "draw.py"))
+
+
+def test_the_page_of_order_states_is_what_the_table_says() -> None:
+    """If this fails: `python docs/draw.py`."""
+    page = (ROOT / "docs" / "order-states.md").read_text(encoding="utf-8")
+
+    assert page == DRAW["order_states"]()
+    assert DRAW["main"](["--check"]) == 0
+
+
+def test_every_status_and_event_is_on_the_page_and_every_status_is_explained() -> None:
+    page = DRAW["order_states"]()
+
+    assert set(DRAW["MEANINGS"]) == set(OrderStatus)
+    assert [name for name in (*OrderStatus, *OrderEvent) if name not in page] == []

@@ -1,0 +1,1 @@
+"""Risk checks behind the port `RiskCheck`: who may pay, and whom."""

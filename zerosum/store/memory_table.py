@@ -1,0 +1,195 @@
+"""Tables as dicts, held to the rules that their metadata states: keys, unique constraints, CHECKs, NOT NULL, ranges.
+
+Rules are read from `table.py`; one that this file cannot read is a Bug at construction, so none is left out silently.
+
+Invariant: a row SQL would refuse is refused here too, by the same outcome: not taken (a unique constraint met on insert) or
+RowsRefused.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
+
+from zerosum.errors import Bug, RowsRefused
+from zerosum.store.mapping import Row, key_of
+
+Key = tuple[Any, ...]
+Rule = Callable[[Row], bool]
+
+_CHECK = re.compile(r"(\w+) (>|>=|<>) (\d+)")
+_WHERE_EQUAL = re.compile(r"(\w+) (=|<>) '(\w+)'")
+_WHERE_IN = re.compile(r"(\w+) IN \(('\w+'(?:, '\w+')*)\)")
+_ENTITY_COLUMNS = 3
+"""Keys of roots, children and private rows begin with (slot, tenant, id of the entity)."""
+
+
+class MemoryTable:
+    """One table. `partial[name]` holds the rows of each index that has a condition, by primary key."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.rows: dict[Key, Row] = {}
+        self.partial: dict[str, dict[Key, Row]] = {}
+        self._key = key_of(table)
+        self._checks = [_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)]
+        self._uniques = [_Unique(columns, where) for columns, where in _unique_rules(table)]
+        self._conditions = {str(index.name): rule for index in table.indexes if (rule := _where(index))}
+        self.partial = {name: {} for name in self._conditions}
+        self._has_entities = table.info["kind"] in {"root", "child", "private"}
+        self._by_entity: dict[Key, dict[Key, Row]] = {}
+
+    def key(self, row: Row) -> Key:
+        """The row's primary key."""
+        return tuple([row[name] for name in self._key])
+
+    def of_entity(self, entity: Key) -> Sequence[Row]:
+        """The rows whose key begins with (slot, tenant, id), in key order."""
+        found = self._by_entity.get(entity, {})
+        return [found[key] for key in sorted(found)]
+
+    def holder(self, columns: Sequence[str], value: Sequence[Any]) -> Row | None:
+        """The row that holds this value of a unique constraint over these columns."""
+        unique = next(unique for unique in self._uniques if tuple(unique.columns) == tuple(columns))
+        return unique.held.get(tuple(value))
+
+    def judge(self, row: Row) -> None:
+        """Raises RowsRefused when the row breaks a type, NOT NULL or CHECK."""
+        for column in self.table.columns:
+            _judge_value(column, row[column.name])
+        for rule in self._checks:
+            if not rule(row):
+                raise RowsRefused(f"some row cannot be stored (23514 {self.table.name})")
+
+    def insert(self, row: Row) -> bool:
+        """Takes the row, or leaves everything as it is and returns False when it meets one that is there."""
+        key = self.key(row)
+        if key in self.rows or any(unique.holder(row) is not None for unique in self._uniques):
+            return False
+        self._put(key, row)
+        return True
+
+    def replace(self, key: Key, changed: Row) -> None:
+        """Puts the row in the place of the one of its key. Raises RowsRefused where it meets another row (23505)."""
+        before = self.rows[key]
+        self.remove(key)
+        if any(unique.holder(changed) is not None for unique in self._uniques):
+            self._put(key, before)
+            raise RowsRefused(f"some row cannot be stored (23505 {self.table.name})")
+        self._put(key, changed)
+
+    def remove(self, key: Key) -> None:
+        """Takes a row out: only to undo, never for a caller."""
+        row = self.rows.pop(key)
+        for unique in self._uniques:
+            unique.forget(row)
+        for held in self.partial.values():
+            held.pop(key, None)
+        if self._has_entities:
+            self._by_entity[key[:_ENTITY_COLUMNS]].pop(key)
+
+    def put_back(self, key: Key, row: Row) -> None:
+        """Restores a row exactly as it was: only to undo."""
+        if key in self.rows:
+            self.remove(key)
+        self._put(key, row)
+
+    def _put(self, key: Key, row: Row) -> None:
+        self.rows[key] = row
+        for unique in self._uniques:
+            unique.take(row)
+        for name, rule in self._conditions.items():
+            if rule(row):
+                self.partial[name][key] = row
+        if self._has_entities:
+            self._by_entity.setdefault(key[:_ENTITY_COLUMNS], {})[key] = row
+
+
+class _Unique:
+    """One unique constraint or index, perhaps over a part of the rows."""
+
+    def __init__(self, columns: Sequence[str], where: Rule | None) -> None:
+        self.columns = columns
+        self._where = where
+        self.held: dict[Key, Row] = {}
+
+    def holder(self, row: Row) -> Row | None:
+        if self._where and not self._where(row):
+            return None
+        return self.held.get(self._value(row))
+
+    def take(self, row: Row) -> None:
+        if not self._where or self._where(row):
+            self.held[self._value(row)] = row
+
+    def forget(self, row: Row) -> None:
+        if not self._where or self._where(row):
+            self.held.pop(self._value(row))
+
+    def _value(self, row: Row) -> Key:
+        return tuple([row[name] for name in self.columns])
+
+
+# ---- rules read from the metadata ----------------------------------------------------------------------------------
+
+
+def _of_kind(constraints: Iterable[Any], kind: type[Any]) -> list[Any]:
+    return sorted((found for found in constraints if isinstance(found, kind)), key=lambda found: str(found.name))
+
+
+def _check(constraint: CheckConstraint) -> Rule:
+    parts = _CHECK.fullmatch(str(constraint.sqltext))
+    if parts is None:
+        raise Bug(f"the memory store cannot read CHECK {constraint.name}")
+    name, sign, bound = parts[1], parts[2], int(parts[3])
+    rules: Mapping[str, Rule] = {
+        ">": lambda row: row[name] > bound,
+        ">=": lambda row: row[name] >= bound,
+        "<>": lambda row: row[name] != bound,
+    }
+    return rules[sign]
+
+
+def _unique_rules(table: Table) -> list[tuple[list[str], Rule | None]]:
+    constraints = _of_kind(table.constraints, UniqueConstraint)
+    rules: list[tuple[list[str], Rule | None]] = [
+        ([column.name for column in constraint.columns], None) for constraint in constraints
+    ]
+    for index in sorted(table.indexes, key=lambda index: str(index.name)):
+        if index.unique:
+            rules.append(([column.name for column in index.columns], _where(index)))
+    return rules
+
+
+def _where(index: Index) -> Rule | None:
+    condition = index.dialect_options["postgresql"]["where"]
+    if condition is None:
+        return None
+    if parts := _WHERE_EQUAL.fullmatch(str(condition)):
+        name, sign, value = parts[1], parts[2], parts[3]
+        return lambda row: (row[name] == value) is (sign == "=")
+    if parts := _WHERE_IN.fullmatch(str(condition)):
+        column, values = parts[1], frozenset(part.strip("'") for part in parts[2].split(", "))
+        return lambda row: row[column] in values
+    raise Bug(f"the memory store cannot read the condition of index {index.name}")
+
+
+_INT_BITS: Mapping[type[Any], int] = {Integer: 31, BigInteger: 63}
+
+
+def _judge_value(column: Column[Any], value: Any) -> None:
+    if value is None:
+        if not column.nullable:
+            raise RowsRefused(f"some row cannot be stored (23502 {column.name})")
+        return
+    bits = _INT_BITS.get(type(column.type))
+    if bits is not None and not -(1 << bits) <= value < (1 << bits):
+        raise RowsRefused(f"some row cannot be stored (22003 {column.name})")
+    if isinstance(column.type, Text) and not _is_storable(value):
+        raise RowsRefused(f"some row cannot be stored (22021 {column.name})")
+
+
+def _is_storable(value: str) -> bool:
+    """No U+0000 and no lone surrogate: neither database takes them."""
+    return (value.isascii() and "\0" not in value) or not re.search("[\0\ud800-\udfff]", value)

@@ -1,0 +1,62 @@
+"""Bringing a database to this revision, and refusing to work on another one.
+
+Only the administrator's URL migrates: the supervisor on the embedded database, `zerosum migrate` elsewhere. Revisions expand
+first and contract later, one DDL statement a step, each step safe to run again; no revision changes rows and schema at once.
+
+Invariant: a server works on the revision it was built for, or not at all.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError
+
+from zerosum.errors import Misconfigured, Unavailable
+from zerosum.store import failure
+from zerosum.store.database import Database
+from zerosum.store.engine import database_url
+
+HEAD = "0001"
+"""The newest revision: a constant, so that a server need not load Alembic (0.6 s) to know it. A test holds it to the files."""
+
+VERSION_TABLE = "schema_revision"
+
+
+def migrate(admin_url: str) -> None:
+    """Brings the database to HEAD; run again, it changes nothing.
+
+    Roles that are missing are made without a password; grants go to payment, wallet, ledger and auditor.
+    Raises Unavailable (away), Misconfigured (the database refuses a step).
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    engine = create_engine(database_url(admin_url), hide_parameters=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raised = failure.before_commit(error)
+        if isinstance(raised, Unavailable):
+            raise raised from error
+        raise Misconfigured(f"the database refuses a migration ({failure.sqlstate(error)})") from error
+    finally:
+        engine.dispose()
+
+
+async def require_revision(database: Database) -> None:
+    """Raises Misconfigured when the database is at another revision than HEAD, Unavailable when it is away."""
+    try:
+        found = await database.hint(_revision)
+    except Misconfigured as missing:
+        raise Misconfigured(f"the database was never migrated, or this role may not look; wanted {HEAD}") from missing
+    if found != HEAD:
+        raise Misconfigured(f"the database is at revision {found}; this server wants {HEAD}: run the migrations")
+
+
+def _revision(connection: Connection) -> str:
+    rows = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a name of ours
+    return ",".join(sorted(rows.scalars())) or "none"

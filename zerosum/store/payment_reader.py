@@ -1,0 +1,246 @@
+"""Checkouts as stored, for the doors: SQL for every method of `readers.PaymentReader`.
+
+Orders of the lists, each by an index: checkouts newest first over all slots (`payment_events_by_time`), of one seller in the
+order of `payment_orders_by_seller`; dead to-dos oldest first, then open ones by due time (one whose time moves between
+two pages may show twice, none is missed); orders in flight oldest first.
+
+Invariant: each method reads one snapshot, and never more than one row beyond the page from any index range.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, TextClause, text
+
+from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
+from zerosum.domain.todo import PSP_KINDS, TodoState
+from zerosum.readers import HistoryRow, ListFilter, MalformedPosition, Page, TodoRow
+from zerosum.store.database import Database
+from zerosum.store.loading import load_entities, rows_of
+from zerosum.store.mapping import Row
+from zerosum.store.paging import (
+    EVERY_SLOT,
+    Position,
+    after_parameters,
+    beyond,
+    merged,
+    page,
+    position_of,
+)
+from zerosum.store.payment import PAYMENT, todo_of
+
+IN_FLIGHT = "payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"
+"""As the index `payment_orders_in_flight` states it, so that the planner sees that it serves."""
+
+NOW_MS = "CAST(floor(extract(epoch FROM statement_timestamp()) * 1000) AS INT8)"
+
+
+class SqlPaymentReader:
+    """Implements `readers.PaymentReader`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.database.close()
+
+    async def checkout(self, key: EntityKey) -> Checkout | None:
+        """The checkout, whole."""
+        found = await self.database.read(lambda connection: load_entities(connection, PAYMENT, [key]))
+        return found.get(key)
+
+    async def home_of(self, tenant: Tenant, order_id: OrderId) -> EntityKey | None:
+        """The checkout that holds a payment order."""
+        values = {"tenant": tenant, "order_id": order_id}
+        found = await self.database.hint(lambda connection: connection.execute(_HOME, values).scalar_one_or_none())
+        return None if found is None else EntityKey(tenant, found)
+
+    async def checkouts(self, tenant: Tenant, wanted: ListFilter, rows_max: int, after: str) -> Page[Checkout]:
+        """Newest first; with a seller in the order of that seller's index. Raises MalformedPosition."""
+        clause, values = _by_seller(wanted, after) if wanted.seller_account else _by_time(wanted, after)
+        values |= {"tenant": tenant, "rows": rows_max + 1} | _filter_values(wanted)
+
+        def work(connection: Connection) -> list[Checkout]:
+            ids = connection.execute(clause, values).scalars().all()
+            keys = [EntityKey(tenant, checkout_id) for checkout_id in ids]
+            found = load_entities(connection, PAYMENT, keys)
+            return [found[key] for key in keys]
+
+        rows = await self.database.read(work)
+        if wanted.seller_account:
+            return page(rows, rows_max, "checkouts_of_seller", lambda row: (slot_of(*row.key), row.key.id))
+        return page(rows, rows_max, "checkouts", lambda row: (row.created_at_ms, row.key.id))
+
+    async def history(self, key: EntityKey) -> Sequence[HistoryRow]:
+        """All of it, in order."""
+        values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
+        rows = await self.database.hint(lambda connection: connection.execute(HISTORY_OF, values).all())
+        return [HistoryRow(*row) for row in rows]
+
+    async def todos(self, tenant: Tenant, state: TodoState | None, rows_max: int, after: str) -> Page[TodoRow]:
+        """Of one state, or the dead and then the open. `request` is left out of lists. Raises MalformedPosition."""
+        states: tuple[TodoState, ...] = (state,) if state else (TodoState.DEAD, TodoState.OPEN)
+        position = position_of("todos", (str, int, str, str), after)
+        if position is not None:
+            if position[0] not in states:
+                raise MalformedPosition("not a position of this list")
+            states = states[states.index(TodoState(position[0])) :]
+
+        def work(connection: Connection) -> list[Row]:
+            found: list[Row] = []
+            for place, each in enumerate(states):
+                since = position[1:] if position is not None and place == 0 else None
+                left = rows_max + 1 - len(found)
+                found += _todos_of(connection, tenant, each, left, since) if left else []
+            return found
+
+        rows = await self.database.read(work)
+        read = page(rows, rows_max, "todos", _todo_position)
+        return Page([_todo_row(tenant, row) for row in read.rows], read.after)
+
+    async def todo(self, key: EntityKey, todo_id: str) -> TodoRow | None:
+        """One, with the stored request it would send."""
+        values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id, "todo_id": todo_id}
+        rows = await self.database.hint(lambda connection: rows_of(connection, _TODO, values))
+        return _todo_row(key.tenant, rows[0]) if rows else None
+
+    async def in_flight(
+        self, tenant: Tenant, older_than_ms: int, rows_max: int, after: str
+    ) -> Page[tuple[EntityKey, OrderId]]:
+        """Oldest first. Raises MalformedPosition."""
+        position = position_of("in_flight", (int, str, str), after)
+        clause = in_flight_clause(is_first=position is None)
+        values = {"tenant": tenant, "older_than_ms": older_than_ms, "slots": EVERY_SLOT, "rows": rows_max + 1}
+        values |= after_parameters(position or ())
+        rows = await self.database.hint(lambda connection: connection.execute(clause, values).all())
+        read = page(rows, rows_max, "in_flight", tuple)
+        return Page([(EntityKey(tenant, row[1]), OrderId(row[2])) for row in read.rows], read.after)
+
+    async def count_in_flight(self, older_than_ms: int) -> int:
+        """Over all tenants."""
+        values = {"older_than_ms": older_than_ms, "slots": EVERY_SLOT}
+        return await self.database.hint(lambda connection: int(connection.execute(_COUNT, values).scalar_one()))
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_HOME = text("SELECT checkout_id FROM payment.payment_orders WHERE tenant = :tenant AND payment_order_id = :order_id")
+
+HISTORY_OF = text(
+    "SELECT version, at_ms, type, payment_order_id, status, detail FROM payment.history "
+    "WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND checkout_id = :checkout_id ORDER BY version"
+)
+
+_TODO = text(
+    "SELECT t.*, coalesce(o.request, '') AS request FROM payment.todos AS t LEFT JOIN payment.operations AS o ON "
+    "o.slot = t.slot AND o.tenant = t.tenant AND o.checkout_id = t.checkout_id "
+    "AND o.payment_order_id = t.payment_order_id AND o.kind = t.kind AND o.number = t.number "
+    "WHERE t.slot = CAST(:slot AS INT4) AND t.tenant = :tenant AND t.checkout_id = :checkout_id AND t.todo_id = :todo_id"
+)
+
+_COUNT = text(
+    f"SELECT count(*) FROM payment.payment_orders WHERE slot = ANY(CAST(:slots AS INT4[])) AND {IN_FLIGHT} "  # noqa: S608 - our own text
+    f"AND created_at_ms <= {NOW_MS} - CAST(:older_than_ms AS INT8)"
+)
+
+
+def in_flight_clause(*, is_first: bool) -> TextClause:
+    """Orders in flight over all slots, oldest first."""
+    order = ("created_at_ms", "checkout_id", "payment_order_id")
+    old = f"t.created_at_ms <= {NOW_MS} - CAST(:older_than_ms AS INT8)"
+    where = f"t.tenant = :tenant AND t.{IN_FLIGHT} AND {old}"
+    if not is_first:
+        # The first condition alone is one an index range can begin from; the second breaks ties.
+        where += f" AND t.created_at_ms >= CAST(:after_0 AS INT8) AND {beyond(order, ('INT8', 'TEXT', 'TEXT'))}"
+    return text(merged("payment.payment_orders", ", ".join(order), where=where, order=order))
+
+
+def _filter_values(wanted: ListFilter) -> dict[str, Any]:
+    values = {
+        "status": wanted.status.value if wanted.status else None,
+        "created_from_ms": wanted.created_from_ms,
+        "created_before_ms": wanted.created_before_ms,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _filter_where(wanted: ListFilter) -> str:
+    where = ""
+    if wanted.status is not None:
+        where += " AND t.status = :status"
+    if wanted.created_from_ms is not None:
+        where += " AND t.created_at_ms >= CAST(:created_from_ms AS INT8)"
+    if wanted.created_before_ms is not None:
+        where += " AND t.created_at_ms < CAST(:created_before_ms AS INT8)"
+    return where
+
+
+def _by_time(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]]:
+    position = position_of("checkouts", (int, str), after)
+    values: dict[str, Any] = {"slots": EVERY_SLOT} | after_parameters(position or ())
+    return checkouts_clause(wanted, is_first=position is None), values
+
+
+def checkouts_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
+    """Ids of checkouts over all slots, newest first."""
+    order = ("created_at_ms", "checkout_id")
+    where = f"t.tenant = :tenant{_filter_where(wanted)}"
+    if not is_first:
+        where += f" AND {beyond(order, ('INT8', 'TEXT'), sign='<')}"
+    found = merged("payment.payment_events", ", ".join(order), where=where, order=order, descending=True)
+    return text(f"SELECT checkout_id FROM ({found}) AS f ORDER BY created_at_ms DESC, checkout_id DESC")  # noqa: S608 - our own text
+
+
+def _by_seller(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]]:
+    position = position_of("checkouts_of_seller", (int, str), after)
+    values: dict[str, Any] = {"seller_account": wanted.seller_account} | after_parameters(position or ())
+    return sellers_clause(wanted, is_first=position is None), values
+
+
+def sellers_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
+    """Ids of checkouts with an order for the seller, in the order of the seller's index."""
+    since = "" if is_first else f" AND {beyond(('slot', 'checkout_id'), ('INT4', 'TEXT'))}"
+    return text(
+        "SELECT t.checkout_id FROM (SELECT DISTINCT slot, checkout_id FROM payment.payment_orders "  # noqa: S608 - our own text
+        f"WHERE tenant = :tenant AND seller_account = :seller_account{since}) AS o "
+        "JOIN payment.payment_events AS t ON t.slot = o.slot AND t.tenant = :tenant AND t.checkout_id = o.checkout_id"
+        f" WHERE true{_filter_where(wanted)} ORDER BY o.slot, o.checkout_id LIMIT CAST(:rows AS INT8)"
+    )
+
+
+_TODO_TIME = {TodoState.OPEN: "due_at_ms", TodoState.DEAD: "created_at_ms", TodoState.DONE: ""}
+
+
+def todos_clause(state: TodoState, *, is_first: bool) -> TextClause:
+    """To-dos of one state over all slots, by the index of that state; done ones by their key."""
+    time = _TODO_TIME[state]
+    order = (time, "checkout_id", "todo_id") if time else ("checkout_id", "todo_id")
+    # The state stands in the text, not in a parameter: only so does the planner see that the partial index serves.
+    where = f"t.tenant = :tenant AND t.state = '{state.value}'"
+    if not is_first and time:
+        since = beyond(order, ("INT8", "TEXT", "TEXT"))
+        where += f" AND t.{time} >= CAST(:after_0 AS INT8) AND {since}"
+    elif not is_first:
+        where += " AND (checkout_id, todo_id) > (CAST(:after_1 AS TEXT), CAST(:after_2 AS TEXT))"
+    return text(merged("payment.todos", "t.*", where=where, order=order))
+
+
+def _todos_of(connection: Connection, tenant: Tenant, state: TodoState, rows: int, since: Position | None) -> list[Row]:
+    values: dict[str, Any] = {"tenant": tenant, "slots": EVERY_SLOT, "rows": rows}
+    values |= after_parameters(since or ())
+    if since and not _TODO_TIME[state]:
+        values.pop("after_0")
+    return rows_of(connection, todos_clause(state, is_first=since is None), values)
+
+
+def _todo_position(row: Row) -> Position:
+    time = _TODO_TIME[TodoState(row["state"])]
+    return row["state"], row[time] if time else 0, row["checkout_id"], row["todo_id"]
+
+
+def _todo_row(tenant: Tenant, row: Row) -> TodoRow:
+    todo = todo_of(row)
+    request = row.get("request", "") if todo.kind in PSP_KINDS else ""
+    return TodoRow(EntityKey(tenant, row["checkout_id"]), todo, request)
