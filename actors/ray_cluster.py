@@ -4,6 +4,7 @@ Invariant: `RAY_AUTH_MODE=token` stands in the environment before ray is importe
 """
 
 import os
+import secrets
 import socket
 from pathlib import Path
 
@@ -44,3 +45,12 @@ def use_token(data_dir: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(data_dir / "keys" / "ray.token")
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+def make_token(data_dir: Path) -> None:
+    """Makes the cluster's token where there is none: readable by its owner only, never in a command line."""
+    path = data_dir / "keys" / "ray.token"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))

@@ -56,7 +56,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Money may have moved: call again with the same key only."),
     )
 }
-_READ_PROBLEMS = {status: _PROBLEMS[status] for status in (400, 401, 429, 503)} | {
+_READ_PROBLEMS: dict[int | str, dict[str, Any]] = {status: _PROBLEMS[status] for status in (400, 401, 429, 503)} | {
     404: {"model": ProblemShown, "description": "No such order in this tenant."}
 }
 
@@ -85,7 +85,7 @@ def edge_app(
             create_request(body, idempotency_key), timeout=submit_timeout_s, metadata=_metadata(request)
         )
         response = await call
-        trailers = {name: value for name, value in await call.trailing_metadata() or ()}
+        trailers = dict(await call.trailing_metadata() or ())
         is_replayed = trailers.get("idempotent-replayed") == "true"
         headers = {"idempotent-replayed": "true"} if is_replayed else None
         return JSONResponse(payment_shown(response.payment), headers=headers)

@@ -3,6 +3,8 @@
 Invariant: the number of series is bounded by the contracts.
 """
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
@@ -19,6 +21,8 @@ class Metrics:
             "zerosum_grpc_seconds", "Duration of calls", ("method",), buckets=_SECONDS, registry=self.registry
         )
         self._webhooks = Counter("zerosum_webhooks", "Webhooks received", ("psp", "outcome"), registry=self.registry)
+        self._shards = Gauge("zerosum_shard", "Figures of a shard's present copy", ("shard", "figure"), registry=self.registry)
+        self._overdue = Gauge("zerosum_orders_overdue", "Orders in flight for too long", registry=self.registry)
         self.in_flight = Gauge("zerosum_grpc_in_flight", "Calls being worked on", registry=self.registry)
 
     def call(self, method: str, code: str, seconds: float) -> None:
@@ -29,3 +33,12 @@ class Metrics:
     def webhook(self, psp: str, outcome: str) -> None:
         """A webhook came: recorded, duplicate, ignored, refused or failed. `psp` is one of ours."""
         self._webhooks.labels(psp, outcome).inc()
+
+    def shard(self, number: int, figures: Mapping[str, int]) -> None:
+        """A shard told its figures: batches, turns (their quotient is the average batch), fenced, busy, pid."""
+        for name, value in figures.items():
+            self._shards.labels(str(number), name).set(value)
+
+    def overdue(self, orders: int) -> None:
+        """So many orders are in flight for longer than the alert's limit."""
+        self._overdue.set(orders)

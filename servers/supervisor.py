@@ -22,7 +22,7 @@ from pathlib import Path
 import structlog
 from zerosum.store.migrate import migrate
 
-from actors.ray_cluster import use_token
+from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
 from servers.keys import make_keys, read_key
 from zerosum.errors import Misconfigured, Retryable
@@ -98,8 +98,9 @@ class System:
             raise
 
     async def _start(self) -> None:
-        use_token(self._data)
+        ray_cluster.use_token(self._data)
         make_keys(self._data)
+        ray_cluster.make_token(self._data)
         if self._database is not None:
             self._tell("database")
             self._database.start()
@@ -251,3 +252,45 @@ async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
     finally:
         waiting.cancel()
         await system.stop()
+
+
+EXAMPLE = """
+  curl -s {edge}/v1/payments \\
+    -H "Authorization: Bearer $(cat {data}/keys/token_service.jwt)" -H 'Content-Type: application/json' \\
+    -H 'Idempotency-Key: cart-1' -d '{{
+      "checkout_id": "cart-1", "buyer_info": {{"buyer_account": "buyer-1"}},
+      "credit_card_info": {{"token": "pm_card_visa"}},
+      "payment_orders": [{{"payment_order_id": "cart-1-a", "seller_account": "seller-1", "amount": "12.50", "currency": "USD"}}]
+    }}'
+"""
+
+
+def up(settings: Settings, *, with_simulator: bool, seed: int) -> int:
+    """Runs the system until Ctrl-C and says where everything is. The exit status: 0 after a clean stop."""
+
+    def tell(what: str) -> None:
+        sys.stdout.write(f"  starting {what}\n")
+        sys.stdout.flush()
+
+    system = System(settings, Simulated(seed) if with_simulator else None, tell=tell)
+
+    def ready() -> None:
+        sys.stdout.write(_greeting(system))
+        sys.stdout.flush()
+
+    sys.stdout.write("zerosum\n")
+    asyncio.run(run_until_signal(system, ready))
+    sys.stdout.write("stopped; the data is kept\n")
+    return 0
+
+
+def _greeting(system: System) -> str:
+    settings, data = system.settings, system.settings.data_dir
+    edge = f"http://{settings.bind_host}:{settings.edge_port}"
+    rows = [
+        ("payment service", f"{settings.payment_address} (gRPC)"), ("wallet service", f"{settings.wallet_address} (gRPC)"),
+        ("ledger service", f"{settings.ledger_address} (gRPC)"), ("edge", f"{edge}  API page: {edge}/docs"),
+        ("PSP simulator", system.psp_url or "none: ZEROSUM_PSP_URL"), ("data, keys, logs", str(data)),
+    ]  # fmt: skip
+    lines = "".join(f"  {name:<18}{value}\n" for name, value in rows)
+    return f"\nup\n{lines}\nAn example call:\n{EXAMPLE.format(edge=edge, data=data)}\nCtrl-C stops all of it.\n"

@@ -100,5 +100,6 @@ WEBHOOK_TOLERANCE_S = 300
 WEBHOOK_BODY_MAX = 256 * 1024
 """Stripe's own tolerance; its events are a few KB."""
 
+CHECKPOINT_EVERY_S = 30
 CHECKPOINT_EVERY_ENTRIES = 1_000
 """A roll-up checkpoint of an account without balance row after this many entries: a balance read sums at most 64 x 1,000."""

@@ -22,7 +22,9 @@ def one_key_one_outcome(evidence: Evidence, found: Findings) -> None:
     stored = _stored_replies(database)
     commands = {
         (tenant, key): entity_id
-        for tenant, key, entity_id in database.stream("SELECT tenant, key, entity_id FROM payment.commands")
+        for tenant, key, entity_id in database.stream(
+            "SELECT tenant, key, entity_id FROM payment.commands WHERE method = 'CreatePayment'"
+        )
     }
     replies: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for name, call in client.calls.items():

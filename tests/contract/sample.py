@@ -30,7 +30,6 @@ from zerosum.ports import Batch, Change, InboxRecord, KeyReuse, SlotHead, Stored
 
 S = TypeVar("S")
 
-TENANT = Tenant("shop")
 NOW_MS = 1_790_000_000_000
 TOKEN = "pm_card_visa"
 METHOD = "CreatePayment"
@@ -56,10 +55,14 @@ class Draft(Generic[S]):
         inbox: InboxRecord | None = None,
         key_reuse: KeyReuse | None = None,
         then: Callable[[S], S] | None = None,
+        empty: S | None = None,
     ) -> S | None:
-        """One turn of an entity whose state before the batch is `before`; returns its state after the turn."""
-        state = self._after.setdefault(key, before)
+        """One turn of an entity whose state before the batch is `before`; returns its state after the turn.
+
+        `empty`: what a new entity is before its first event, where that is something. `then`: what stands beside events.
+        """
         self._before.setdefault(key, before)
+        state = self._after.setdefault(key, before) or empty
         first_version = 1 if state is None else state.version + 1  # type: ignore[attr-defined]
         for event in events:
             state = self._evolve(state, event, self.now_ms)
@@ -88,19 +91,14 @@ def checkouts(now_ms: int = NOW_MS) -> Draft[Checkout]:
     return Draft(checkout_state.evolve, now_ms)
 
 
-def checkout_key(checkout_id: str, tenant: Tenant = TENANT) -> EntityKey:
-    """Who takes the turns of a checkout."""
-    return EntityKey(tenant, checkout_id)
-
-
 def submit(
+    tenant: Tenant,
     checkout_id: str,
     *order_ids: str,
     key: str = "",
     seller: str = "seller_1",
     minor: int = 1_250,
     name: str = "Ada",
-    tenant: Tenant = TENANT,
 ) -> SubmitCheckout:
     """A submit with one order a given id, or one named after the checkout."""
     lines = tuple(
@@ -152,9 +150,11 @@ def done(todo: Todo) -> Todo:
     return replace(todo, state=TodoState.DONE)
 
 
-def operation(order_id: str, kind: OperationKind, *, number: int = 1, now_ms: int = NOW_MS) -> Operation:
+def operation(
+    tenant: Tenant, order_id: str, kind: OperationKind, *, number: int = 1, now_ms: int = NOW_MS
+) -> Operation:
     """An operation as started; its request holds the token, as the real one does."""
-    key = derived_key(TENANT, order_id, kind, number)
+    key = derived_key(tenant, order_id, kind, number)
     request = f'{{"amount":1250,"token":"{TOKEN}"}}'
     return Operation(kind, number, 1, key, request, OperationState.UNKNOWN, "", now_ms)
 
@@ -163,7 +163,7 @@ def executing(draft: Draft[Checkout], state: Checkout, order_id: str) -> Checkou
     """Adds the turn that opens an attempt and starts its first operation."""
     risk = state.todos[todo_id(TodoKind.ASSESS_RISK, "", 1)]
     prepare = open_todo(TodoKind.PREPARE, order_id, now_ms=draft.now_ms)
-    started = operation(order_id, OperationKind.PREPARE, now_ms=draft.now_ms)
+    started = operation(state.key.tenant, order_id, OperationKind.PREPARE, now_ms=draft.now_ms)
     events = [
         message.RiskAssessed(message.Verdict.ALLOW, ""),
         message.AttemptOpened(OrderId(order_id), 1, "stripe"),
@@ -202,7 +202,7 @@ def charged(draft: Draft[Checkout], state: Checkout, order_id: str, *, reply: by
 
 
 def wallets(now_ms: int = NOW_MS) -> Draft[Wallet]:
-    """An empty batch of wallets. The first event of a wallet must come with its transfer: see `credit`."""
+    """An empty batch of wallets."""
     return Draft(_evolve_wallet, now_ms)
 
 
@@ -211,10 +211,10 @@ def _evolve_wallet(state: Wallet | None, event: Any, now_ms: int) -> Wallet:
     return wallet.evolve(state, event, now_ms)
 
 
-def transfer(transfer_id: str, owner: str = "seller_1", minor: int = 1_250) -> Transfer:
+def transfer(tenant: Tenant, transfer_id: str, owner: str = "seller_1", minor: int = 1_250) -> Transfer:
     """A credit to a seller."""
     return Transfer(
-        TENANT,
+        tenant,
         Key(transfer_id),
         owner,
         TransferKind.CREDIT_PENDING,
@@ -229,10 +229,7 @@ def credit(draft: Draft[Wallet], before: Wallet | None, asked: Transfer) -> Wall
     command = StoredCommand(
         CommandKey(asked.tenant, "ApplyTransfer", asked.transfer_id), asked.fingerprint(), key, None
     )
-    state = draft._after.setdefault(key, before) or wallet.empty(asked, draft.now_ms)
-    draft._before.setdefault(key, before)
-    draft._after[key] = state
-    after = draft.turn(key, before, [wallet.decide(asked)], command=command)
+    after = draft.turn(key, before, [wallet.decide(asked)], command=command, empty=wallet.empty(asked, draft.now_ms))
     assert after is not None
     return after
 
@@ -247,7 +244,7 @@ def _evolve_owner(state: Owner | None, event: JournalPosted, now_ms: int) -> Own
     return journal.evolve(before, event, now_ms)
 
 
-def capture(journal_id: str, owner: str = "seller_1", minor: int = 1_250) -> Journal:
+def capture(tenant: Tenant, journal_id: str, owner: str = "seller_1", minor: int = 1_250) -> Journal:
     """The journal of a capture without fee."""
     entries = journal.entries_of(
         journal.Movement.CAPTURE,
@@ -258,7 +255,7 @@ def capture(journal_id: str, owner: str = "seller_1", minor: int = 1_250) -> Jou
         psp="stripe",
     )
     made = journal.journal(
-        tenant=TENANT, journal_id=Key(journal_id), owner=owner, movement=journal.Movement.CAPTURE, entries=entries,
+        tenant=tenant, journal_id=Key(journal_id), owner=owner, movement=journal.Movement.CAPTURE, entries=entries,
         order_id=OrderId(f"order_{journal_id}"),
     )  # fmt: skip
     assert isinstance(made, Journal)

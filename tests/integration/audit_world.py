@@ -8,7 +8,6 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from zerosum.store.table import METADATA, SERVICES
 NOW_MS = 1_790_000_000_000
 TENANT = "acme"
 Row = dict[str, Any]
-CARD = "pm_card_visa"
 
 
 class World:
@@ -48,8 +46,6 @@ class World:
         for (service, slot), head in self._heads.items():
             place = {"slot": slot, "epoch": head.epoch, "seq": head.seq, "hash": head.hash}
             self.rows[f"{service}.slots"].append(place | {"deployment": "test"})
-
-    # ---- the product's rows ----------------------------------------------------------------------------------------
 
     def _commit(self, service: str, slot: int, logged: dict[str, list[Row]]) -> None:
         head = self._heads.get((service, slot), SlotHead(slot, 1, 0, GENESIS))
@@ -97,7 +93,12 @@ class World:
                 "buyer_account": f"b-{number}",
                 "reply": reply,
             }
-            | {"credit_card_info": CARD, "risk_verdict": "ALLOW", "risk_reason": "", "is_payment_done": is_done}
+            | {
+                "credit_card_info": "pm_card_visa",
+                "risk_verdict": "ALLOW",
+                "risk_reason": "",
+                "is_payment_done": is_done,
+            }
             | {"status": "OPEN" if "PENDING" in statuses else whole, "created_at_ms": NOW_MS, "updated_at_ms": NOW_MS}
         )
         self.rows["payment.buyers"].append(place | {"buyer_info": '{"name":"Zoë"}'})
@@ -252,8 +253,6 @@ class World:
         row = {"slot": len(key) % 4, "tenant": TENANT, "method": method, "key": key, "fingerprint": "1:f"}
         self.rows[f"{service}.commands"].append(row | {"entity_id": entity_id, "outcome": None, "at_ms": NOW_MS})
 
-    # ---- the other sources -----------------------------------------------------------------------------------------
-
     def _intent(self, order_id: str, intent: str, row: Row) -> None:
         self.truth.append({"type": "intent", "reference": order_id, "id": intent, "currency": row["currency"].lower()})
 
@@ -385,8 +384,6 @@ class World:
             for currency, total in totals.items()
         }
 
-    # ---- into the database -----------------------------------------------------------------------------------------
-
     def insert(self, url: str) -> None:
         """Create the schema in an empty database and fill it. `url`: the administrator's, SQLAlchemy's spelling."""
         engine = create_engine(url)
@@ -399,10 +396,5 @@ class World:
             for table, rows in self.rows.items():
                 columns = list(rows[0])
                 with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy:
-                    for values in self._values(rows, columns):
-                        copy.write_row(values)
-
-    @staticmethod
-    def _values(rows: list[Row], columns: list[str]) -> Iterator[list[Any]]:
-        for row in rows:
-            yield [row[column] for column in columns]
+                    for row in rows:
+                        copy.write_row([row[column] for column in columns])

@@ -25,6 +25,7 @@ class Stub:
         self._effects = effects
         self._replies: dict[str, payment_pb2.CreatePaymentResponse | None] = {}
         self._answers = itertools.count(1)
+        self._running: set[asyncio.Task[None]] = set()
 
     async def create_payment(self, request: payment_pb2.CreatePaymentRequest, context: Any) -> Any:
         key = request.idempotency_key
@@ -36,15 +37,25 @@ class Stub:
             await context.abort_with_status(rpc_status.to_status(busy))
         if not is_known:
             self._replies[key] = None
-            with self._effects.open("a") as file:
-                file.write(key + "\n")
-            await asyncio.sleep(0.03)
-            self._replies[key] = _reply(request)
+            # What has begun is finished though its caller is gone: a deadline must not cut it off.
+            await asyncio.shield(self._execute(key, request))
         if next(self._answers) % 4 == 0:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
         if is_known:
             context.set_trailing_metadata((("idempotent-replayed", "true"),))
         return self._replies[key]
+
+    def _execute(self, key: str, request: payment_pb2.CreatePaymentRequest) -> asyncio.Task[None]:
+        async def execute() -> None:
+            with self._effects.open("a") as file:
+                file.write(key + "\n")
+            await asyncio.sleep(0.03)
+            self._replies[key] = _reply(request)
+
+        task = asyncio.create_task(execute())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def get_payment(self, request: payment_pb2.GetPaymentRequest, context: Any) -> Any:
         return payment_pb2.GetPaymentResponse(payment=payment_pb2.Payment(checkout_id=request.checkout_id))
@@ -70,7 +81,7 @@ def _reply(request: payment_pb2.CreatePaymentRequest) -> payment_pb2.CreatePayme
 
 
 def _handlers(stub: Stub) -> grpc.GenericRpcHandler:
-    methods = {
+    methods: dict[str, tuple[Any, Any]] = {
         "CreatePayment": (stub.create_payment, payment_pb2.CreatePaymentRequest),
         "GetPayment": (stub.get_payment, payment_pb2.GetPaymentRequest),
         "GetPaymentOrder": (stub.get_payment_order, payment_pb2.GetPaymentOrderRequest),

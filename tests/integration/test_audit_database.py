@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def server(world: World) -> Iterator[str]:
         yield url
     finally:
         postgres.stop()
+        shutil.rmtree(folder)
 
 
 _numbers = count(1)

@@ -85,7 +85,7 @@ def plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
     for head in heads:
         row = {"slot": head.slot, "seq": head.seq, "epoch": head.epoch, "hash": head.hash, "at_ms": batch.now_ms}
         slot_log.rows.append(row)
-    return Plan(heads, slot_log, steps.in_order())
+    return Plan(tuple(heads), slot_log, steps.in_order())
 
 
 def clash(step: Step, stored: Iterable[tuple[Any, ...]], turns: Sequence[TurnRecord]) -> Clash:

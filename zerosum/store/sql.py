@@ -60,7 +60,7 @@ class SqlStore(Generic[S]):
         """Commits the batch. A caller that is cancelled meanwhile must treat it as CommitAmbiguous."""
         prepared = plan(self._aggregate, batch)
         if not prepared.heads:
-            return Committed(())
+            return Committed(())  # an empty batch: no statement
         met = await self.database.write(lambda connection: _write(connection, self._aggregate, prepared, batch))
         return met or Committed(prepared.heads)
 

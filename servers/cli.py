@@ -1,0 +1,291 @@
+"""The command `zerosum`: what runs, what on-call does, what proves it. Options in, one function called; nothing else here.
+
+Everything heavy is imported inside its command, so that `--help` is there at once.
+
+Invariant: a command that fails says why in one line and ends with a status other than 0.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from servers.operator_client import Operator
+    from zerosum.settings import Settings
+
+main = typer.Typer(name="zerosum", help="A payment backend for marketplaces: every order is charged exactly once.",
+                   no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
+todo = typer.Typer(help="Effects that are not finished, dead letters among them.", no_args_is_help=True)
+main.add_typer(todo, name="todo")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything lives. Default: ZEROSUM_DATA_DIR.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+Tenant = Annotated[str, typer.Option(help="Whose.")]
+EXIT_FAILED = 1
+EXIT_MISCONFIGURED = 2
+
+
+class Service(StrEnum):
+    """What `serve` serves."""
+
+    PAYMENT = "payment"
+    WALLET = "wallet"
+    LEDGER = "ledger"
+    EDGE = "edge"
+
+
+class Sabotage(StrEnum):
+    """Damage the audit must find."""
+
+    DOUBLE_CHARGE = "double-charge"
+    LOSE_POSTING = "lose-posting"
+    FORGET_ORDER = "forget-order"
+
+
+# ---- what runs -----------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def serve(service: Service, data_dir: DataDir = None) -> None:
+    """Serve one service in this process, until a signal comes."""
+    import asyncio
+
+    with _told():
+        asyncio.run(_server_of(service)(_settings(data_dir)))
+
+
+def _server_of(service: Service) -> Callable[["Settings"], Any]:
+    if service is Service.EDGE:
+        from servers.edge import serve_edge
+
+        return serve_edge
+    from servers import wiring
+
+    serve_service: Callable[[Settings], Any] = getattr(wiring, f"serve_{service}")
+    return serve_service
+
+
+@main.command()
+def up(
+    data_dir: DataDir = None,
+    with_simulator: Annotated[
+        bool, typer.Option("--simulator/--no-simulator", help="The PSP simulator beside.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the simulator's faults.")] = 1,
+) -> None:
+    """Run the whole system on this machine until Ctrl-C: database, Ray, servers, edge, simulator."""
+    from servers.supervisor import up as run_system
+
+    with _told():
+        _exit(run_system(_settings(data_dir), with_simulator=with_simulator, seed=seed))
+
+
+@main.command()
+def migrate(data_dir: DataDir = None) -> None:
+    """Bring the database at ZEROSUM_DATABASE_URL to this revision. `up` does it by itself."""
+    from zerosum.errors import Misconfigured
+    from zerosum.store.migrate import migrate as migrate_database
+
+    with _told():
+        settings = _settings(data_dir)
+        if not settings.database_url:
+            raise Misconfigured("ZEROSUM_DATABASE_URL is not set; the embedded database is migrated by `zerosum up`")
+        migrate_database(settings.database_url)
+
+
+# ---- keys ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def keys(data_dir: DataDir = None) -> None:
+    """Make the development keys and tokens that are missing."""
+    from servers.keys import make_keys
+
+    with _told():
+        settings = _settings(data_dir)
+        make_keys(settings.data_dir)
+        typer.echo(settings.data_dir / "keys")
+
+
+@main.command()
+def token(
+    role: Annotated[str, typer.Option(help="service, admin, support, finance, seller or buyer.")] = "service",
+    tenant: Tenant = "demo",
+    subject: Annotated[str, typer.Option(help="Who, within the tenant. Default: <tenant>-<role>.")] = "",
+    hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a bearer token, signed with the development key."""
+    import time
+
+    from servers.call import Caller, Role
+    from servers.keys import issuer_of
+    from zerosum.domain.identity import Tenant as TenantId
+    from zerosum.errors import Misconfigured
+
+    with _told():
+        if role not in set(Role):
+            raise Misconfigured("no such role")
+        caller = Caller(TenantId(tenant), Role(role), subject or f"{tenant}-{role}")
+        expires_at_s = int(time.time()) + hours * 3_600
+        typer.echo(issuer_of(_settings(data_dir).data_dir).token(caller, expires_at_s=expires_at_s))
+
+
+# ---- on-call -------------------------------------------------------------------------------------------------------
+
+
+@todo.command("list")
+def todo_list(
+    state: Annotated[str, typer.Option(help="open, dead or done. Default: open and dead.")] = "",
+    tenant: Tenant = "demo",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List to-dos."""
+    with _told():
+        _show(_operator(data_dir, tenant).todos(state), as_json, "To-dos")
+
+
+@todo.command("show")
+def todo_show(
+    checkout_id: str, todo_id: str, tenant: Tenant = "demo", as_json: AsJson = False, data_dir: DataDir = None
+) -> None:
+    """Show one to-do with the exact request it would send."""
+    with _told():
+        _show([_operator(data_dir, tenant).todo(checkout_id, todo_id)], as_json, f"To-do {todo_id}")
+
+
+@todo.command("replay")
+def todo_replay(
+    checkout_id: str,
+    todo_id: str,
+    key: Annotated[str, typer.Option(help="The key of this act; the same key acts once. Default: made new.")] = "",
+    tenant: Tenant = "demo",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a dead letter a new budget and run it again, under its old operation key."""
+    with _told():
+        _show([_operator(data_dir, tenant).replay(checkout_id, todo_id, key)], as_json, f"To-do {todo_id}")
+
+
+@main.command("in-flight")
+def in_flight(
+    older_than_ms: Annotated[int, typer.Option(min=0, help="0: the server's own limit.")] = 0,
+    tenant: Tenant = "demo",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List orders that are not final and older than a limit."""
+    with _told():
+        _show(_operator(data_dir, tenant).in_flight(older_than_ms), as_json, "In flight")
+
+
+def _operator(data_dir: Path | None, tenant: str) -> "Operator":
+    from servers.operator_client import Operator
+
+    return Operator(_settings(data_dir), tenant)
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{title}: {len(rows)}", title_justify="left")
+    for name in rows[0] if rows else ("nothing",):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    Console().print(table)
+
+
+# ---- what proves it ------------------------------------------------------------------------------------------------
+
+
+@main.command()
+def demo(
+    tps: Annotated[float, typer.Option(min=0.1, help="Checkouts a second.")] = 50.0,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each half: without and with faults.")] = 60,
+    drop_requests: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
+    drop_responses: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
+    errors: Annotated[float, typer.Option(min=0, max=1, help="Share of 5xx.")] = 0.05,
+    lose_webhooks: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
+    seed: int = 1,
+    kills: Annotated[bool, typer.Option("--kills/--no-kills")] = True,
+    sabotage: Annotated[Sabotage | None, typer.Option(help="Plant damage: the certificate must turn red.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Load, faults, kills, settlement file, audit, certificate. Status 0 only when the audit is clean."""
+    from loadtest.demo import demo as run_demo
+
+    with _told():
+        _exit(run_demo(
+            _settings(data_dir), tps=tps, seconds=seconds, drop_requests=drop_requests, drop_responses=drop_responses,
+            errors=errors, lose_webhooks=lose_webhooks, seed=seed, kills=kills,
+            sabotage=str(sabotage) if sabotage else None,
+        ))  # fmt: skip
+
+
+@main.command()
+def load(
+    profile: Annotated[str, typer.Argument(help="steady-10, steady-50, hot-seller, duplicate-clicks, retry-storm.")],
+    seconds: Annotated[int, typer.Option(min=1)] = 60,
+    tps: Annotated[float | None, typer.Option(min=0.1, help="Instead of the profile's own.")] = None,
+    seed: int = 1,
+    data_dir: DataDir = None,
+) -> None:
+    """Run a load profile against a running system, headless."""
+    from loadtest.command import load as run_load
+
+    with _told():
+        _exit(run_load(_settings(data_dir), profile=profile, seconds=seconds, tps=tps, seed=seed))
+
+
+@main.command()
+def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Audit the data of this deployment from outside. Status 0 only when it is clean."""
+    from loadtest.command import audit as run_audit
+
+    with _told():
+        _exit(run_audit(_settings(data_dir), as_json=as_json))
+
+
+# ---- common --------------------------------------------------------------------------------------------------------
+
+
+def _settings(data_dir: Path | None) -> "Settings":
+    from zerosum.settings import Settings
+
+    settings = Settings()
+    return settings.model_copy(update={"data_dir": data_dir}) if data_dir is not None else settings
+
+
+def _exit(status: int | None) -> None:
+    if status:
+        raise typer.Exit(status)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Trouble of ours as one line on standard error."""
+    from zerosum.errors import Misconfigured, ZerosumError
+
+    try:
+        yield
+    except ZerosumError as error:
+        print(f"zerosum: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        raise typer.Exit(EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_FAILED) from error
+
+
+if __name__ == "__main__":
+    main()

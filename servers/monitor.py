@@ -1,0 +1,73 @@
+"""What a server watches while it serves: its shards' figures, Ray itself, and orders in flight for too long.
+
+Invariant: a watch changes nothing; the worst it does is to end a server that has lost Ray for good, so that the supervisor
+starts it anew.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from servers.log import logger_of
+from servers.metric import Metrics
+from zerosum.errors import Retryable, Unavailable
+from zerosum.readers import PaymentReader
+
+Watch = Coroutine[Any, Any, None]
+_log = logger_of("monitor")
+
+EVERY_S = 1.0
+LOST_AFTER = 3
+"""Ray counts as lost when its head did not take a connection three times in a row, a second apart."""
+
+IN_FLIGHT_EVERY_S = 5.0
+
+
+class FiguredLink(Protocol):
+    """A shard that tells its counters."""
+
+    async def figures(self) -> dict[str, int]:
+        """Counters by name, and the process id."""
+        ...
+
+
+async def watch_shards(links: Sequence[FiguredLink], metrics: Metrics, ray_address: str, stop: asyncio.Event) -> None:
+    """Exports the shards' figures; ends the server when Ray is lost whole: it joins the next head when it starts."""
+    misses = 0
+    while not stop.is_set():
+        misses = 0 if await _answers(ray_address) else misses + 1
+        if misses >= LOST_AFTER:
+            _log.error("ray is lost: this server ends and comes back with it", address=ray_address)
+            stop.set()
+        for number, link in enumerate(links):
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    metrics.shard(number, await link.figures())
+        await asyncio.sleep(EVERY_S)
+
+
+async def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(EVERY_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
+
+
+async def watch_in_flight(reader: PaymentReader, older_than_ms: int, metrics: Metrics) -> None:
+    """Raises an alert (log line, metric) while orders are older than the limit and not final. The list is ListInFlight."""
+    alerted = 0
+    while True:
+        await asyncio.sleep(IN_FLIGHT_EVERY_S)
+        try:
+            overdue = await reader.count_in_flight(older_than_ms)
+        except Retryable:
+            continue
+        metrics.overdue(overdue)
+        if overdue != alerted:
+            _log.warning("orders in flight for too long", orders=overdue, older_than_ms=older_than_ms)
+        alerted = overdue

@@ -1,0 +1,292 @@
+"""The composition root: which adapters stand behind which ports, one page a process.
+
+`*_host` are the factories of shard processes, named by dotted path; `serve_*` are the server processes. Nothing here
+decides anything about money.
+
+Invariant: this is the only place that knows the concrete classes; everything below is handed what it needs.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from actors import ray_cluster
+from actors.clock import SystemClock
+from actors.front import Front, slots_of_shard
+from actors.host import Host
+from actors.payment import PaymentBinding
+from actors.posting import ledger_binding, wallet_binding
+from actors.runner import Runner
+from actors.shard import Shard
+from servers.keys import read_key, token_provider, webhook_secrets
+from servers.log import configure_logs
+from servers.main import Served, serve_grpc
+from servers.metric import Metrics
+from servers.monitor import Watch, watch_in_flight, watch_shards
+from servers.reply import encode_reply
+from servers.webhook import stripe_reader
+from zerosum import limits
+from zerosum.domain import message as m
+from zerosum.domain.draft import Policy
+from zerosum.domain.identity import EntityKey
+from zerosum.errors import Misconfigured, Retryable
+from zerosum.peers.batch import open_channel
+from zerosum.peers.ledger import GrpcLedgerPeer
+from zerosum.peers.wallet import GrpcWalletPeer
+from zerosum.psp.breaker import Breaker
+from zerosum.psp.gateway import Gateway
+from zerosum.psp.limiter import Limiter
+from zerosum.psp.stripe import PSP as STRIPE
+from zerosum.psp.stripe.adapter import KEY_HORIZON_MS, StripeAdapter
+from zerosum.risk.allow_list import AllowList
+from zerosum.settings import Settings
+from zerosum.store.checkpoint import roll_up
+from zerosum.store.embedded import EmbeddedPostgres
+from zerosum.store.migrate import require_revision
+from zerosum.store.opening import open_reader, open_store
+from zerosum.store.preflight import preflight
+from zerosum.v1 import ledger_pb2_grpc, payment_pb2_grpc, wallet_pb2_grpc
+
+Service = Literal["payment", "wallet", "ledger"]
+
+SHARDS_OF: dict[Service, Callable[[Settings], int]] = {
+    "payment": lambda settings: settings.checkout_shards,
+    "wallet": lambda settings: settings.account_shards,
+    "ledger": lambda settings: settings.ledger_shards,
+}
+
+
+def database_url(settings: Settings, role: str) -> str:
+    """The URL of a role: its setting, else that of the embedded database in the data folder. Raises Misconfigured."""
+    given: str = getattr(settings, f"{role}_database_url")
+    if given:
+        return given
+    if settings.database_url:
+        raise Misconfigured(f"ZEROSUM_{role.upper()}_DATABASE_URL is missing: the migrating role serves nobody")
+    return EmbeddedPostgres(settings.data_dir / "postgres").urls()[role]
+
+
+# ---- shard processes -----------------------------------------------------------------------------------------
+
+
+async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
+    """A checkout shard: the story, its store, and a runner that reaches the PSP, the wallet and the ledger."""
+    _log_to_file(settings, "payment", slots)
+    store, clock = open_store("payment", database_url(settings, "payment")), SystemClock()
+    policy = Policy(
+        psp=STRIPE, answer_after_ms=settings.answer_after_ms, lease_ms=settings.effect_lease_ms,
+        backoff_base_ms=limits.BACKOFF_BASE_MS, backoff_cap_ms=settings.backoff_cap_ms, horizon_ms=KEY_HORIZON_MS,
+    )  # fmt: skip
+    shard: Shard[Any, Any] = Shard(
+        binding=PaymentBinding(policy, encode_reply), store=store, slots=slots,
+        deployment=settings.deployment, clock=clock,
+    )  # fmt: skip
+    adapter = StripeAdapter(_psp_api_key(settings), url=settings.psp_url, timeout_ms=settings.psp_timeout_ms)
+    gateway = Gateway(
+        {STRIPE: adapter}, {STRIPE: Breaker(STRIPE, clock.monotonic_ms)}, {STRIPE: Limiter(STRIPE, clock.monotonic_ms)},
+        clock_ms=clock.monotonic_ms, timeout_ms=settings.psp_timeout_ms,
+    )  # fmt: skip
+    token = token_provider(settings.data_dir, "payment")
+    channels = [open_channel(settings.wallet_address), open_channel(settings.ledger_address)]
+    wallet, ledger = GrpcWalletPeer(channels[0], token), GrpcLedgerPeer(channels[1], token)
+    runner = Runner(
+        gateway=gateway, risk=AllowList(settings.risk_blocked_buyers_file), wallet=wallet, ledger=ledger, clock=clock,
+        lease_ms=settings.effect_lease_ms, tell=shard.tell,
+    )  # fmt: skip
+    await shard.start(runner)
+    closers = [runner.stop, shard.stop, wallet.close, ledger.close, adapter.close]
+    return Host(shard, partial(_close_all, [*closers, *(channel.close for channel in channels), store.close]))
+
+
+async def wallet_host(settings: Settings, slots: Sequence[int]) -> Host:
+    """A shard of wallets."""
+    return await _posting_host(settings, "wallet", wallet_binding(), slots, [])
+
+
+async def ledger_host(settings: Settings, slots: Sequence[int]) -> Host:
+    """A shard of the ledger; rolls up checkpoints of accounts without a balance row."""
+    return await _posting_host(settings, "ledger", ledger_binding(), slots, [_keep_checkpoints])
+
+
+async def _posting_host(
+    settings: Settings, service: Service, binding: Any, slots: Sequence[int], chores: Sequence[Any]
+) -> Host:
+    _log_to_file(settings, service, slots)
+    store = open_store(service, database_url(settings, service))
+    shard: Shard[Any, Any] = Shard(
+        binding=binding, store=store, slots=slots, deployment=settings.deployment, clock=SystemClock()
+    )
+    await shard.start(None)
+    running = [asyncio.create_task(chore(store.database, slots)) for chore in chores]
+
+    async def end_chores() -> None:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    return Host(shard, partial(_close_all, [end_chores, shard.stop, store.close]))
+
+
+async def _keep_checkpoints(database: Any, slots: Sequence[int]) -> None:
+    while True:
+        await asyncio.sleep(limits.CHECKPOINT_EVERY_S)
+        with contextlib.suppress(Retryable):
+            await roll_up(database, slots)
+
+
+def _log_to_file(settings: Settings, service: str, slots: Sequence[int]) -> None:
+    """A shard's lines go beside the servers', not into Ray's own folder."""
+    folder = settings.data_dir / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = (folder / f"shard-{service}-{slots[0]}.log").open("a", buffering=1, encoding="utf-8")
+    configure_logs(f"shard-{service}", settings.log_level, stream)
+
+
+# ---- server processes ----------------------------------------------------------------------------------------
+
+
+async def serve_payment(settings: Settings) -> None:
+    """The payment server, until a signal. Raises Misconfigured, Unavailable at start: nothing was served."""
+    from servers.oncall import OperatorServicer
+    from servers.payment import PaymentServicer
+
+    metrics = Metrics()
+    reader = open_reader("payment", database_url(settings, "payment"))
+    await _require_fit(reader.database)
+
+    async def stored_reply(entity: EntityKey) -> bytes | None:
+        checkout = await reader.checkout(entity)
+        return checkout.reply if checkout is not None else None
+
+    links = _links(settings, "payment")
+    front: Front[m.CheckoutCommand] = Front(
+        links=links, entity_of=lambda command: command.entity, is_inner=_is_webhook, stored_reply=stored_reply
+    )
+    front.start()
+    stop = asyncio.Event()
+    watches = _watches(settings, metrics, links, stop)
+    watches.append(watch_in_flight(reader, settings.in_flight_alert_ms, metrics))
+    now_s = _wall_clock_s
+    payment = PaymentServicer(
+        shards=front, reader=reader, settings=settings, metrics=metrics,
+        webhooks={STRIPE: stripe_reader(webhook_secrets(settings), now_s)},
+    )  # fmt: skip
+    oncall = OperatorServicer(shards=front, reader=reader, settings=settings)
+    served = [
+        Served("zerosum.v1.PaymentService", partial(payment_pb2_grpc.add_PaymentServiceServicer_to_server, payment)),
+        Served("zerosum.v1.OperatorService", partial(payment_pb2_grpc.add_OperatorServiceServicer_to_server, oncall)),
+    ]
+    await _serve(settings, "payment", served, settings.payment_port, metrics, watches, [front.stop, reader.close], stop)
+
+
+async def serve_wallet(settings: Settings) -> None:
+    """The wallet server, until a signal. Raises as `serve_payment`."""
+    from servers.wallet import WalletServicer
+
+    metrics = Metrics()
+    reader = open_reader("wallet", database_url(settings, "wallet"))
+    await _require_fit(reader.database)
+    links = _links(settings, "wallet")
+    front = _posting_front(links, wallet_binding())
+    servicer = WalletServicer(front, reader)
+    add = partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, servicer)
+    stop = asyncio.Event()
+    watches = _watches(settings, metrics, links, stop)
+    served, closers = [Served("zerosum.v1.WalletService", add)], [front.stop, reader.close]
+    await _serve(settings, "wallet", served, settings.wallet_port, metrics, watches, closers, stop)
+
+
+async def serve_ledger(settings: Settings) -> None:
+    """The ledger server, until a signal. Raises as `serve_payment`."""
+    from servers.ledger import LedgerServicer
+
+    metrics = Metrics()
+    reader = open_reader("ledger", database_url(settings, "ledger"))
+    await _require_fit(reader.database)
+    links = _links(settings, "ledger")
+    front = _posting_front(links, ledger_binding())
+    servicer = LedgerServicer(front, reader)
+    add = partial(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)
+    stop = asyncio.Event()
+    watches = _watches(settings, metrics, links, stop)
+    served, closers = [Served("zerosum.v1.LedgerService", add)], [front.stop, reader.close]
+    await _serve(settings, "ledger", served, settings.ledger_port, metrics, watches, closers, stop)
+
+
+async def serve_edge(settings: Settings) -> None:
+    """The HTTP edge, until a signal."""
+    from servers.edge import serve_edge as serve
+
+    await serve(settings)
+
+
+async def _serve(
+    settings: Settings,
+    service: Service,
+    served: Sequence[Served],
+    port: int,
+    metrics: Metrics,
+    watches: Sequence[Watch],
+    closers: Sequence[Callable[[], Awaitable[object]]],
+    stop: asyncio.Event,
+) -> None:
+    running = [asyncio.create_task(watch) for watch in watches]
+
+    async def end_watches() -> None:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    await serve_grpc(settings, service, served, port=port, metrics=metrics, closers=[end_watches, *closers], stop=stop)
+
+
+def _links(settings: Settings, service: Service) -> list[Any]:
+    """Joins Ray and names the service's shards; each is created where there is none."""
+    from actors.ray_host import RayLink
+
+    ray_cluster.join(settings.ray_address, settings.deployment)
+    shards, space = SHARDS_OF[service](settings), ray_cluster.namespace(settings.deployment)
+    factory = f"servers.wiring:{service}_host"
+    return [
+        RayLink(f"{service}-{number}-of-{shards}", space, factory, settings, slots_of_shard(number, shards))
+        for number in range(shards)
+    ]
+
+
+def _posting_front(links: Sequence[Any], binding: Any) -> Front[Any]:
+    return Front(links=links, entity_of=binding.entity, is_inner=lambda _: False, stored_reply=None)
+
+
+def _watches(settings: Settings, metrics: Metrics, links: Sequence[Any], stop: asyncio.Event) -> list[Watch]:
+    return [watch_shards(links, metrics, settings.ray_address, stop)]
+
+
+async def _require_fit(database: Any) -> None:
+    """Refuses to serve on another revision or on a database that is not fit for money. Raises Misconfigured."""
+    await require_revision(database)
+    async with database.engine.connect() as connection:
+        await connection.run_sync(preflight)
+
+
+def _psp_api_key(settings: Settings) -> str:
+    path = settings.psp_api_key_file
+    return path.read_text(encoding="ascii").strip() if path else read_key(settings.data_dir, "psp_api_key")
+
+
+def _is_webhook(command: m.CheckoutCommand) -> bool:
+    return isinstance(command.body, m.Report)
+
+
+async def _close_all(closers: Sequence[Callable[[], Any]]) -> None:
+    for close in closers:
+        await close()
+
+
+def _wall_clock_s() -> int:
+    """Only for the age of signatures: a PSP signs with the wall clock."""
+    return int(time.time())
+
+
