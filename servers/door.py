@@ -55,7 +55,15 @@ def check(message: Message) -> list[Refusal]:
 
 def check_texts(message: Message) -> list[Refusal]:
     """What is wrong with the texts of a message, at any depth."""
+    texts: list[str] = []
+    _collect(message, texts)
+    if not any(map(_is_bad, texts)):
+        return []
     return [refusal for path, text in _texts(message, "") if (refusal := _check_text(path, text))]
+
+
+def _is_bad(text: str) -> bool:
+    return holds_card_number(text) or "\x00" in text or len(text) > TEXT_MAX
 
 
 def _check_text(path: str, text: str) -> Refusal | None:
@@ -90,6 +98,27 @@ def _shape_of(descriptor: Descriptor) -> _Shape:
         else:
             messages.append(field.name)
     return _Shape(tuple(texts), tuple(messages), tuple(repeated))
+
+
+def _collect(message: Message, texts: list[str]) -> None:
+    """Every text of the message, without its path: what nearly every request needs, and a third of the time."""
+    shape = _shape_of(message.DESCRIPTOR)
+    for name in shape.texts:
+        texts.append(getattr(message, name))
+    for name in shape.messages:
+        if message.HasField(name):
+            _collect(getattr(message, name), texts)
+    for field in shape.repeated:
+        values = getattr(message, field.name)
+        if not values:
+            continue
+        if field.message_type is None:
+            texts.extend(values)
+        elif field.message_type.GetOptions().map_entry:
+            texts.extend(chain(values, values.values()))
+        else:
+            for value in values:
+                _collect(value, texts)
 
 
 def _texts(message: Message, path: str) -> Iterator[tuple[str, str]]:

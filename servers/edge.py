@@ -6,6 +6,7 @@ Invariant: a PSP gets 2xx only after the payment service said OK, which is after
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
@@ -56,8 +57,12 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Money may have moved: call again with the same key only."),
     )
 }
-_READ_PROBLEMS: dict[int | str, dict[str, Any]] = {status: _PROBLEMS[status] for status in (400, 401, 429, 503)} | {
-    404: {"model": ProblemShown, "description": "No such order in this tenant."}
+_READ_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _PROBLEMS[400],
+    401: _PROBLEMS[401],
+    404: {"model": ProblemShown, "description": "No such order in this tenant."},
+    429: _PROBLEMS[429],
+    503: _PROBLEMS[503],
 }
 
 
@@ -184,6 +189,19 @@ CHANNEL_OPTIONS = (
 )
 
 
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, log: Any) -> None:
+        super().__init__(config)
+        self._log = log
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, and a line."""
+        await super().startup(sockets)
+        self._log.info("serving", address=f"{self.config.host}:{self.config.port}")
+
+
 async def serve_edge(settings: Settings) -> None:
     """Serves the edge until a signal comes, then finishes what has begun. Raises Misconfigured without its token."""
     configure_logs("edge", settings.log_level)
@@ -200,7 +218,7 @@ async def serve_edge(settings: Settings) -> None:
         metrics_port = settings.edge_port + settings.metrics_port_offset
         server, thread = start_http_server(metrics_port, addr=settings.bind_host, registry=metrics.registry)
         try:
-            await uvicorn.Server(config).serve()
+            await _Server(config, log).serve()
         finally:
             await asyncio.to_thread(server.shutdown)
             server.server_close()

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -67,6 +68,7 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         self._running: set[asyncio.Task[Any]] = set()
         self._streams = 0
         self._draining = asyncio.Event()
+        metrics.in_flight.set_function(lambda: len(self._running))
 
     # ---- life ------------------------------------------------------------------------------------------------------
 
@@ -111,17 +113,9 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         if handler.response_streaming:
             streamed = _Served(method, rule, handler.unary_stream)
 
-            async def serve_stream(request: Any, context: Any) -> AsyncIterator[Any]:
-                async for response in self._serve_stream(streamed, request, context):
-                    yield response
-
-            return grpc.unary_stream_rpc_method_handler(serve_stream, **codecs)
+            return grpc.unary_stream_rpc_method_handler(partial(self._serve_stream, streamed), **codecs)
         unary = _Served(method, rule, handler.unary_unary)
-
-        async def serve_unary(request: Any, context: Any) -> Any:
-            return await self._serve_unary(unary, request, context)
-
-        return grpc.unary_unary_rpc_method_handler(serve_unary, **codecs)
+        return grpc.unary_unary_rpc_method_handler(partial(self._serve_unary, unary), **codecs)
 
     async def _refuse_unknown(self, _requests: Any, context: Any) -> None:
         """No RPC of ours streams requests: whatever does is not in the access table."""
@@ -141,8 +135,7 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
             raise
         work = asyncio.create_task(self._work(served, request, context, call, started))
         self._running.add(work)
-        self._metrics.in_flight.set(len(self._running))
-        work.add_done_callback(self._left)
+        work.add_done_callback(self._running.discard)
         outcome = await asyncio.shield(work)
         if isinstance(outcome, Problem):
             await self._abort(context, outcome, request_id)
@@ -163,10 +156,6 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
             problem = self._problem(error, call.request_id)
         self._ended(served.method, call, call.request_id, started, problem)
         return problem or response
-
-    def _left(self, work: "asyncio.Task[Any]") -> None:
-        self._running.discard(work)
-        self._metrics.in_flight.set(len(self._running))
 
     # ---- streams ---------------------------------------------------------------------------------------------------
 

@@ -20,15 +20,22 @@ class Metrics:
         self._seconds = Histogram(
             "zerosum_grpc_seconds", "Duration of calls", ("method",), buckets=_SECONDS, registry=self.registry
         )
+        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._webhooks = Counter("zerosum_webhooks", "Webhooks received", ("psp", "outcome"), registry=self.registry)
-        self._shards = Gauge("zerosum_shard", "Figures of a shard's present copy", ("shard", "figure"), registry=self.registry)
+        self._shards = Gauge(
+            "zerosum_shard", "Figures of a shard's present copy", ("shard", "figure"), registry=self.registry
+        )
         self._overdue = Gauge("zerosum_orders_overdue", "Orders in flight for too long", registry=self.registry)
         self.in_flight = Gauge("zerosum_grpc_in_flight", "Calls being worked on", registry=self.registry)
 
     def call(self, method: str, code: str, seconds: float) -> None:
         """A call ended."""
-        self._calls.labels(method, code).inc()
-        self._seconds.labels(method).observe(seconds)
+        series = self._series.get((method, code))
+        if series is None:
+            series = self._series[method, code] = (self._calls.labels(method, code), self._seconds.labels(method))
+        count, duration = series
+        count.inc()
+        duration.observe(seconds)
 
     def webhook(self, psp: str, outcome: str) -> None:
         """A webhook came: recorded, duplicate, ignored, refused or failed. `psp` is one of ours."""

@@ -21,6 +21,7 @@ from actors.answer import Busy, Failed, InFlight, Refused
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import PspTrouble, ZerosumError
 from zerosum.limits import RETRY_HINT_MS
+from zerosum.readers import MalformedPosition
 
 DOMAIN = "zerosum"
 FIELDS_MAX = 10
@@ -143,6 +144,9 @@ class Rejected(Exception):
         self.problem = problem
 
 
+MALFORMED_POSITION = Refusal(Reason.MALFORMED, "page.page_token", "not a token of ours")
+
+
 def reason_of_failure(kind: str) -> str:
     """The reason of a class of errors.py: "ConflictBudget" -> "CONFLICT_BUDGET"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).upper()
@@ -179,6 +183,8 @@ def of_error(error: BaseException) -> Problem:
     """What a raised error means to the caller. Anything that is not ours is a broken invariant."""
     if isinstance(error, Rejected):
         return error.problem
+    if isinstance(error, MalformedPosition):
+        return refused(MALFORMED_POSITION).problem
     inner = f"{type(error).__name__}: {error}"
     if not isinstance(error, ZerosumError):
         return Problem("INTERNAL", inner=inner)

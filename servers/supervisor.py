@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from zerosum.store.migrate import migrate
 
 from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
@@ -28,6 +27,7 @@ from servers.keys import make_keys, read_key
 from zerosum.errors import Misconfigured, Retryable
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
+from zerosum.store.migrate import migrate
 
 _log = structlog.get_logger()
 

@@ -288,5 +288,3 @@ async def _close_all(closers: Sequence[Callable[[], Any]]) -> None:
 def _wall_clock_s() -> int:
     """Only for the age of signatures: a PSP signs with the wall clock."""
     return int(time.time())
-
-

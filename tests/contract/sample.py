@@ -26,7 +26,7 @@ from zerosum.domain.order import Operation, OperationKind, OperationState, Order
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.todo import Todo, TodoKind, TodoState, todo_id
 from zerosum.domain.wallet import Transfer, TransferKind, Wallet
-from zerosum.ports import Batch, Change, InboxRecord, KeyReuse, SlotHead, StoredCommand, TurnRecord
+from zerosum.ports import Batch, Change, InboxRecord, KeyReuse, SlotHead, StoredCommand, TurnRecord, Wanted
 
 S = TypeVar("S")
 
@@ -269,3 +269,8 @@ def post(draft: Draft[Owner], before: Owner | None, asked: Journal) -> Owner:
     after = draft.turn(key, before, [JournalPosted(asked)], command=command)
     assert after is not None
     return after
+
+
+def nothing() -> Wanted:
+    """Nothing but the clock."""
+    return Wanted()

@@ -171,12 +171,12 @@ async def test_body_beyond_its_bound_is_refused(parts: int) -> None:
 
 async def test_request_beyond_the_bound_in_flight_is_429() -> None:
     """One channel set, bounded: the rest is told to come back; /healthz still answers."""
-    app, _ = _app(in_flight_max=1)
-    never = asyncio.Event()
+    never, begun = asyncio.Event(), asyncio.Event()
 
     class Held(FakePayments):
         def __getattr__(self, name: str) -> Any:
             async def call(*_: Any, **__: Any) -> Any:
+                begun.set()
                 await never.wait()
 
             return call
@@ -186,9 +186,8 @@ async def test_request_beyond_the_bound_in_flight_is_429() -> None:
         metrics=Metrics(), log=MemoryLog(),
     )  # fmt: skip
     held = asyncio.ensure_future(request(app, "GET", "/v1/payments/po-0", headers=(AUTH,)))
-    await asyncio.sleep(0)
-    while (refused := await request(app, "GET", "/v1/payments/po-0", headers=(AUTH,))).status != 429:
-        await asyncio.sleep(0)
+    await begun.wait()
+    refused = await request(app, "GET", "/v1/payments/po-0", headers=(AUTH,))
     healthy = await request(app, "GET", "/healthz")
     held.cancel()
     await asyncio.gather(held, return_exceptions=True)

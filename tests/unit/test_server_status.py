@@ -8,6 +8,7 @@ from actors.answer import Busy, Failed, InFlight, Refused
 from servers.status import TABLE, Problem, Rejected, of_answer, of_error, reason_of_failure, refused, to_status
 from zerosum import errors
 from zerosum.domain.refusal import Reason, Refusal
+from zerosum.readers import MalformedPosition
 
 FAILURES = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.ZerosumError)]
 
@@ -115,6 +116,13 @@ def test_finer_class_of_an_adapter_is_told_as_the_class_of_ours_above_it() -> No
         pass
 
     assert of_error(Slow("x")).reason == "OUTCOME_UNKNOWN"
+
+
+def test_position_a_reader_does_not_know_is_the_callers_fault() -> None:
+    """failures.md security point 8: a page token of somebody else's is INVALID_ARGUMENT, by its field."""
+    problem = of_error(MalformedPosition("not a position of this list"))
+
+    assert (problem.row.code, problem.refusals[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "page.page_token")
 
 
 def test_rejected_keeps_its_problem_through_the_mapping() -> None:

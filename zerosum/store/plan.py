@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Table
 
 from zerosum.domain.identity import EntityKey, slot_of
-from zerosum.errors import Bug
+from zerosum.errors import Bug, RowsRefused
 from zerosum.ports import Batch, Change, Clash, SlotHead, TurnRecord
 from zerosum.store.chain import next_head
 from zerosum.store.mapping import Aggregate, LogRow, Row, command_row, is_log, key_of
@@ -73,7 +73,15 @@ def plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
     """The rows of a batch.
 
     Raises Bug where the batch contradicts itself: a slot without a head, a version out of line, a fixed column changed.
+    Raises RowsRefused where a text is not valid Unicode, which no database takes and no hash covers.
     """
+    try:
+        return _plan(aggregate, batch)
+    except UnicodeEncodeError:
+        raise RowsRefused("a text cannot be stored: it is not valid Unicode") from None
+
+
+def _plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
     slots = _slots_of(batch)
     steps = _Steps()
     _commands(aggregate, batch, steps)

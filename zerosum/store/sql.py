@@ -69,7 +69,7 @@ class SqlStore(Generic[S]):
         if self._aggregate.service != "payment" or not slots:
             return ()
         values = {"slots": statement.int_array(slots), "overdue_ms": overdue_ms, "rows_max": rows_max}
-        rows = await self.database.hint(lambda connection: connection.execute(_DUE, values).all())
+        rows = await self.database.hint(lambda connection: connection.execute(DUE, values).all())
         return [DueTodo(EntityKey(Tenant(tenant), checkout_id), todo_id) for tenant, checkout_id, todo_id in rows]
 
     async def close(self) -> None:
@@ -168,7 +168,7 @@ _TAKE: Mapping[str, TextClause] = {
 
 # ---- to-dos -----------------------------------------------------------------------------------------------------
 
-_DUE = text(
+DUE = text(
     f"SELECT tenant, checkout_id, todo_id FROM {TODOS.fullname} WHERE state = 'OPEN' "  # noqa: S608 - a name of ours
     "AND slot = ANY(CAST(:slots AS INT4[])) AND due_at_ms <= "
     # Not clock_timestamp(): no index serves a comparison with what changes within a statement.

@@ -1,0 +1,148 @@
+"""Looking at a running system from outside: orders by status, figures of shards, memory, and the PSP's admin API.
+
+Blocking calls, each bounded in time: whoever has an event loop runs them in a thread.
+Invariant: nothing here changes the system, but for the PSP's faults, which are asked for by name.
+"""
+
+import contextlib
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+TIMEOUT_S: Final = 10.0
+OPEN_STATUSES: Final = ("NOT_STARTED", "EXECUTING", "PENDING", "AUTHORIZED")
+
+
+class Psp:
+    """The simulator's admin API."""
+
+    def __init__(self, url: str, admin_token: str) -> None:
+        self._url = url
+        self._token = admin_token
+
+    def set_faults(self, rates: Mapping[str, float]) -> None:
+        """Sets the rates named; all others return to none."""
+        self._call("PUT", "faults", rates)
+
+    def faults_met(self) -> dict[str, int]:
+        """How often each fault has happened since the simulator started."""
+        stats = self._call("GET", "stats")
+        counts: dict[str, int] = stats.get("faults", {})
+        return counts
+
+    def settle(self) -> Path:
+        """Has the settlement file of everything written; its path."""
+        return Path(self._call("POST", "settlement", {"from_ms": 0})["path"])
+
+    def truth(self) -> list[bytes]:
+        """The book, a JSON document a line."""
+        request = urllib.request.Request(f"{self._url}/_admin/truth", headers=self._headers())  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own loopback address
+            return list(answer)
+
+    def _call(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        data = json.dumps(body).encode() if body is not None else None
+        url = f"{self._url}/_admin/{route}"
+        request = urllib.request.Request(url, data=data, headers=self._headers(), method=method)  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own loopback address
+            found: dict[str, Any] = json.loads(answer.read() or b"{}")
+            return found
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+
+
+class Books:
+    """The payment tables as the auditor's role sees them. One connection, opened anew when it breaks."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("+psycopg", "")
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def orders_by_status(self) -> dict[str, int]:
+        """How many orders stand where; empty while the database is away."""
+        sql = "SELECT payment_order_status, count(*) FROM payment.payment_orders GROUP BY 1"
+        return {str(status): int(count) for status, count in self._rows(sql)}
+
+    def executing(self, slots: Sequence[int]) -> int:
+        """Orders of these slots that are EXECUTING now."""
+        sql = (
+            "SELECT count(*) FROM payment.payment_orders WHERE slot = ANY(%s) AND payment_order_status = 'EXECUTING'"
+            " AND payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"
+        )
+        return int(next(iter(self._rows(sql, [list(slots)])), (0,))[0])
+
+    def open_todos(self) -> int:
+        """Effects not yet finished, dead letters left out; -1 while the database is away."""
+        found = self._rows("SELECT count(*) FROM payment.todos WHERE state = 'OPEN'")
+        return int(found[0][0]) if found else -1
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            return self._connection.execute(sql, values).fetchall()
+        except psycopg.Error:
+            with contextlib.suppress(psycopg.Error):
+                self.close()
+            self._connection = None
+            return []
+
+
+def shard_figures(metrics_url: str) -> dict[str, dict[str, float]]:
+    """Figures by shard number, from a server's Prometheus page; empty while it is away."""
+    try:
+        with urllib.request.urlopen(metrics_url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address
+            page = answer.read().decode()
+    except OSError:
+        return {}
+    shards: dict[str, dict[str, float]] = {}
+    for line in page.splitlines():
+        if line.startswith("zerosum_shard{"):
+            labels, _, value = line.removeprefix("zerosum_shard{").rpartition("} ")
+            named = dict(part.split("=", 1) for part in labels.split(","))
+            shards.setdefault(named["shard"].strip('"'), {})[named["figure"].strip('"')] = float(value)
+    return shards
+
+
+def memory_mb() -> float:
+    """Proportional memory of this process and all that descend from it, in MB: shared pages counted once."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    family, total_kb = [os.getpid()], 0
+    while family:
+        pid = family.pop()
+        family += children.get(pid, [])
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total_kb += int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
+    return total_kb / 1_024
+
+
+def is_refused(edge: str, token: str, body: Mapping[str, Any]) -> bool:
+    """Sends a checkout to the edge that must be refused as malformed; True when it is."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{edge}/v1/payments", data=json.dumps(body).encode(), headers=headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - our own loopback address
+            return False
+    except urllib.error.HTTPError as refused:
+        return refused.code == HTTPStatus.BAD_REQUEST
+    except OSError:
+        return False

@@ -1,0 +1,94 @@
+"""A TCP proxy before the database that cuts a connection at its next COMMIT, before or after the server has carried it out."""
+
+import asyncio
+from enum import Enum
+
+COMMIT = b"COMMIT\x00"
+
+
+class Cut(Enum):
+    """Where the connection ends."""
+
+    BEFORE = "the server never sees COMMIT"
+    AFTER = "the server has committed, and its answer is lost"
+
+
+class CutProxy:
+    """Forwards bytes. `cut_next` ends the connection that next sends COMMIT; later connections are untouched."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._cut: Cut | None = None
+        self._server: asyncio.Server | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> "CutProxy":
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def cut_next(self, cut: Cut) -> None:
+        """The next COMMIT ends its connection."""
+        self._cut = cut
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        self._writers |= {writer, server_writer}
+        try:
+            await asyncio.gather(
+                self._requests(reader, server_writer, server_reader, writer), _forward(server_reader, writer)
+            )
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            server_writer.close()
+            self._running.discard(task)
+
+    async def _requests(
+        self,
+        reader: asyncio.StreamReader,
+        server_writer: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        while data := await reader.read(65_536):
+            if data.endswith(COMMIT) and self._cut is not None:
+                cut, self._cut = self._cut, None
+                writer.close()  # whatever the server answers from here on is lost
+                if cut is Cut.AFTER:
+                    server_writer.write(data)
+                    server_writer.write_eof()
+                    await server_writer.drain()
+                else:
+                    server_writer.close()
+                return
+            server_writer.write(data)
+            await server_writer.drain()
+        server_writer.close()
+
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        if not writer.is_closing():
+            writer.write(data)
+            await writer.drain()
+    writer.close()
