@@ -15,6 +15,7 @@ import structlog
 from actors.shard import Clock
 from actors.turn import Run
 from zerosum import limits
+from zerosum.crash import Point, reach
 from zerosum.domain import message as m
 from zerosum.domain.journal import Journal
 from zerosum.domain.refusal import Refusal
@@ -92,14 +93,22 @@ class Runner:
         """One effect to its end; the command that tells of it."""
         match run.effect:
             case m.AssessRisk() as request:
+                reach(Point.RISK_BEFORE)
                 answer = await self._risk.assess(request)
+                reach(Point.RISK_AFTER)
                 return m.RecordVerdict(run.todo_id, answer.verdict, answer.reason)
             case m.PspRequest() as request:
                 return await self._ask_psp(run, request)
             case Transfer() as transfer:
-                return self._delivered(run, await self._wallet.apply(transfer))
+                reach(Point.WALLET_BEFORE)
+                outcome = await self._wallet.apply(transfer)
+                reach(Point.WALLET_AFTER)
+                return self._delivered(run, outcome)
             case Journal() as journal:
-                return self._delivered(run, await self._ledger.post(journal))
+                reach(Point.LEDGER_BEFORE)
+                outcome = await self._ledger.post(journal)
+                reach(Point.LEDGER_AFTER)
+                return self._delivered(run, outcome)
             case unknown:
                 raise Bug(f"no way to run {type(unknown).__name__}")
 

@@ -138,7 +138,7 @@ def memory_mb() -> float:
 def is_refused(edge: str, token: str, body: Mapping[str, Any]) -> bool:
     """Sends a checkout to the edge that must be refused as malformed; True when it is."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"{edge}/v1/payments", data=json.dumps(body).encode(), headers=headers)  # noqa: S310
+    request = urllib.request.Request(f"{edge}/v1/payments", data=json.dumps(body).encode(), headers=headers)  # noqa: S310 - our own loopback address
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):  # noqa: S310 - our own loopback address
             return False

@@ -1,6 +1,11 @@
 """One process under supervision: started, watched, started again with back-off, and ended with its supervisor.
 
-Invariant: when the supervisor dies, however it dies, its children die: the kernel is asked to kill each of them.
+A child that is a group (Ray's head) makes processes of its own, in process groups of their own, some of which outlive their
+parent. All of them stay in the session that the child leads, so the session is what is ended, with the child, with the
+supervisor, and before the child is started anew.
+
+Invariant: when the supervisor dies, however it dies, its children die: the kernel is asked to kill each of them, and a guard
+ends the session of each group.
 """
 
 import asyncio
@@ -8,6 +13,8 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +24,27 @@ _log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+_GUARD = """\
+import os, signal, sys
+from pathlib import Path
+leader = int(sys.argv[1])
+os.read(0, 1)
+for _ in range(50):
+    left = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(session) == leader and state not in "ZX":
+                left += 1
+                os.kill(int(folder.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            pass
+    if not left:
+        break
+"""
+"""Waits at a pipe until its other end is closed, by the supervisor or by its death; then ends the session of `leader`, as often
+as it takes to find nobody there. Reads /proc, as there is no call that signals a session."""
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -38,6 +66,7 @@ class Child:
         grace_s: float = 12.0,
         is_group: bool = False,
         on_exit: Callable[[str, int], None] | None = None,
+        on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.restarts = 0
@@ -48,6 +77,8 @@ class Child:
         self._grace_s = grace_s
         self._is_group = is_group
         self._on_exit = on_exit
+        self._on_start = on_start
+        self._guard: subprocess.Popen[bytes] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._is_ending = False
@@ -69,15 +100,14 @@ class Child:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        self._signal(self._end_signal)
-        try:
-            await asyncio.wait_for(process.wait(), self._grace_s)
-        except TimeoutError:
-            self._signal(signal.SIGKILL)
-            await process.wait()
-        self._kill_group()
+        if process is not None and process.returncode is None:
+            self._signal(self._end_signal)
+            try:
+                await asyncio.wait_for(process.wait(), self._grace_s)
+            except TimeoutError:
+                self._signal(signal.SIGKILL)
+                await process.wait()
+        await self._end_group()
 
     def kill(self) -> int | None:
         """SIGKILL, for those who test what happens then. The process id that was hit."""
@@ -92,6 +122,10 @@ class Child:
                 *self._argv, env=self._env, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
+        if self._is_group:
+            guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(self._process.pid)]
+            self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: ASYNC220 - a fork
+        self._on_start()
 
     async def _keep(self) -> None:
         backoff_s = BACKOFF_FIRST_S
@@ -99,7 +133,7 @@ class Child:
         while not self._is_ending and self._process is not None:
             began_s = loop.time()
             code = await self._process.wait()
-            self._kill_group()
+            await self._end_group()
             if self._on_exit is not None:
                 self._on_exit(self.name, code)
             _log.warning("child ended", child=self.name, code=code)
@@ -121,10 +155,13 @@ class Child:
         except ProcessLookupError:
             return
 
-    def _kill_group(self) -> None:
-        """Ends what the child left behind in its process group."""
-        if self._is_group:
-            self._signal(signal.SIGKILL)
+    async def _end_group(self) -> None:
+        """Ends what the child left behind in its session, and waits until nothing of it is left."""
+        guard, self._guard = self._guard, None
+        if guard is None or guard.stdin is None:
+            return
+        guard.stdin.close()
+        await asyncio.to_thread(guard.wait)
 
 
 async def until_listening(host: str, port: int, *, is_alive: Callable[[], bool], timeout_s: float) -> bool:

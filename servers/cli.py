@@ -104,12 +104,14 @@ def migrate(data_dir: DataDir = None) -> None:
 
 @main.command()
 def keys(data_dir: DataDir = None) -> None:
-    """Make the development keys and tokens that are missing."""
+    """Make the development keys and tokens that are missing, Ray's among them."""
+    from actors.ray_cluster import make_token
     from servers.keys import make_keys
 
     with _told():
         settings = _settings(data_dir)
         make_keys(settings.data_dir)
+        make_token(settings.data_dir)
         typer.echo(settings.data_dir / "keys")
 
 

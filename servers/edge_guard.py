@@ -6,8 +6,8 @@ Invariant: no request is larger or more numerous than its bound, and none ends w
 import json
 import time
 from collections.abc import Callable
+from os import urandom
 from typing import Any
-from uuid import uuid4
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,7 +41,7 @@ class Guard:
         metrics: Metrics,
         log: Any,
         clock: Callable[[], float] = time.perf_counter,
-        new_id: Callable[[], str] = lambda: uuid4().hex,
+        new_id: Callable[[], str] = lambda: urandom(16).hex(),
     ) -> None:
         self._app = app
         self._in_flight_max = in_flight_max

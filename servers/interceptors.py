@@ -13,8 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from os import urandom
 from typing import Any
-from uuid import uuid4
 
 import grpc
 
@@ -55,7 +55,7 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         admission_max: int,
         streams_max: int = STREAMS_MAX,
         clock: Callable[[], float] = time.perf_counter,
-        new_id: Callable[[], str] = lambda: uuid4().hex,
+        new_id: Callable[[], str] = lambda: urandom(16).hex(),
     ) -> None:
         self._verifier = verifier
         self._metrics = metrics

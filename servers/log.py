@@ -50,7 +50,7 @@ _PLAIN = (str, int, float, bool, type(None))
 
 def render(_logger: object, _method: str, line: MutableMapping[str, Any]) -> str:
     """The line as redacted JSON: the last structlog processor. Most lines hold nothing that needs a closer look."""
-    if all(type(value) in _PLAIN for value in line.values()) and not any(map(_is_secret_name, line)):
+    if all(isinstance(value, _PLAIN) for value in line.values()) and not any(map(_is_secret_name, line)):
         text = _json(line)
         lowered = text.lower()
         if not any(mark in lowered for mark in _MARKS) and not holds_card_number(text):

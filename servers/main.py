@@ -107,6 +107,7 @@ async def running(
     metrics: Metrics,
     verifier: Verifier | None = None,
     drain_s: float = DRAIN_S,
+    streams_max: int = STREAMS_MAX,
 ) -> AsyncIterator[Running]:
     """The server, serving inside the block; leaving it drains. For tests and `serve_grpc`. Raises Misconfigured."""
     frame = Frame(
@@ -114,12 +115,13 @@ async def running(
         metrics=metrics,
         log=logger_of(service_name),
         admission_max=settings.admission_max,
+        streams_max=streams_max,
     )
     server = grpc.aio.server(
         interceptors=(frame,),
         options=SERVER_OPTIONS,
         # a second line: the frame refuses with RetryInfo first
-        maximum_concurrent_rpcs=2 * settings.admission_max + STREAMS_MAX,
+        maximum_concurrent_rpcs=2 * (settings.admission_max + streams_max),
     )
     names = [one.name for one in served]
     for one in served:

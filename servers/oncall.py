@@ -83,9 +83,9 @@ class OperatorServicer(rpc.OperatorServiceServicer):
         )
         orders = []
         for home, order_id in page.rows:
-            checkout = await self._reader.checkout(home)
-            if checkout is not None:
-                orders.append(payment_order_of(home.id, checkout.orders[order_id]))
+            order = await self._reader.order(home.tenant, order_id)
+            if order is not None:
+                orders.append(payment_order_of(order))
         return pb.ListInFlightResponse(payment_orders=orders, next_page_token=token_of(page.after))
 
     async def _todo(self, entity: EntityKey, request: pb.GetTodoRequest | pb.ReplayTodoRequest) -> pb.Todo:

@@ -19,13 +19,14 @@ from servers.page import after_of, rows_max_of, token_of
 from servers.reply import checkout_status_of, order_status_of, payment_of, payment_order_of, timestamp_of
 from servers.status import Problem, Rejected, not_found, of_answer, refused
 from servers.webhook import Ignored, Incoming, WebhookReader
-from zerosum.domain.checkout_state import Checkout, CheckoutStatus
+from zerosum.crash import Point, reach
+from zerosum.domain.checkout_state import CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId
 from zerosum.domain.message import CheckoutCommand
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.limits import WAITER_SILENCE_MS
-from zerosum.readers import HistoryRow, ListFilter, PaymentReader
+from zerosum.readers import HistoryRow, ListFilter, PaymentReader, PaymentView, view_of
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 from zerosum.v1 import payment_pb2_grpc as rpc
@@ -73,6 +74,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         if isinstance(command, list):
             raise refused(*command)
         entity = EntityKey(command.tenant, command.checkout_id)
+        reach(Point.REPLY_BEFORE)
         (answer,) = await self._shards.submit([CheckoutCommand(entity, command)])
         match answer:
             case Accepted():
@@ -85,6 +87,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
                 raise Rejected(Problem("INTERNAL", inner="a submit was answered without a reply"))
             case _:
                 raise Rejected(of_answer(answer))
+        reach(Point.REPLY_AFTER)
         return pb.CreatePaymentResponse.FromString(reply)
 
     async def GetPayment(
@@ -93,7 +96,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         """The checkout as stored. NOT_FOUND also where it is another tenant's."""
         if refusals := check(request):
             raise refused(*refusals)
-        return pb.GetPaymentResponse(payment=payment_of(await self._checkout(request.checkout_id)))
+        return pb.GetPaymentResponse(payment=payment_of(await self._payment(request.checkout_id)))
 
     async def GetPaymentOrder(
         self, request: pb.GetPaymentOrderRequest, context: grpc.aio.ServicerContext
@@ -101,13 +104,10 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         """One order as stored. NOT_FOUND also where it is another tenant's."""
         if refusals := check(request):
             raise refused(*refusals)
-        order_id = OrderId(request.payment_order_id)
-        home = await self._reader.home_of(current_tenant(), order_id)
-        checkout = await self._reader.checkout(home) if home else None
-        if checkout is None:
+        order = await self._reader.order(current_tenant(), OrderId(request.payment_order_id))
+        if order is None:
             raise not_found("payment_order_id")
-        order = payment_order_of(checkout.key.id, checkout.orders[order_id])
-        return pb.GetPaymentOrderResponse(payment_order=order)
+        return pb.GetPaymentOrderResponse(payment_order=payment_order_of(order))
 
     async def ListPayments(
         self, request: pb.ListPaymentsRequest, context: grpc.aio.ServicerContext
@@ -125,7 +125,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
             created_before_ms=created_before_ms,
         )
         page = await self._reader.checkouts(current_tenant(), wanted, rows_max_of(request.page), after_of(request.page))
-        payments = [payment_of(checkout) for checkout in page.rows]
+        payments = [payment_of(view_of(checkout)) for checkout in page.rows]
         return pb.ListPaymentsResponse(payments=payments, next_page_token=token_of(page.after))
 
     async def WatchPayment(
@@ -136,12 +136,12 @@ class PaymentServicer(rpc.PaymentServiceServicer):
             raise refused(*refusals)
         told: pb.Payment | None = None
         while True:
-            checkout = await self._checkout(request.checkout_id)
-            payment = payment_of(checkout)
+            view = await self._payment(request.checkout_id)
+            payment = payment_of(view)
             if payment != told:
                 yield pb.WatchPaymentResponse(payment=payment)
                 told = payment
-            if _is_final(checkout):
+            if _is_final(view):
                 return
             await self._sleep(self._watch_every_s)
 
@@ -177,7 +177,9 @@ class PaymentServicer(rpc.PaymentServiceServicer):
                 return await self._record(request.psp, event)
 
     async def _record(self, psp: str, event: Incoming) -> pb.ReceiveWebhookResponse:
+        reach(Point.WEBHOOK_BEFORE)
         (answer,) = await self._shards.submit([CheckoutCommand(event.entity, event.report)])
+        reach(Point.WEBHOOK_AFTER)
         match answer:
             case Applied(is_replay) | Replied(_, is_replay):
                 self._metrics.webhook(psp, "duplicate" if is_replay else "recorded")
@@ -188,18 +190,18 @@ class PaymentServicer(rpc.PaymentServiceServicer):
                 self._metrics.webhook(psp, "failed")
                 raise Rejected(of_answer(answer))
 
-    async def _checkout(self, checkout_id: str) -> Checkout:
-        checkout = await self._reader.checkout(EntityKey(current_tenant(), checkout_id))
-        if checkout is None:
+    async def _payment(self, checkout_id: str) -> PaymentView:
+        view = await self._reader.payment(EntityKey(current_tenant(), checkout_id))
+        if view is None:
             raise not_found("checkout_id")
-        return checkout
+        return view
 
 
-def _is_final(checkout: Checkout) -> bool:
+def _is_final(view: PaymentView) -> bool:
     """Every order is terminal, and wallet and ledger have taken what was charged."""
-    if checkout.status is CheckoutStatus.OPEN:
+    if view.status is CheckoutStatus.OPEN:
         return False
-    charged = [order for order in checkout.orders.values() if order.status is OrderStatus.SUCCESS]
+    charged = [order for order in view.orders if order.status is OrderStatus.SUCCESS]
     return all(order.wallet_updated and order.ledger_updated for order in charged)
 
 

@@ -8,7 +8,8 @@ Invariant: `encode_reply` brings the same bytes for the same checkout, whoever r
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
-from zerosum.domain.order import Order, OrderStatus
+from zerosum.domain.order import OrderStatus
+from zerosum.readers import OrderView, PaymentView, view_of
 from zerosum.v1 import payment_pb2 as pb
 
 _PAYMENT_STATUS = {
@@ -31,35 +32,33 @@ _STATUS_ASKED: dict[int, CheckoutStatus] = {number: status for status, number in
 
 def encode_reply(checkout: Checkout) -> bytes:
     """The reply to CreatePayment as it stands now: protobuf bytes of CreatePaymentResponse, to be stored as they are."""
-    return pb.CreatePaymentResponse(payment=payment_of(checkout)).SerializeToString(deterministic=True)
+    return pb.CreatePaymentResponse(payment=payment_of(view_of(checkout))).SerializeToString(deterministic=True)
 
 
-def payment_of(checkout: Checkout) -> pb.Payment:
-    """The checkout as it stands, its orders in the order they were asked for."""
-    ordered = sorted(checkout.orders.values(), key=lambda order: order.position)
+def payment_of(view: PaymentView) -> pb.Payment:
+    """The checkout as it stands."""
     return pb.Payment(
-        checkout_id=checkout.key.id,
-        status=_PAYMENT_STATUS[checkout.status],
-        payment_orders=[payment_order_of(checkout.key.id, order) for order in ordered],
-        is_payment_done=checkout.is_payment_done,
-        created_at=timestamp_of(checkout.created_at_ms),
+        checkout_id=view.checkout_id,
+        status=_PAYMENT_STATUS[view.status],
+        payment_orders=[payment_order_of(order) for order in view.orders],
+        is_payment_done=view.is_payment_done,
+        created_at=timestamp_of(view.created_at_ms),
     )
 
 
-def payment_order_of(checkout_id: str, order: Order) -> pb.PaymentOrder:
+def payment_order_of(view: OrderView) -> pb.PaymentOrder:
     """One order as it stands."""
-    attempt = order.attempt
     return pb.PaymentOrder(
-        payment_order_id=order.id,
-        checkout_id=checkout_id,
-        seller_account=order.seller_account,
-        amount=order.amount,
-        currency=order.money.currency,
-        status=_ORDER_STATUS[order.status],
-        reason=order.reason,
-        wallet_updated=order.wallet_updated,
-        ledger_updated=order.ledger_updated,
-        psp_reference=attempt.object_id if attempt else "",
+        payment_order_id=view.order_id,
+        checkout_id=view.checkout_id,
+        seller_account=view.seller_account,
+        amount=view.amount,
+        currency=view.currency,
+        status=_ORDER_STATUS[view.status],
+        reason=view.reason,
+        wallet_updated=view.wallet_updated,
+        ledger_updated=view.ledger_updated,
+        psp_reference=view.psp_reference,
     )
 
 

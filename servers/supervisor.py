@@ -7,7 +7,6 @@ Invariant: nothing it starts outlives it, and nothing it stops loses anything th
 """
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import os
@@ -18,13 +17,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
 from servers.keys import make_keys, read_key
-from zerosum.errors import Misconfigured, Retryable
+from zerosum.errors import Misconfigured, ZerosumError
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
@@ -72,9 +72,11 @@ class System:
         self._database = EmbeddedPostgres(self._data / "postgres") if not settings.database_url else None
         self._watcher: asyncio.Task[None] | None = None
         self.children: dict[str, Child] = {}
+        self._database_pid: int | None = None
         self.database_restarts = 0
         self._psp_port = free_port() if simulated else 0
         self._ray_port = free_port()
+        self._is_up = False
         psp_url = f"http://127.0.0.1:{self._psp_port}" if simulated else settings.psp_url
         ray_address = settings.ray_address or f"127.0.0.1:{self._ray_port}"
         self._owns_ray = not settings.ray_address
@@ -104,10 +106,12 @@ class System:
         if self._database is not None:
             self._tell("database")
             self._database.start()
+            self._database_pid = self._database.pid
             self._watcher = asyncio.create_task(self._keep_database(self._database))
         migrate(self._admin_url())
         if self._owns_ray:
             self._tell("Ray head")
+            shutil.rmtree(self._ray_folder(), ignore_errors=True)  # of a supervisor that was killed
             await self._start_child("ray", self._ray_command(), port=self._ray_port, is_group=True)
         if self._simulated is not None:
             self._tell("PSP simulator")
@@ -119,10 +123,12 @@ class System:
             await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
         for name, port in ports.items():
             await self._await_child(name, port)
+        self._is_up = True
         self._write_run_file()
 
     async def stop(self) -> None:
-        """Stops everything in reverse order."""
+        """Stops everything in reverse order. Ray's processes are killed: they hold nothing, and Ray takes 6 s to end them."""
+        self._is_up = False
         (self._data / "run.json").unlink(missing_ok=True)
         doors = [self.children[name] for name in ("edge", "payment", "wallet", "ledger") if name in self.children]
         await asyncio.gather(*(door.stop() for door in doors))
@@ -144,12 +150,22 @@ class System:
                 continue
             _log.warning("database ended", code=database.poll())
             self.database_restarts += 1
-            with contextlib.suppress(Retryable):
-                database.start()
+            while not self._revive(database):  # noqa: ASYNC110 - tried again, not waited for
+                await asyncio.sleep(1.0)
+            self._write_run_file()
+
+    def _revive(self, database: EmbeddedPostgres) -> bool:
+        try:
+            database.start()
+        except ZerosumError as trouble:
+            _log.error("the database does not start", reason=str(trouble))
+            return False
+        self._database_pid = database.pid
+        return True
 
     def database_pid(self) -> int | None:
         """The postmaster's process id, for those who test what happens when it dies."""
-        return self._database.pid if self._database is not None else None
+        return self._database_pid
 
     # ---- children --------------------------------------------------------------------------------------------
 
@@ -158,7 +174,10 @@ class System:
     ) -> None:
         log = self._data / "logs" / f"{name}.log"
         secrets = self._simulator_secrets() if name == "psp" else {}
-        child = Child(name, argv, env={**self._environment(), **secrets}, log=log, is_group=is_group)
+        child = Child(
+            name, argv, env={**self._environment(), **secrets}, log=log, is_group=is_group, on_start=self._write_run_file,
+            end_signal=signal.SIGKILL if is_group else signal.SIGTERM,
+        )  # fmt: skip
         self.children[name] = child
         await child.start()
         if is_awaited:
@@ -180,6 +199,7 @@ class System:
         ray = str(Path(sys.executable).parent / "ray")
         return [
             ray, "start", "--head", "--block", f"--port={self._ray_port}", "--node-ip-address=127.0.0.1", "--num-cpus=1",
+            f"--ray-client-server-port={free_port()}",
             f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false", "--disable-usage-stats",
             f"--temp-dir={self._ray_folder()}",
         ]  # fmt: skip
@@ -219,6 +239,9 @@ class System:
         return self._database.urls()
 
     def _write_run_file(self) -> None:
+        """Where everything is, and as which process it runs now; while all of it is up."""
+        if not self._is_up:
+            return
         settings, host = self.settings, self.settings.bind_host
         offset = settings.metrics_port_offset
         ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
@@ -226,9 +249,25 @@ class System:
         addresses = {name: f"{host}:{port}" for name, port in ports.items()}
         run = {
             "edge": f"http://{host}:{settings.edge_port}", "psp": self.psp_url, "metrics": metrics, **addresses,
-            "pids": {name: child.pid for name, child in self.children.items()}, "ray": settings.ray_address,
+            "pids": {name: child.pid for name, child in self.children.items()} | self._own_pids(),
+            "ray": settings.ray_address,
         }  # fmt: skip
-        (self._data / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+        half = self._data / "run.json.new"
+        half.write_text(json.dumps(run, indent=2) + "\n")
+        half.rename(self._data / "run.json")
+
+    def _own_pids(self) -> dict[str, int]:
+        pid = self.database_pid()
+        return {"supervisor": os.getpid()} | ({"database": pid} if pid is not None else {})
+
+
+def read_run_file(data_dir: Path) -> dict[str, Any]:
+    """Where a running system listens. Raises Misconfigured where none runs on this data folder."""
+    path = data_dir / "run.json"
+    if not path.exists():
+        raise Misconfigured(f"nothing runs on {data_dir}: start it with `zerosum up`")
+    run: dict[str, Any] = json.loads(path.read_text())
+    return run
 
 
 async def run_until_signal(system: System, ready: Callable[[], None]) -> None:

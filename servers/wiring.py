@@ -28,10 +28,9 @@ from servers.metric import Metrics
 from servers.monitor import Watch, watch_in_flight, watch_shards
 from servers.reply import encode_reply
 from servers.webhook import stripe_reader
-from zerosum import limits
+from zerosum import crash, limits
 from zerosum.domain import message as m
 from zerosum.domain.draft import Policy
-from zerosum.domain.identity import EntityKey
 from zerosum.errors import Misconfigured, Retryable
 from zerosum.peers.batch import open_channel
 from zerosum.peers.ledger import GrpcLedgerPeer
@@ -75,6 +74,7 @@ def database_url(settings: Settings, role: str) -> str:
 async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     """A checkout shard: the story, its store, and a runner that reaches the PSP, the wallet and the ledger."""
     _log_to_file(settings, "payment", slots)
+    crash.arm(settings.crash_dir, crash.Process.PAYMENT_SHARD)
     store, clock = open_store("payment", database_url(settings, "payment")), SystemClock()
     policy = Policy(
         psp=STRIPE, answer_after_ms=settings.answer_after_ms, lease_ms=settings.effect_lease_ms,
@@ -115,6 +115,7 @@ async def _posting_host(
     settings: Settings, service: Service, binding: Any, slots: Sequence[int], chores: Sequence[Any]
 ) -> Host:
     _log_to_file(settings, service, slots)
+    crash.arm(settings.crash_dir, crash.Process(f"{service}-shard"))
     store = open_store(service, database_url(settings, service))
     shard: Shard[Any, Any] = Shard(
         binding=binding, store=store, slots=slots, deployment=settings.deployment, clock=SystemClock()
@@ -154,16 +155,13 @@ async def serve_payment(settings: Settings) -> None:
     from servers.payment import PaymentServicer
 
     metrics = Metrics()
+    crash.arm(settings.crash_dir, crash.Process.PAYMENT_SERVER)
     reader = open_reader("payment", database_url(settings, "payment"))
     await _require_fit(reader.database)
 
-    async def stored_reply(entity: EntityKey) -> bytes | None:
-        checkout = await reader.checkout(entity)
-        return checkout.reply if checkout is not None else None
-
     links = _links(settings, "payment")
     front: Front[m.CheckoutCommand] = Front(
-        links=links, entity_of=lambda command: command.entity, is_inner=_is_webhook, stored_reply=stored_reply
+        links=links, entity_of=lambda command: command.entity, is_inner=_is_webhook, stored_reply=reader.reply
     )
     front.start()
     stop = asyncio.Event()

@@ -13,6 +13,7 @@ from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, Tenant
 from zerosum.domain.journal import Balance, Journal
 from zerosum.domain.money import Money
+from zerosum.domain.order import Order, OrderStatus
 from zerosum.domain.todo import Todo, TodoState
 from zerosum.domain.wallet import Wallet
 
@@ -93,8 +94,61 @@ class AccountRow:
     balance: Balance
 
 
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """One order as callers see it. `amount`: the caller's own string; `psp_reference`: "" before there is an object."""
+
+    checkout_id: str
+    order_id: str
+    seller_account: str
+    amount: str
+    currency: str
+    status: OrderStatus
+    reason: str
+    wallet_updated: bool
+    ledger_updated: bool
+    psp_reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentView:
+    """A checkout as callers see it, its orders in the order they were asked for."""
+
+    checkout_id: str
+    status: CheckoutStatus
+    is_payment_done: bool
+    created_at_ms: int
+    orders: Sequence[OrderView]
+
+
+def view_of(checkout: Checkout) -> PaymentView:
+    """What callers see of a checkout's state."""
+    ordered = sorted(checkout.orders.values(), key=lambda order: order.position)
+    orders = tuple(_order_view(checkout.key.id, order) for order in ordered)
+    return PaymentView(checkout.key.id, checkout.status, checkout.is_payment_done, checkout.created_at_ms, orders)
+
+
+def _order_view(checkout_id: str, order: Order) -> OrderView:
+    return OrderView(
+        checkout_id, order.id, order.seller_account, order.amount, order.money.currency, order.status, order.reason,
+        order.wallet_updated, order.ledger_updated, order.attempt.object_id if order.attempt else "",
+    )  # fmt: skip
+
+
 class PaymentReader(Protocol):
     """Checkouts, as stored. Every method raises Unavailable when the database is away."""
+
+    async def payment(self, key: EntityKey) -> PaymentView | None:
+        """A checkout as callers see it, by one statement."""
+        ...
+
+    async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
+        """One order as callers see it, by one statement."""
+        ...
+
+    async def reply(self, key: EntityKey) -> bytes | None:
+        """A checkout's fixed reply. None: not answered yet, or no such checkout."""
+        ...
 
     async def checkout(self, key: EntityKey) -> Checkout | None: ...
 

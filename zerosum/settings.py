@@ -63,3 +63,5 @@ class Settings(BaseSettings):
     risk_blocked_buyers_file: Path | None = None
     """The allow-list adapter's file; None = everyone is allowed."""
     log_level: str = "INFO"
+    crash_dir: Path | None = None
+    """For tests and drills: a folder with orders to die at named points (`crash.py`). None: never."""

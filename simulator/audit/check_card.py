@@ -69,7 +69,7 @@ def _suspicious(
     wanted = " OR ".join(["whole_row ~ %s"] + ["position(%s in whole_row) > 0"] * len(canaries))
     names = ", ".join(f"{column}::text" for column in columns)
     return database.stream(
-        f"SELECT {names} FROM (SELECT *, {all_text} AS whole_row FROM {table}) AS lines WHERE {wanted}",  # noqa: S608
+        f"SELECT {names} FROM (SELECT *, {all_text} AS whole_row FROM {table}) AS lines WHERE {wanted}",  # noqa: S608 (names of the catalogue)
         (_MAYBE, *canaries),
     )
 

@@ -78,7 +78,7 @@ def logs_are_gapless(evidence: Evidence, found: Findings) -> None:
 def _check_slots(database: Database, service: str, found: Findings) -> None:
     found.examined += database.number(f"SELECT count(*) FROM {service}.slot_log")  # noqa: S608 (names of ours)
     for slot, count, first, last, falls in database.all(
-        "SELECT slot, count(*), min(seq), max(seq), count(*) FILTER (WHERE epoch < before) FROM (SELECT slot, seq,"  # noqa: S608
+        "SELECT slot, count(*), min(seq), max(seq), count(*) FILTER (WHERE epoch < before) FROM (SELECT slot, seq,"  # noqa: S608 (names of ours)
         f" epoch, lag(epoch) OVER (PARTITION BY slot ORDER BY seq) AS before FROM {service}.slot_log) AS log GROUP BY slot"
     ):
         subject = f"slot {service}:{slot}"
@@ -98,7 +98,7 @@ def _check_slots(database: Database, service: str, found: Findings) -> None:
                 found=f"{falls} falls",
             )
     for slot, seq, last, epoch, last_epoch, is_same in database.all(
-        "SELECT coalesce(s.slot, l.slot), coalesce(s.seq, 0), coalesce(l.seq, 0), coalesce(s.epoch, 0), coalesce(l.epoch, 0),"  # noqa: S608
+        "SELECT coalesce(s.slot, l.slot), coalesce(s.seq, 0), coalesce(l.seq, 0), coalesce(s.epoch, 0), coalesce(l.epoch, 0),"  # noqa: S608 (names of ours)
         f" l.seq IS NULL OR s.hash = l.hash FROM {service}.slots s FULL OUTER JOIN (SELECT DISTINCT ON (slot) slot, seq, epoch,"
         f" hash FROM {service}.slot_log ORDER BY slot, seq DESC) AS l ON l.slot = s.slot"
     ):
@@ -113,7 +113,7 @@ def _check_slots(database: Database, service: str, found: Findings) -> None:
 
 def _check_logged(database: Database, service: str, table: str, found: Findings) -> None:
     for slot, seq in database.stream(
-        f"SELECT DISTINCT t.slot, t.seq FROM {service}.{table} t LEFT JOIN {service}.slot_log l"  # noqa: S608
+        f"SELECT DISTINCT t.slot, t.seq FROM {service}.{table} t LEFT JOIN {service}.slot_log l"  # noqa: S608 (names of ours)
         " ON l.slot = t.slot AND l.seq = t.seq WHERE l.seq IS NULL"
     ):
         subject = f"{service}.{table} at {slot}:{seq}"
@@ -123,7 +123,7 @@ def _check_logged(database: Database, service: str, table: str, found: Findings)
 def _check_versions(database: Database, names: tuple[str, str, str, str, str], found: Findings) -> None:
     service, what, root, id_, rows = names
     for tenant, name, version, count, first, last, slots in database.stream(
-        f"WITH r AS (SELECT tenant, {id_}, count(DISTINCT version) AS count, min(version) AS first, max(version) AS last,"  # noqa: S608
+        f"WITH r AS (SELECT tenant, {id_}, count(DISTINCT version) AS count, min(version) AS first, max(version) AS last,"  # noqa: S608 (names of ours)
         f" count(DISTINCT slot) AS slots FROM {service}.{rows} GROUP BY tenant, {id_})"
         f" SELECT coalesce(e.tenant, r.tenant), coalesce(e.{id_}, r.{id_}), coalesce(e.version, 0), coalesce(r.count, 0),"
         f" coalesce(r.first, 1), coalesce(r.last, 0), coalesce(r.slots, 0) FROM {service}.{root} e"

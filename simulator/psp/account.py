@@ -22,6 +22,7 @@ class Account:
         self.intents: dict[str, Intent] = {}
         self.charges: dict[str, Charge] = {}
         self.refunds: dict[str, Refund] = {}
+        self.refunds_of: dict[str, list[str]] = {}
         self.balance: dict[str, BalanceTransaction] = {}
         self.payouts: dict[str, int] = {}
         self.payout_of: dict[str, str] = {}
@@ -39,6 +40,8 @@ class Account:
         for charge in change.charges:
             self.charges[charge.id] = charge
         for refund in change.refunds:
+            if refund.id not in self.refunds:
+                self.refunds_of.setdefault(refund.intent, []).append(refund.id)
             self.refunds[refund.id] = refund
         for movement in change.balance:
             self.balance[movement.id] = movement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.psp.faults import NO_FAULT, Decision
 from simulator.psp.stripe.operations import Route
@@ -11,8 +11,7 @@ from simulator.psp.stripe.wire import Form
 Headers = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(NamedTuple):
     """One API request. `body` and `query` are still encoded as a form."""
 
     method: str
@@ -23,8 +22,7 @@ class Call:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back over the wire."""
 
     status: int
@@ -32,8 +30,7 @@ class Answer:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What the caller is to see, after `delay_ms`: an answer, or None for a connection closed without one."""
 
     answer: Answer | None
@@ -41,8 +38,7 @@ class Plan:
     operation: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A call that is allowed to execute once `wait_ms` has passed. `scope` is None without a key."""
 
     call: Call

@@ -7,11 +7,11 @@ survive a kill is a field here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from simulator.psp.faults import WebhookFate
 from simulator.psp.stripe.objects import (
+    NOTHING,
     BalanceTransaction,
     Charge,
     Intent,
@@ -22,8 +22,7 @@ from simulator.psp.stripe.objects import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timer:
+class Timer(NamedTuple):
     """Something that happens later: a late execution, the end of a challenge or of processing, a late charge.
 
     `detail` is what the kind needs (the request of a late execution; the intent and how it ends).
@@ -35,8 +34,7 @@ class Timer:
     detail: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """Something to announce: the event's type and the id of the changed object it shows."""
 
     id: str
@@ -45,8 +43,7 @@ class Event:
     fate: WebhookFate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class Stored(NamedTuple):
     """An answer as the key keeps it: a status and either an error or the object it shows (`of`)."""
 
     status: int
@@ -55,8 +52,7 @@ class Stored:
     is_expanded: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(NamedTuple):
     """What one step changed. `scope` and `fingerprint` are set when an idempotency key is concerned."""
 
     at_ms: int
@@ -73,7 +69,7 @@ class Change:
     events: tuple[Event, ...] = ()
     timers: tuple[Timer, ...] = ()
     timer_done: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = NOTHING
 
 
 _OBJECTS: Final = ("intents", "charges", "refunds", "balance")

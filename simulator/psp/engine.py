@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Any, Final
 
@@ -194,7 +193,7 @@ class Engine:
         if fault == "error_gateway":
             return self._harmed(ticket, fault, self._gateway_error(ticket))
         if isinstance(outcome.shown, Intent) and ticket.decision.side:
-            outcome = replace(outcome, shown=twisted(outcome.shown, ticket.decision.side))
+            outcome = outcome._replace(shown=twisted(outcome.shown, ticket.decision.side))
         return self._plan(ticket, outcome, (("Idempotent-Replayed", "true"),) if is_replay else ())
 
     def _execute_later(self, ticket: Ticket, now_ms: int) -> None:

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 PATH_FAULTS: Final = (
     "drop_request",  # connection closed, nothing was executed
@@ -132,8 +132,7 @@ class OneShot:
         return shot
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What happens to one call. `choice` is a draw from 0 to 1 for whatever is left open by the fault."""
 
     path: str | None = None
@@ -143,8 +142,7 @@ class Decision:
     late_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookFate:
+class WebhookFate(NamedTuple):
     """What happens to one event: lost for good, or sent `copies` times after `delay_ms`."""
 
     is_lost: bool = False

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 HEAD_BYTES_MAX: Final = 32 * 1024
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -20,8 +19,7 @@ BODY_BYTES_MAX: Final = 1024 * 1024
 _STATUS_LINES: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n" for each in HTTPStatus}
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """One request; header names are in lower case."""
 
     method: str
@@ -31,15 +29,14 @@ class HttpRequest:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(NamedTuple):
     """One answer. With `stream` the body is sent piece by piece and the connection closed after it."""
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/json"
-    stream: AsyncIterator[bytes] | None = field(default=None)
+    stream: AsyncIterator[bytes] | None = None
 
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]

@@ -43,7 +43,7 @@ COLUMNS: Final = (
     "charge_created_utc",
     "payment_method_type",
     "payment_metadata[payment_order_id]",
-    "refund_metadata[refund_id]",
+    "refund_metadata[refund_key]",
 )
 
 
@@ -98,7 +98,7 @@ def rows(settlement: Settlement, account: Account) -> Iterator[list[str]]:
             _utc(charge.created_ms),
             "card",
             intent.metadata.get("payment_order_id", ""),
-            refund.metadata.get("refund_id", "") if refund else "",
+            refund.metadata.get("refund_key", "") if refund else "",
         ]
 
 

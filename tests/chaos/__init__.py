@@ -1,1 +1,1 @@
-
+"""Real processes, killed and cut on purpose."""

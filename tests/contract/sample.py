@@ -63,7 +63,7 @@ class Draft(Generic[S]):
         """
         self._before.setdefault(key, before)
         state = self._after.setdefault(key, before) or empty
-        first_version = 1 if state is None else state.version + 1  # type: ignore[attr-defined]
+        first_version = 1 if state is None else state.version + 1  # type: ignore[attr-defined]  # every state has a version
         for event in events:
             state = self._evolve(state, event, self.now_ms)
         if then is not None and state is not None:

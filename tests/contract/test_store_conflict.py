@@ -287,7 +287,7 @@ async def test_a_transfer_id_makes_entries_once(house: House) -> None:
 
     again = sample.wallets()
     twin = replace(sample.transfer(house.tenant, "t2"), transfer_id=draft.turns[0].events[0].transfer_id)
-    after = sample.credit(again, state, replace(twin, transfer_id="t2"))  # type: ignore[arg-type]
+    after = sample.credit(again, state, replace(twin, transfer_id="t2"))  # type: ignore[arg-type]  # ids are strings
     again.turns[0] = replace(again.turns[0], events=draft.turns[0].events)
     result = await shard.commit(again)
 

@@ -1,1 +1,1 @@
-
+"""The whole system as its user runs it."""

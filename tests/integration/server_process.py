@@ -34,13 +34,13 @@ _ADDERS: dict[type, tuple[str, Any]] = {
 
 @asynccontextmanager
 async def serving(
-    *servicers: Any, metrics: Metrics | None = None, settings: Settings = SETTINGS, drain_s: float = 5.0
+    *servicers: Any, metrics: Metrics | None = None, settings: Settings = SETTINGS, drain_s: float = 5.0, **more: Any
 ) -> AsyncIterator[tuple[Any, Running]]:
     """A channel to a server of these servicers, and the server. Leaving drains."""
     served = [Served(name, partial(add, one)) for one in servicers for name, add in (_ADDERS[type(one)],)]
     async with (
         running(
-            settings, "test", served, port=0, metrics=metrics or Metrics(), verifier=verifier(), drain_s=drain_s
+            settings, "test", served, port=0, metrics=metrics or Metrics(), verifier=verifier(), drain_s=drain_s, **more
         ) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):

@@ -182,15 +182,38 @@ async def test_call_beyond_the_admission_limit_is_told_when_to_come_back() -> No
     assert len(answered) == len(gate.submitted) == 4
 
 
-async def test_message_beyond_four_megabytes_is_refused_unread() -> None:
-    """failures.md security point 5: 4 MB + 1."""
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_message_beyond_four_megabytes_is_refused_unread(compression: grpc.Compression) -> None:
+    """failures.md security point 5: 4 MB + 1, plain and as a gzip bomb."""
     shards = FakeShards()
     async with serving(_payment(shards)) as (channel, _):
         call = channel.unary_unary("/zerosum.v1.PaymentService/CreatePayment")
-        code = await _code(call(b"\x00" * (4 * 1024 * 1024 + 1), metadata=SERVICE))
+        code = await _code(call(b"\x00" * (4 * 1024 * 1024 + 1), metadata=SERVICE, compression=compression))
 
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert shards.submitted == []
+
+
+async def test_stream_beyond_the_bound_of_streams_is_told_when_to_come_back() -> None:
+    """failures.md security point 5: 10^4 open streams cost what the bound allows."""
+    never = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        await never.wait()
+
+    servicer = PaymentServicer(
+        shards=FakeShards(), reader=FakePaymentReader(checkout()), settings=SETTINGS, webhooks={}, metrics=Metrics(),
+        sleep=sleep,
+    )  # fmt: skip
+    asked = pb.WatchPaymentRequest(checkout_id="co-1")
+    async with serving(servicer, streams_max=1) as (channel, _):
+        stub = PaymentServiceStub(channel)
+        first = stub.WatchPayment(asked, metadata=SERVICE)
+        await first.read()
+        error = await _refused(stub.WatchPayment(asked, metadata=SERVICE).read())
+        first.cancel()
+
+    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ADMISSION_FULL")
 
 
 # ---- callers that go away ------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """The whole house in one thread on virtual time: memory stores, local shards, a scripted PSP.
 
-The same domain, turns, shards, runner and front that Ray and gRPC carry in production.
+The same domain, turns, shards, runner and front that Ray and gRPC carry in production. `Doors` are where a test stands
+between a shard and its surroundings; a killed shard answers nobody, as a killed process does.
+
+Invariant: no rule of the product is repeated here; the house only connects.
 """
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.answer import Answer, Applied, Refused
 from actors.front import Front, shard_of, slots_of_shard
@@ -25,13 +28,17 @@ from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant
 from zerosum.domain.journal import Journal
 from zerosum.domain.money import Money
 from zerosum.domain.wallet import Transfer
-from zerosum.errors import NotSent
-from zerosum.ports import Done, ItemOutcome, RiskAnswer, TryLater, Wanted
+from zerosum.errors import NotSent, Unavailable
+from zerosum.ports import Done, ItemOutcome, PspGateway, RiskAnswer, Store, TryLater, Wanted
 from zerosum.store.memory import MemoryStore
 from zerosum.store.opening import memory_store
 
+T = TypeVar("T")
+
 TENANT = Tenant("acme")
+SERVICES = ("wallet", "ledger", "payment")
 SHARDS = 2
+SHARDS_OF = {"payment": SHARDS, "wallet": 1, "ledger": 1}
 HOUR_MS = 3_600_000
 POLICY = Policy(
     psp="stripe", answer_after_ms=10_000, lease_ms=15_000, backoff_base_ms=100, backoff_cap_ms=2_000,
@@ -78,6 +85,36 @@ class LocalPeer:
         return answer.refusal if isinstance(answer, Refused) else TryLater(100)
 
 
+class Doors:
+    """What one copy of a shard sees of its surroundings: here, plainly what is there. Tests put faults in between."""
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return store
+
+    def gateway(self, number: int, gateway: PspGateway) -> PspGateway:
+        return gateway
+
+    def peer(self, number: int, peer: LocalPeer) -> Any:
+        return peer
+
+    def risk(self, number: int, risk: ScriptedRisk) -> Any:
+        return risk
+
+
+@dataclass(slots=True)
+class Copy:
+    """One live copy of a shard. `is_killed`: nobody hears of it any more."""
+
+    host: Host
+    runner: Runner | None
+    is_killed: bool = False
+
+    async def close(self) -> None:
+        if self.runner is not None:
+            await self.runner.stop()
+        await self.host.close()
+
+
 @dataclass(slots=True)
 class House:
     """Start with `await House().start()`; crash shards with `crash`, bring them back with `revive`."""
@@ -85,58 +122,72 @@ class House:
     psp: ScriptedPsp = field(default_factory=ScriptedPsp)
     risk: ScriptedRisk = field(default_factory=ScriptedRisk)
     policy: Policy = POLICY
+    doors: Doors = field(default_factory=Doors)
     stores: dict[str, MemoryStore[Any]] = field(default_factory=dict)
-    hosts: dict[str, list[Host | None]] = field(default_factory=dict)
+    copies: dict[str, list[Copy | None]] = field(default_factory=dict)
     fronts: dict[str, Front[Any]] = field(default_factory=dict)
-    runners: list[Runner | None] = field(default_factory=list)
     peers: dict[str, LocalPeer] = field(default_factory=dict)
     skipped_ms: int = 0
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> "House":
-        for service, binding in (("wallet", wallet_binding()), ("ledger", ledger_binding())):
+        for service in SERVICES:
             self.stores[service] = memory_store(service, self.database_ms)
-            shard: Shard[Any, Any] = self._shard(service, binding, tuple(range(64)))
-            await shard.start(None)
-            self.hosts[service] = [Host(shard, shard.stop)]
-            self.fronts[service] = self._front(service, 1, binding.entity)
-            self.peers[service] = LocalPeer(self.fronts[service])
-        self.stores["payment"] = memory_store("payment", self.database_ms)
-        self.hosts["payment"] = [None] * SHARDS
-        self.runners = [None] * SHARDS
-        for number in range(SHARDS):
-            await self.revive(number)
-        self.fronts["payment"] = self._front("payment", SHARDS, lambda command: command.entity)
+            self.copies[service] = [None] * SHARDS_OF[service]
+            self.fronts[service] = self.new_front(service)
+        self.peers = {service: LocalPeer(self.fronts[service]) for service in ("wallet", "ledger")}
+        for service in SERVICES:
+            for number in range(SHARDS_OF[service]):
+                await self.revive(number, service)
         self.fronts["payment"].start()
         return self
 
-    def _shard(self, service: str, binding: Any, slots: Sequence[int]) -> Shard[Any, Any]:
-        clock = VirtualClock()
-        return Shard(binding=binding, store=self.stores[service], slots=slots, deployment="sim", clock=clock)
-
-    def _front(self, service: str, shards: int, entity_of: Any) -> Front[Any]:
-        links = [_Local(self, service, number) for number in range(shards)]
+    def new_front(self, service: str) -> Front[Any]:
+        """A server's way to the shards; a new one knows nothing of what an earlier one waited for."""
+        links = [_Local(self, service, number) for number in range(SHARDS_OF[service])]
         stored = self.stored_reply if service == "payment" else None
-        return Front(links=links, entity_of=entity_of, is_inner=_is_webhook, stored_reply=stored)
+        return Front(links=links, entity_of=_BINDINGS[service].entity, is_inner=_is_webhook, stored_reply=stored)
 
-    async def revive(self, number: int) -> Host:
-        """A (new) copy of a payment shard; an older one is fenced by it."""
-        shard = self._shard("payment", PaymentBinding(self.policy, encode_reply), slots_of_shard(number, SHARDS))
-        runner = Runner(
-            gateway=self.psp, risk=self.risk, wallet=self.peers["wallet"], ledger=self.peers["ledger"],
-            clock=VirtualClock(number + 7), lease_ms=self.policy.lease_ms, tell=shard.tell,
+    async def revive(self, number: int, service: str = "payment") -> Host:
+        """A (new) copy of a shard; an older one is fenced by it. Raises Unavailable where its store is away."""
+        binding = PaymentBinding(self.policy, encode_reply) if service == "payment" else _BINDINGS[service]
+        shard: Shard[Any, Any] = Shard(
+            binding=binding, store=self.doors.store(service, number, self.stores[service]),
+            slots=slots_of_shard(number, SHARDS_OF[service]), deployment="sim", clock=VirtualClock(),
         )  # fmt: skip
+        runner = self._runner(number, shard) if service == "payment" else None
         await shard.start(runner)
         host = Host(shard, shard.stop)
-        self.hosts["payment"][number], self.runners[number] = host, runner
+        self.copies[service][number] = Copy(host, runner)
         return host
 
-    async def crash(self, number: int) -> None:
-        """Kills a payment shard: memory and running effects are gone, at once."""
-        host, runner = self.hosts["payment"][number], self.runners[number]
-        self.hosts["payment"][number] = self.runners[number] = None
-        if host is not None and runner is not None:
-            await runner.stop()
-            await host.close()
+    def _runner(self, number: int, shard: Shard[Any, Any]) -> Runner:
+        doors, wallet, ledger = self.doors, self.peers["wallet"], self.peers["ledger"]
+        return Runner(
+            gateway=doors.gateway(number, self.psp), risk=doors.risk(number, self.risk),
+            wallet=doors.peer(number, wallet), ledger=doors.peer(number, ledger), clock=VirtualClock(number + 7),
+            lease_ms=self.policy.lease_ms, tell=shard.tell,
+        )  # fmt: skip
+
+    def kill(self, number: int, service: str = "payment") -> None:
+        """kill -9: memory and running effects are gone, and nobody is answered. May be called from within the shard."""
+        copy, self.copies[service][number] = self.copies[service][number], None
+        if copy is not None:
+            copy.is_killed = True
+            task = asyncio.get_running_loop().create_task(copy.close())
+            self.closing.add(task)
+            task.add_done_callback(self.closing.discard)
+
+    async def crash(self, number: int, service: str = "payment") -> None:
+        """The same, and waits until nothing of it is left."""
+        self.kill(number, service)
+        await asyncio.gather(*self.closing)
+
+    def shard(self, number: int, service: str = "payment") -> Shard[Any, Any]:
+        """The live copy of a shard."""
+        copy = self.copies[service][number]
+        assert copy is not None, "the shard is down"
+        return copy.host.shard
 
     def database_ms(self) -> int:
         """The database's clock: virtual time, and what was skipped by hand."""
@@ -185,23 +236,30 @@ class House:
 
 @dataclass(slots=True)
 class _Local:
+    """A link to whatever copy of a shard lives now. A copy that is killed while it is asked is Unavailable."""
+
     house: House
     service: str
     number: int
 
     async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
-        return await self._host().submit(commands, is_inner)
+        copy = self._copy()
+        return self._believe(copy, await copy.host.submit(commands, is_inner))
 
     async def outcomes(self, epoch: int, position: int) -> Any:
-        return await self._host().outcomes(epoch, position)
+        copy = self._copy()
+        return self._believe(copy, await copy.host.outcomes(epoch, position))
 
-    def _host(self) -> Host:
-        from zerosum.errors import Unavailable
-
-        host = self.house.hosts[self.service][self.number]
-        if host is None or host.shard.ended.is_set():
+    def _copy(self) -> Copy:
+        copy = self.house.copies[self.service][self.number]
+        if copy is None or copy.host.shard.ended.is_set():
             raise Unavailable("the shard is down")
-        return host
+        return copy
+
+    def _believe(self, copy: Copy, answer: T) -> T:
+        if copy.is_killed:
+            raise Unavailable("the shard was killed")
+        return answer
 
 
 def checkout(
@@ -228,6 +286,16 @@ def envelope(command: m.SubmitCheckout) -> m.CheckoutCommand:
 def rows(house: House, service: str, table: str) -> list[dict[str, Any]]:
     """What a table of a service's memory store holds."""
     return [dict(row) for row in house.stores[service].tables[table].rows.values()]
+
+
+class _ByEnvelope:
+    """How a front finds the shard of a checkout's command."""
+
+    def entity(self, command: m.CheckoutCommand) -> EntityKey:
+        return command.entity
+
+
+_BINDINGS: dict[str, Any] = {"payment": _ByEnvelope(), "wallet": wallet_binding(), "ledger": ledger_binding()}
 
 
 def _is_webhook(command: Any) -> bool:

@@ -15,7 +15,8 @@ from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import TodoState
-from zerosum.v1.payment_pb2 import CreatePaymentResponse, OrderStatus as WireStatus
+from zerosum.v1.payment_pb2 import CreatePaymentResponse
+from zerosum.v1.payment_pb2 import OrderStatus as WireStatus
 
 
 def story(house: House, *amounts_minor: int, token: str = "tok_visa") -> Checkout:
@@ -309,7 +310,7 @@ def test_a_dead_letter_replayed_twice_has_one_effect() -> None:
         name = next(todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD)
         house.psp.always.clear()
         for key in ("r-1", "r-1", "r-2"):
-            await house.tell(dead.key, m.ReplayTodo(name, key, "ops"))  # type: ignore[arg-type]
+            await house.tell(dead.key, m.ReplayTodo(name, key, "ops"))  # type: ignore[arg-type]  # ids are strings
         return await house.settle("c-1"), dict(house.psp.charges)
 
     done, charges = run(tell())
@@ -467,7 +468,7 @@ def test_a_charge_whose_key_the_psp_has_forgotten_is_not_repeated() -> None:
         house.psp.always.clear()
         dead = await house.settle("c-1")
         name = next(todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD)
-        await house.tell(dead.key, m.ReplayTodo(name, "r-1", "ops"))  # type: ignore[arg-type]
+        await house.tell(dead.key, m.ReplayTodo(name, "r-1", "ops"))  # type: ignore[arg-type]  # ids are strings
         await house.settle("c-1")
         return dict(house.psp.charges)
 

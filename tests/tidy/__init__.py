@@ -1,1 +1,1 @@
-
+"""The repository itself: its rules, its documents, its generated pages."""

@@ -26,9 +26,12 @@ from zerosum.readers import (
     HistoryRow,
     LedgerEntryRow,
     ListFilter,
+    OrderView,
     Page,
+    PaymentView,
     TodoRow,
     WalletEntryRow,
+    view_of,
 )
 from zerosum.v1 import payment_pb2 as pb
 
@@ -142,6 +145,19 @@ class FakePaymentReader:
         if not states:
             return None
         return states.pop(0) if len(states) > 1 else states[0]
+
+    async def payment(self, key: EntityKey) -> PaymentView | None:
+        found = await self.checkout(key)
+        return view_of(found) if found is not None else None
+
+    async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
+        home = await self.home_of(tenant, order_id)
+        shown = await self.payment(home) if home is not None else None
+        return next((order for order in shown.orders if order.order_id == order_id), None) if shown else None
+
+    async def reply(self, key: EntityKey) -> bytes | None:
+        found = await self.checkout(key)
+        return found.reply if found is not None else None
 
     async def home_of(self, tenant: Tenant, order_id: OrderId) -> EntityKey | None:
         homes = (key for key, states in self.states.items() if key.tenant == tenant and order_id in states[0].orders)

@@ -192,7 +192,7 @@ def test_a_settlement_file_adds_up_and_its_manifest_proves_it(tmp_path: Path) ->
     for order, currency in (("order-1", "usd"), ("order-2", "jpy"), ("order-3", "kwd"), ("order-4", "usd")):
         intent = psp.prepare(order, currency=currency)
         psp.confirm(intent["id"], f"confirm {order}")
-    psp.post("/v1/refunds", {"payment_intent": intent["id"], "amount": "250", "metadata[refund_id]": "r-1"}, key="r")
+    psp.post("/v1/refunds", {"payment_intent": intent["id"], "amount": "250", "metadata[refund_key]": "r-1"}, key="r")
     report = settlement.settle_new(psp.engine.account, psp.now_ms)
     manifest = settlement.write(tmp_path, report, psp.engine.account)
     content = Path(manifest["path"]).read_bytes()
@@ -212,7 +212,7 @@ def test_a_settlement_file_adds_up_and_its_manifest_proves_it(tmp_path: Path) ->
         "0.00",
         "-2.50",
     )
-    assert (refund["payment_metadata[payment_order_id]"], refund["refund_metadata[refund_id]"]) == ("order-4", "r-1")
+    assert (refund["payment_metadata[payment_order_id]"], refund["refund_metadata[refund_key]"]) == ("order-4", "r-1")
     assert sorted(each.suffix for each in tmp_path.iterdir()) == [".csv", ".json"]
 
 

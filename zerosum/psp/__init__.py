@@ -1,0 +1,1 @@
+"""PSPs as we see them: the gateway with breaker and line, and a folder for each dialect."""

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from zerosum.crash import Point, reach
 from zerosum.domain.message import PspRequest, Report
 from zerosum.errors import NotSent, OutcomeUnknown, StoredFailure
 from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
@@ -118,9 +119,11 @@ class Gateway:
             slots.release()
 
     async def _send(self, request: PspRequest, passage: Passage) -> Report:
+        reach(Point.PSP_BEFORE, request.verb)
         try:
             async with asyncio.timeout(self._deadline_s):
                 report = await self._adapters[request.psp].call(request)
+                reach(Point.PSP_AFTER, request.verb)
         except TimeoutError as trouble:
             passage.failed()
             raise OutcomeUnknown(f"{request.psp} did not answer in time") from trouble

@@ -26,7 +26,7 @@ async def roll_up(database: Database, slots: Sequence[int], every_entries: int =
     """
     written = 0
     for slot in slots:
-        written += await database.write_again(lambda connection, slot=slot: _roll_slot(connection, slot, every_entries))  # type: ignore[misc]
+        written += await database.write_again(lambda connection, slot=slot: _roll_slot(connection, slot, every_entries))  # type: ignore[misc]  # mypy cannot infer a default
     return written
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from zerosum.crash import Point, reach
 from zerosum.errors import CommitAmbiguous, SerializationConflict, Unavailable, ZerosumError
 from zerosum.store import failure
 
@@ -38,6 +39,11 @@ class Database:
     async def hint(self, work: Callable[[Connection], T]) -> T:
         """Runs one statement READ COMMITTED: good enough to look, never to decide. Raises Unavailable, Misconfigured."""
         options = {"isolation_level": "READ COMMITTED"}
+        return await self._again(lambda: self._run(work, options, commits=False), READ_TRIES, (SerializationConflict,))
+
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Runs one statement without a transaction around it: its own snapshot, one round trip. Raises as `hint`."""
+        options = {"isolation_level": "AUTOCOMMIT"}
         return await self._again(lambda: self._run(work, options, commits=False), READ_TRIES, (SerializationConflict,))
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -91,7 +97,9 @@ class Database:
                 result = await connection.run_sync(work)
                 is_committing = commits
                 if commits:
+                    reach(Point.COMMIT_BEFORE)
                     await connection.commit()
+                    reach(Point.COMMIT_AFTER)
                 return result
         except failure.DATABASE_ERRORS as error:
             # Also what closing raises: once COMMIT was sent, no later error makes the end of it certain.

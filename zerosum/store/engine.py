@@ -41,8 +41,12 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[backend])
 
 
-def open_engine(url: str, *, connections_max: int) -> AsyncEngine:
-    """An engine of at most so many connections, none of which is opened yet. Raises Misconfigured on a URL of another kind."""
+def open_engine(url: str, *, connections_max: int, is_for_looks: bool = False) -> AsyncEngine:
+    """An engine of at most so many connections, none of which is opened yet. Raises Misconfigured on a URL of another kind.
+
+    Transactions are SERIALIZABLE, all of them. `is_for_looks`: single statements outside of one are READ COMMITTED, so
+    that readers never make a writer's commit fail.
+    """
     parsed = database_url(url)
     return create_async_engine(
         parsed,
@@ -52,14 +56,14 @@ def open_engine(url: str, *, connections_max: int) -> AsyncEngine:
         pool_timeout=POOL_WAIT_S,
         pool_use_lifo=True,
         hide_parameters=True,
-        connect_args=connect_args(parsed),
+        connect_args=connect_args(parsed, is_for_looks=is_for_looks),
     )
 
 
-def connect_args(url: URL) -> dict[str, Any]:
+def connect_args(url: URL, *, is_for_looks: bool = False) -> dict[str, Any]:
     """What every connection is opened with."""
     settings = {
-        "default_transaction_isolation": "serializable",
+        "default_transaction_isolation": "read\\ committed" if is_for_looks else "serializable",
         "lock_timeout": LOCK_TIMEOUT_MS,
         "statement_timeout": STATEMENT_TIMEOUT_MS,
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
@@ -67,7 +71,12 @@ def connect_args(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "postgresql":
         # A sequential scan, a hash or a merge reads rows that nobody asked for, and SERIALIZABLE then sees conflicts
         # between batches that share no row.
-        settings |= {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+        settings |= {
+            "enable_seqscan": "off",
+            "enable_bitmapscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+        }
     return {
         "connect_timeout": CONNECT_TIMEOUT_S,
         "keepalives": 1,

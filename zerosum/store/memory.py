@@ -157,7 +157,7 @@ class MemoryStore(Generic[S]):
 
     def claim(self, key: EntityKey) -> EntityKey | None:
         """The checkout that holds a payment order of this id."""
-        row = self.tables["payment_orders"].holder(("tenant", "payment_order_id"), key)
+        row = self.tables["payment_orders"].holder({"tenant": key.tenant, "payment_order_id": key.id})
         return None if row is None else EntityKey(Tenant(row["tenant"]), row["checkout_id"])
 
     def _claims(self, keys: Sequence[EntityKey]) -> dict[EntityKey, EntityKey]:
@@ -169,7 +169,7 @@ class MemoryStore(Generic[S]):
     def _deliveries(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
         if "inbox" not in self.tables:
             return {}
-        found = {key: self.tables["inbox"].holder(("psp", "event_id"), key) for key in keys}
+        found = {key: self.tables["inbox"].holder({"psp": key[0], "event_id": key[1]}) for key in keys}
         return {key: row["body_sha256"] for key, row in found.items() if row is not None}
 
     # ---- committing ----

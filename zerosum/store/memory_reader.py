@@ -18,9 +18,12 @@ from zerosum.readers import (
     LedgerEntryRow,
     ListFilter,
     MalformedPosition,
+    OrderView,
     Page,
+    PaymentView,
     TodoRow,
     WalletEntryRow,
+    view_of,
 )
 from zerosum.store import ledger_reader, wallet_reader
 from zerosum.store.ledger import currency_of
@@ -40,6 +43,22 @@ class MemoryPaymentReader:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+    async def payment(self, key: EntityKey) -> PaymentView | None:
+        """See `readers.PaymentReader`."""
+        found = await self.checkout(key)
+        return view_of(found) if found is not None else None
+
+    async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
+        """See `readers.PaymentReader`."""
+        home = await self.home_of(tenant, order_id)
+        shown = await self.payment(home) if home is not None else None
+        return next((order for order in shown.orders if order.order_id == order_id), None) if shown else None
+
+    async def reply(self, key: EntityKey) -> bytes | None:
+        """See `readers.PaymentReader`."""
+        found = await self.checkout(key)
+        return found.reply if found is not None else None
 
     async def checkout(self, key: EntityKey) -> Checkout | None:
         """See `readers.PaymentReader`."""
@@ -160,7 +179,7 @@ class MemoryLedgerReader:
     async def journal(self, tenant: Tenant, journal_id: str) -> tuple[Journal, int] | None:
         """See `readers.LedgerReader`."""
         self._store.check_reachable()
-        head = self._store.tables["journals"].holder(("tenant", "journal_id"), (tenant, journal_id))
+        head = self._store.tables["journals"].holder({"tenant": tenant, "journal_id": journal_id})
         if head is None:
             return None
         lines = [row for row in self._entries(tenant) if row["journal_id"] == journal_id]

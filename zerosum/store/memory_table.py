@@ -18,7 +18,7 @@ from zerosum.store.mapping import Row, key_of
 Key = tuple[Any, ...]
 Rule = Callable[[Row], bool]
 
-_CHECK = re.compile(r"(\w+) (>|>=|<>) (\d+)")
+_COMPARED = re.compile(r"(\w+) (>|>=|<>) (\d+)")
 _WHERE_EQUAL = re.compile(r"(\w+) (=|<>) '(\w+)'")
 _WHERE_IN = re.compile(r"(\w+) IN \(('\w+'(?:, '\w+')*)\)")
 _ENTITY_COLUMNS = 3
@@ -49,10 +49,10 @@ class MemoryTable:
         found = self._by_entity.get(entity, {})
         return [found[key] for key in sorted(found)]
 
-    def holder(self, columns: Sequence[str], value: Sequence[Any]) -> Row | None:
-        """The row that holds this value of a unique constraint over these columns."""
-        unique = next(unique for unique in self._uniques if tuple(unique.columns) == tuple(columns))
-        return unique.held.get(tuple(value))
+    def holder(self, value: Mapping[str, Any]) -> Row | None:
+        """The row that holds these values of a unique constraint over just these columns."""
+        unique = next(unique for unique in self._uniques if set(unique.columns) == set(value))
+        return unique.held.get(tuple([value[name] for name in unique.columns]))
 
     def judge(self, row: Row) -> None:
         """Raises RowsRefused when the row breaks a type, NOT NULL or CHECK."""
@@ -139,10 +139,13 @@ def _of_kind(constraints: Iterable[Any], kind: type[Any]) -> list[Any]:
 
 
 def _check(constraint: CheckConstraint) -> Rule:
-    parts = _CHECK.fullmatch(str(constraint.sqltext))
+    parts = _COMPARED.fullmatch(str(constraint.sqltext))
     if parts is None:
         raise Bug(f"the memory store cannot read CHECK {constraint.name}")
-    name, sign, bound = parts[1], parts[2], int(parts[3])
+    return _compared(parts[1], parts[2], int(parts[3]))
+
+
+def _compared(name: str, sign: str, bound: int) -> Rule:
     rules: Mapping[str, Rule] = {
         ">": lambda row: row[name] > bound,
         ">=": lambda row: row[name] >= bound,
@@ -169,6 +172,8 @@ def _where(index: Index) -> Rule | None:
     if parts := _WHERE_EQUAL.fullmatch(str(condition)):
         name, sign, value = parts[1], parts[2], parts[3]
         return lambda row: (row[name] == value) is (sign == "=")
+    if parts := _COMPARED.fullmatch(str(condition)):
+        return _compared(parts[1], parts[2], int(parts[3]))
     if parts := _WHERE_IN.fullmatch(str(condition)):
         column, values = parts[1], frozenset(part.strip("'") for part in parts[2].split(", "))
         return lambda row: row[column] in values

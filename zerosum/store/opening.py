@@ -39,7 +39,7 @@ def open_reader(service: str, url: str) -> SqlPaymentReader | SqlWalletReader | 
     reader = _READERS.get(service)
     if reader is None:
         raise Misconfigured(f"there is no service {service}")
-    return reader(Database(open_engine(url, connections_max=READER_CONNECTIONS)))
+    return reader(Database(open_engine(url, connections_max=READER_CONNECTIONS, is_for_looks=True)))
 
 
 _AnyReader = SqlPaymentReader | SqlWalletReader | SqlLedgerReader

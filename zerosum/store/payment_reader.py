@@ -12,10 +12,11 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
+from zerosum.domain.order import OrderStatus
 from zerosum.domain.todo import PSP_KINDS, TodoState
-from zerosum.readers import HistoryRow, ListFilter, MalformedPosition, Page, TodoRow
+from zerosum.readers import HistoryRow, ListFilter, MalformedPosition, OrderView, Page, PaymentView, TodoRow
 from zerosum.store.database import Database
 from zerosum.store.loading import load_entities, rows_of
 from zerosum.store.mapping import Row
@@ -45,6 +46,28 @@ class SqlPaymentReader:
     async def close(self) -> None:
         """Closes every connection."""
         await self.database.close()
+
+    async def payment(self, key: EntityKey) -> PaymentView | None:
+        """As callers see it, by one statement."""
+        values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
+        rows = await self.database.look(lambda connection: connection.execute(_PAYMENT, values).all())
+        if not rows:
+            return None
+        status, is_done, created_at_ms = rows[0][:3]
+        orders = tuple(_order_view(*row[3:]) for row in rows)
+        return PaymentView(key.id, CheckoutStatus(status), is_done, created_at_ms, orders)
+
+    async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
+        """As callers see it, by one statement."""
+        values = {"tenant": tenant, "order_id": order_id}
+        rows = await self.database.look(lambda connection: connection.execute(_ORDER, values).all())
+        return _order_view(*rows[0]) if rows else None
+
+    async def reply(self, key: EntityKey) -> bytes | None:
+        """The fixed reply, by one statement."""
+        values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
+        found = await self.database.look(lambda connection: connection.execute(_REPLY, values).scalar_one_or_none())
+        return None if found is None else bytes(found)
 
     async def checkout(self, key: EntityKey) -> Checkout | None:
         """The checkout, whole."""
@@ -126,6 +149,35 @@ class SqlPaymentReader:
 
 # ---- statements ----------------------------------------------------------------------------------------------------
 
+_SHOWN = (
+    "o.checkout_id, o.payment_order_id, o.seller_account, o.amount, o.currency, o.payment_order_status, o.reason, "
+    "o.wallet_updated, o.ledger_updated, o.psp_reference"
+)
+"""The columns of an OrderView, in its order."""
+
+_ORDER = text(
+    f"SELECT {_SHOWN} FROM payment.payment_orders AS o "  # noqa: S608 - names of ours
+    "WHERE o.tenant = :tenant AND o.payment_order_id = :order_id"
+)
+
+_PAYMENT = text(
+    f"SELECT e.status, e.is_payment_done, e.created_at_ms, {_SHOWN} FROM payment.payment_events AS e "  # noqa: S608 - names of ours
+    "JOIN payment.payment_orders AS o ON o.slot = e.slot AND o.tenant = e.tenant AND o.checkout_id = e.checkout_id "
+    "WHERE e.slot = CAST(:slot AS INT4) AND e.tenant = :tenant AND e.checkout_id = :checkout_id ORDER BY o.position"
+)
+
+_REPLY = text(
+    "SELECT reply FROM payment.payment_events "
+    "WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND checkout_id = :checkout_id"
+)
+
+
+def _order_view(
+    checkout_id: str, order_id: str, seller_account: str, amount: str, currency: str, status: str, *rest: Any
+) -> OrderView:
+    return OrderView(checkout_id, order_id, seller_account, amount, currency, OrderStatus(status), *rest)
+
+
 _HOME = text("SELECT checkout_id FROM payment.payment_orders WHERE tenant = :tenant AND payment_order_id = :order_id")
 
 HISTORY_OF = text(
@@ -186,7 +238,7 @@ def _by_time(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]
 def checkouts_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
     """Ids of checkouts over all slots, newest first."""
     order = ("created_at_ms", "checkout_id")
-    where = f"t.tenant = :tenant{_filter_where(wanted)}"
+    where = f"t.tenant = :tenant AND t.version > 0{_filter_where(wanted)}"  # version: as the index states it
     if not is_first:
         where += f" AND {beyond(order, ('INT8', 'TEXT'), sign='<')}"
     found = merged("payment.payment_events", ", ".join(order), where=where, order=order, descending=True)

@@ -104,7 +104,7 @@ def text_array(values: Sequence[str | None]) -> str:
     """Every string quoted, quotes and backslashes escaped: `{"a","b\\"c",NULL}`."""
     if None not in values:
         # Nearly all columns need no escape: then joining is all there is to do, and every quote is one of ours.
-        joined = '","'.join(values)  # type: ignore[arg-type]
+        joined = '","'.join(values)  # type: ignore[arg-type]  # the column says text
         if "\\" not in joined and joined.count('"') == 2 * (len(values) - 1):
             return '{"' + joined + '"}' if values else "{}"
     return "{" + ",".join(["NULL" if value is None else _escaped(value) for value in values]) + "}"

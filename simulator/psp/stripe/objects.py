@@ -1,17 +1,19 @@
 """The objects of a Stripe account and the one table of what may happen to a PaymentIntent.
 
-Pure data: no clock, no randomness, no wire. The invariant: an intent takes money once, for ever; only
+Pure data: no clock, no randomness, no wire. Named tuples, because a call makes and changes a dozen of them: `_replace` of
+one with 18 fields costs 2 µs, of a frozen dataclass 11. The invariant: an intent takes money once, for ever; only
 `CHARGE_LATE` (a planted fault) leads out of `CANCELED`, and nothing leads out of `SUCCEEDED`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 Record = dict[str, Any]
+NOTHING: Final[Mapping[str, Any]] = {}
+"""The empty mapping that stands for absent metadata; nobody changes it."""
 
 
 class Status(StrEnum):
@@ -64,8 +66,7 @@ def next_status(status: Status, act: Act) -> Status | None:
     return TRANSITIONS.get((status, act))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intent:
+class Intent(NamedTuple):
     """A PaymentIntent at one moment. Amounts in minor units; `revision` counts its changes from 1."""
 
     id: str
@@ -78,7 +79,7 @@ class Intent:
     payment_method: str | None = None
     transfer_group: str | None = None
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = NOTHING
     charges_count: int = 0
     latest_charge: str | None = None
     last_payment_error: Mapping[str, Any] | None = None
@@ -93,8 +94,7 @@ class Intent:
         return self.metadata.get("payment_order_id", self.transfer_group)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(NamedTuple):
     """One try of a card. `status` is succeeded or failed; `is_captured` says whether money was taken."""
 
     id: str
@@ -111,12 +111,11 @@ class Charge:
     balance_transaction: str | None = None
     transfer_group: str | None = None
     description: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = NOTHING
     failure: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refund:
+class Refund(NamedTuple):
     """Money given back from one charge. `status` is succeeded."""
 
     id: str
@@ -129,11 +128,10 @@ class Refund:
     revision: int = 1
     reason: str | None = None
     balance_transaction: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = NOTHING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalanceTransaction:
+class BalanceTransaction(NamedTuple):
     """One movement of the account's balance. `amount` and `net` are negative for a refund."""
 
     id: str
@@ -155,20 +153,24 @@ class BalanceTransaction:
 
 Thing = TypeVar("Thing", Intent, Charge, Refund, BalanceTransaction)
 
-_FIELDS: Final[Mapping[type, tuple[tuple[str, Any], ...]]] = {
-    kind: tuple((each.name, None if each.default is MISSING else each.default) for each in fields(kind))
+_DEFAULTS: Final[Mapping[type, tuple[Any, ...]]] = {
+    kind: tuple(kind._field_defaults.get(name) for name in kind._fields)
     for kind in (Intent, Charge, Refund, BalanceTransaction)
 }
 
 
 def to_record(thing: Intent | Charge | Refund | BalanceTransaction) -> Record:
     """Return the object as plain data for the truth."""
-    return {name: getattr(thing, name) for name, _ in _FIELDS[type(thing)]}
+    return thing._asdict()
 
 
 def to_line(thing: Intent | Charge | Refund | BalanceTransaction) -> Record:
     """Return the object as plain data for the book, without what stands at its default: it is half as long."""
-    return {name: value for name, default in _FIELDS[type(thing)] if (value := getattr(thing, name)) != default}
+    return {
+        name: value
+        for name, value, default in zip(thing._fields, thing, _DEFAULTS[type(thing)], strict=True)
+        if value is not default and value != default
+    }
 
 
 def from_record(kind: type[Thing], record: Record) -> Thing:

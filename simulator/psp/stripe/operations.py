@@ -7,8 +7,7 @@ replaced, what is to be announced, and the outcome. The invariant: nothing here 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from simulator.psp.account import Account
 from simulator.psp.change import Timer
@@ -21,6 +20,7 @@ from simulator.psp.stripe.token import token_of
 from simulator.psp.stripe.wire import (
     Form,
     Outcome,
+    account_balance_json,
     account_json,
     balance_json,
     intent_json,
@@ -29,6 +29,7 @@ from simulator.psp.stripe.wire import (
     list_json,
     missing,
     nested,
+    refund_json,
     unexpected_state,
 )
 
@@ -40,12 +41,17 @@ _METADATA_KEYS_MAX, _METADATA_KEY_CHARS_MAX, _METADATA_VALUE_CHARS_MAX = 50, 40,
 _PAGE_DEFAULT, _PAGE_MAX = 10, 100
 
 _ACCOUNT: Final = "acct_simulator"
+# API 2026-09-30.endive took the parameter away; docs.stripe.com/changelog/endive/2026-09-30/
+# removes-the-payment-method-types-parameter-from-payment-intents-and-setup-intents.
+_METHOD_TYPES_REMOVED: Final = ("create", "confirm")
+_METHOD_TYPES_MESSAGE: Final = (
+    "payment_method_types is no longer supported in this API version; use allowed_payment_method_types."
+)
 _CAPTURE_METHODS: Final = ("automatic", "automatic_async", "manual")
 _CANCEL_REASONS: Final = ("abandoned", "duplicate", "fraudulent", "requested_by_customer")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One endpoint as it was called: the operation's name and the id in the path, if any."""
 
     operation: str
@@ -70,15 +76,18 @@ def execute(where: Route, form: Form, context: Context) -> Effect:
     """Run one call against the account and return what it would change."""
     function, allowed = _FUNCTIONS[where.operation]
     for name in form:
-        if (top := name.split("[", 1)[0]) not in allowed and top != "expand":
-            return Effect(invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name))
+        if name in allowed or (top := name.split("[", 1)[0]) in allowed or top == "expand":
+            continue
+        if top == "payment_method_types" and where.operation in _METHOD_TYPES_REMOVED:
+            return Effect(invalid(_METHOD_TYPES_MESSAGE, code="payment_method_types_no_longer_supported", param=top))
+        return Effect(invalid(f"Received unknown parameter: {name}", code="parameter_unknown", param=name))
     effect = function(where.id, form, context)
     shown = effect.outcome.shown
     if not isinstance(shown, Intent) or not shown.latest_charge or not is_expanding(form, "latest_charge"):
         return effect
     charge = next((c for c in effect.charges if c.id == shown.latest_charge), None)
     expanded = charge or context.account.charges[shown.latest_charge]
-    return replace(effect, outcome=replace(effect.outcome, expanded=expanded))
+    return effect._replace(outcome=effect.outcome._replace(expanded=expanded))
 
 
 def reference(where: Route, form: Form, account: Account) -> str | None:
@@ -128,7 +137,7 @@ def _refuse_create(form: Form) -> Outcome | None:
         return invalid(f"Invalid capture_method: must be one of {', '.join(_CAPTURE_METHODS)}", param="capture_method")
     if form.get("confirm", "false") not in ("true", "false"):
         return invalid("Invalid boolean", param="confirm")
-    return _refuse_token(form) or _refuse_metadata(form)
+    return _refuse_method_types(form) or _refuse_token(form) or _refuse_metadata(form)
 
 
 def _refuse_amount(text: str) -> Outcome | None:
@@ -140,6 +149,22 @@ def _refuse_amount(text: str) -> Outcome | None:
         )
     if len(text) > _AMOUNT_CHARS_MAX or int(text) > AMOUNT_MAX_MINOR:
         return invalid(f"Amount must be no more than {AMOUNT_MAX_MINOR}", code="amount_too_large", param="amount")
+    return None
+
+
+def _refuse_method_types(form: Form) -> Outcome | None:
+    """Source: docs.stripe.com/changelog/dahlia/2026-07-29/allowed-payment-method-types-parameter.
+
+    Stripe filters the list silently; what is left must take what is paid with, and here that is a card.
+    """
+    allowed = nested(form, "allowed_payment_method_types")
+    if not allowed:
+        return None
+    if "automatic_payment_methods[enabled]" in form:
+        message = "You may only specify one of: allowed_payment_method_types, automatic_payment_methods."
+        return invalid(message, param="allowed_payment_method_types")
+    if "card" not in allowed.values():
+        return invalid("No payment method of this kind can be paid with here.", param="allowed_payment_method_types")
     return None
 
 
@@ -171,7 +196,7 @@ def _confirm(id_: str, form: Form, context: Context) -> Effect:
     token = form.get("payment_method", intent.payment_method)
     if token is None:
         return Effect(unexpected_state(intent, "confirm (it is missing a payment method)"))
-    return payment.pay(replace(intent, payment_method=token), context)
+    return payment.pay(intent._replace(payment_method=token), context)
 
 
 def _cancel(id_: str, form: Form, context: Context) -> Effect:
@@ -184,8 +209,7 @@ def _cancel(id_: str, form: Form, context: Context) -> Effect:
     status = next_status(intent.status, Act.CANCEL)
     if status is None:
         return Effect(unexpected_state(intent, "cancel"))
-    canceled = replace(
-        intent,
+    canceled = intent._replace(
         status=status,
         revision=intent.revision + 1,
         canceled_at_ms=context.now_ms,
@@ -195,13 +219,13 @@ def _cancel(id_: str, form: Form, context: Context) -> Effect:
     effect = Effect(Outcome(shown=canceled), intents=(canceled,), events=(("payment_intent.canceled", canceled),))
     if intent.amount_capturable and intent.latest_charge:
         held = context.account.charges[intent.latest_charge]
-        released = replace(held, amount_refunded=held.amount, revision=held.revision + 1)
-        effect = replace(effect, charges=(released,))
+        released = held._replace(amount_refunded=held.amount, revision=held.revision + 1)
+        effect = effect._replace(charges=(released,))
     if "charge_after_cancel" in context.side and intent.payment_method:
         detail = {"intent": intent.id, "payment_method": intent.payment_method}
         timer_id = derive("timer", canceled.id, canceled.revision)
         due_ms = context.now_ms + context.late_ms
-        effect = replace(effect, timers=(Timer(id=timer_id, kind="charge_late", due_ms=due_ms, detail=detail),))
+        effect = effect._replace(timers=(Timer(id=timer_id, kind="charge_late", due_ms=due_ms, detail=detail),))
     return effect
 
 
@@ -234,13 +258,13 @@ def _refund(_: str, form: Form, context: Context) -> Effect:
     rest = charge.amount_captured - charge.amount_refunded
     if rest == 0:
         refused = invalid(f"Charge {charge.id} has already been refunded.", code="charge_already_refunded")
-        return Effect(replace(refused, is_kept=True))
+        return Effect(refused._replace(is_kept=True))
     wanted = form.get("amount", str(rest))
     if malformed := _refuse_amount(wanted) or _refuse_metadata(form):
         return Effect(malformed)
     if int(wanted) > rest:
         message = f"Refund amount ({wanted}) is greater than unrefunded amount on charge ({rest})"
-        return Effect(replace(invalid(message, param="amount"), is_kept=True))
+        return Effect(invalid(message, param="amount")._replace(is_kept=True))
     refund = Refund(
         id=_free_id("re", context, account.refunds),
         charge=charge.id,
@@ -278,6 +302,29 @@ def _list_intents(_: str, form: Form, context: Context) -> Effect:
     return _page("/v1/payment_intents", form, context.account.intents, intent_json)
 
 
+def _list_refunds(_: str, form: Form, context: Context) -> Effect:
+    refunds = context.account.refunds
+    intent, charge = form.get("payment_intent"), form.get("charge")
+    if intent is not None:
+        if intent not in context.account.intents:
+            return Effect(missing("payment_intent", intent, param="payment_intent"))
+        refunds = {id_: refunds[id_] for id_ in context.account.refunds_of.get(intent, ())}
+    if charge is not None:
+        refunds = {id_: each for id_, each in refunds.items() if each.charge == charge}
+    return _page("/v1/refunds", form, refunds, refund_json)
+
+
+def _balance(_id: str, _form: Form, context: Context) -> Effect:
+    """Everything that moved and is in no pay-out yet: available once its time has come, pending until then."""
+    account = context.account
+    sums: dict[bool, dict[str, int]] = {True: {}, False: {}}
+    for each in account.balance.values():
+        if each.id not in account.payout_of:
+            part = sums[each.available_on_ms <= context.now_ms]
+            part[each.currency] = part.get(each.currency, 0) + each.net
+    return Effect(Outcome(document=account_balance_json(available=sums[True], pending=sums[False])))
+
+
 def _list_balance(_: str, form: Form, context: Context) -> Effect:
     movements, payouts = context.account.balance, context.account.payout_of
     for name, value_of in (
@@ -291,7 +338,10 @@ def _list_balance(_: str, form: Form, context: Context) -> Effect:
 
 
 def _page(url: str, form: Form, things: Mapping[str, Any], show: Callable[[Any], dict[str, Any]]) -> Effect:
-    """Return one page, newest first; `starting_after` is the last id of the page before."""
+    """Return one page, newest first; `starting_after` is the last id of the page before.
+
+    `things` are in the order of creation.
+    """
     limit = form.get("limit", str(_PAGE_DEFAULT))
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= _PAGE_MAX):
         return Effect(invalid("limit must be between 1 and 100", param="limit"))
@@ -327,7 +377,7 @@ _CREATE_PARAMS: Final = frozenset(
         "capture_method",
         "transfer_group",
         "metadata",
-        "payment_method_types",
+        "allowed_payment_method_types",
         "automatic_payment_methods",
         "description",
         "statement_descriptor",
@@ -352,10 +402,12 @@ _FUNCTIONS: Final[Mapping[str, tuple[Callable[[str, Form, Context], Effect], fro
     "retrieve": (_retrieve, frozenset(("client_secret",))),
     "list": (_list_intents, _PAGE_PARAMS),
     "refund": (_refund, frozenset(("payment_intent", "charge", "amount", "metadata", "reason"))),
+    "list_refunds": (_list_refunds, _PAGE_PARAMS | {"payment_intent", "charge"}),
     "retrieve_refund": (_retrieve_refund, frozenset()),
     "retrieve_charge": (_retrieve_charge, frozenset()),
     "list_balance_transactions": (_list_balance, _PAGE_PARAMS | {"source", "type", "payout"}),
     "retrieve_account": (_account, frozenset()),
+    "retrieve_balance": (_balance, frozenset()),
 }
 OPERATIONS: Final = frozenset(_FUNCTIONS)
 """Every operation's name, as faults, holds and statistics use it."""
@@ -365,6 +417,8 @@ _COLLECTIONS: Final = {
     ("POST", "payment_intents"): "create",
     ("GET", "payment_intents"): "list",
     ("POST", "refunds"): "refund",
+    ("GET", "refunds"): "list_refunds",
+    ("GET", "balance"): "retrieve_balance",
     ("GET", "balance_transactions"): "list_balance_transactions",
     ("GET", "account"): "retrieve_account",
 }

@@ -7,8 +7,8 @@ refund one of type refund.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from simulator.psp.account import Account
 from simulator.psp.change import Timer
@@ -33,8 +33,7 @@ class Behaviours:
     processing_passes: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(NamedTuple):
     """What a call may look at. `name` is the call's own name, from which new ids are derived."""
 
     account: Account
@@ -46,8 +45,7 @@ class Context:
     stale_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """What a call changes and brings: replaced objects, (event type, object) pairs to announce, timers."""
 
     outcome: Outcome
@@ -76,9 +74,8 @@ def pay(intent: Intent, context: Context) -> Effect:
     if "second_object_charge" not in context.side:
         return effect
     twin_id = derive("pi", "second", intent.id, intent.revision)
-    twin = _take(replace(intent, id=twin_id, revision=0, charges_count=0, created_ms=context.now_ms), context)
-    return replace(
-        effect,
+    twin = _take(intent._replace(id=twin_id, revision=0, charges_count=0, created_ms=context.now_ms), context)
+    return effect._replace(
         intents=effect.intents + twin.intents,
         charges=effect.charges + twin.charges,
         balance=effect.balance + twin.balance,
@@ -90,11 +87,11 @@ def capture(intent: Intent, amount: int, context: Context) -> Effect:
     """Take the held money, `amount` minor units of it; the rest is released."""
     assert intent.latest_charge is not None
     held = context.account.charges[intent.latest_charge]
-    charge = replace(held, is_captured=True, amount_captured=amount, revision=held.revision + 1)
+    charge = held._replace(is_captured=True, amount_captured=amount, revision=held.revision + 1)
     charge, movement = _book(charge, context)
     status = next_status(intent.status, Act.CAPTURE)
     assert status is not None
-    taken = replace(intent, status=status, amount_received=amount, amount_capturable=0, revision=intent.revision + 1)
+    taken = intent._replace(status=status, amount_received=amount, amount_capturable=0, revision=intent.revision + 1)
     events = (("payment_intent.succeeded", taken),)
     return Effect(Outcome(shown=taken), intents=(taken,), charges=(charge,), balance=(movement,), events=events)
 
@@ -113,8 +110,8 @@ def give_back(refund: Refund, charge: Charge, context: Context) -> Effect:
         created_ms=context.now_ms,
         available_on_ms=context.now_ms,
     )
-    refund = replace(refund, balance_transaction=movement.id)
-    charge = replace(charge, amount_refunded=charge.amount_refunded + refund.amount, revision=charge.revision + 1)
+    refund = refund._replace(balance_transaction=movement.id)
+    charge = charge._replace(amount_refunded=charge.amount_refunded + refund.amount, revision=charge.revision + 1)
     events = (("charge.refunded", charge), ("refund.updated", refund))
     return Effect(Outcome(shown=refund), refunds=(refund,), charges=(charge,), balance=(movement,), events=events)
 
@@ -133,7 +130,7 @@ def charge_late(intent: Intent, payment_method: str, context: Context) -> Effect
     """Charge a canceled intent all the same: the planted fault; None when it is not canceled."""
     if next_status(intent.status, Act.CHARGE_LATE) is None:
         return None
-    return _take(replace(intent, payment_method=payment_method, capture_method="automatic"), context, Act.CHARGE_LATE)
+    return _take(intent._replace(payment_method=payment_method, capture_method="automatic"), context, Act.CHARGE_LATE)
 
 
 def _take(intent: Intent, context: Context, act: Act | None = None) -> Effect:
@@ -146,7 +143,7 @@ def _take(intent: Intent, context: Context, act: Act | None = None) -> Effect:
         paid = _paid(intent, charge, status, amount_capturable=intent.amount)
         events = (("payment_intent.amount_capturable_updated", paid),)
         return Effect(Outcome(shown=paid), intents=(paid,), charges=(charge,), events=events)
-    charge, movement = _book(replace(charge, is_captured=True, amount_captured=intent.amount), context)
+    charge, movement = _book(charge._replace(is_captured=True, amount_captured=intent.amount), context)
     paid = _paid(intent, charge, status, amount_received=intent.amount)
     events = (("payment_intent.succeeded", paid),)
     return Effect(Outcome(shown=paid), intents=(paid,), charges=(charge,), balance=(movement,), events=events)
@@ -155,8 +152,7 @@ def _take(intent: Intent, context: Context, act: Act | None = None) -> Effect:
 def _paid(
     intent: Intent, charge: Charge, status: Status, *, amount_received: int = 0, amount_capturable: int = 0
 ) -> Intent:
-    return replace(
-        intent,
+    return intent._replace(
         status=status,
         revision=intent.revision + 1,
         charges_count=intent.charges_count + 1,
@@ -173,11 +169,10 @@ def _decline(intent: Intent, token: Token, context: Context) -> Effect:
     error: dict[str, Any] = {"type": "card_error", "code": token.code, "message": token.message}
     if token.decline_code:
         error["decline_code"] = token.decline_code
-    charge = replace(_charge(intent, context, status="failed"), failure=error)
+    charge = _charge(intent, context, status="failed")._replace(failure=error)
     error["charge"] = charge.id
     error["payment_method"] = {"id": intent.payment_method, "object": "payment_method", "type": "card"}
-    declined = replace(
-        intent,
+    declined = intent._replace(
         status=status,
         revision=intent.revision + 1,
         charges_count=intent.charges_count + 1,
@@ -193,7 +188,7 @@ def _decline(intent: Intent, token: Token, context: Context) -> Effect:
 def _wait(intent: Intent, act: Act, event: str, context: Context) -> Effect:
     status = next_status(intent.status, act)
     assert status is not None
-    waiting = replace(intent, status=status, revision=intent.revision + 1, last_payment_error=None)
+    waiting = intent._replace(status=status, revision=intent.revision + 1, last_payment_error=None)
     behaviours = context.behaviours
     if act is Act.CHALLENGE:
         after_ms, is_passed = behaviours.challenge_ms, behaviours.challenge_passes
@@ -239,4 +234,4 @@ def _book(charge: Charge, context: Context) -> tuple[Charge, BalanceTransaction]
         created_ms=context.now_ms,
         available_on_ms=context.now_ms + _AVAILABLE_AFTER_MS,
     )
-    return replace(charge, balance_transaction=movement.id), movement
+    return charge._replace(balance_transaction=movement.id), movement

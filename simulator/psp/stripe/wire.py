@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from hashlib import blake2b
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from simulator.psp.ids import derive
@@ -23,8 +22,7 @@ Form = dict[str, str]
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a call brought, before it becomes bytes: a shown object, a ready document, or an error.
 
     `is_kept` is False for what Stripe does not keep under the key, because execution had not begun.
@@ -83,7 +81,7 @@ def unexpected_state(intent: Intent, wanted: str) -> Outcome:
     """Return the executed, stored refusal of an act that the intent's status does not allow."""
     message = f"This PaymentIntent's status is {intent.status}: you cannot {wanted} it."
     refused = invalid(message, code="payment_intent_unexpected_state")
-    return replace(refused, error={**(refused.error or {}), "payment_intent": intent_json(intent)}, is_kept=True)
+    return refused._replace(error={**(refused.error or {}), "payment_intent": intent_json(intent)}, is_kept=True)
 
 
 def api_error(status: int, message: str) -> Outcome:
@@ -116,12 +114,12 @@ def twisted(intent: Intent, side: frozenset[str]) -> Intent:
     """Return the intent as a PSP with a wrong answer shows it."""
     if "wrong_amount" in side:
         received = intent.amount_received + 1 if intent.amount_received else 0
-        intent = replace(intent, amount=intent.amount + 1, amount_received=received)
+        intent = intent._replace(amount=intent.amount + 1, amount_received=received)
     if "wrong_currency" in side:
-        intent = replace(intent, currency="usd" if intent.currency != "usd" else "eur")
+        intent = intent._replace(currency="usd" if intent.currency != "usd" else "eur")
     if "wrong_reference" in side:
         metadata = {**intent.metadata, "payment_order_id": f"wrong-{intent.reference}"}
-        intent = replace(intent, metadata=metadata, transfer_group=f"wrong-{intent.transfer_group}")
+        intent = intent._replace(metadata=metadata, transfer_group=f"wrong-{intent.transfer_group}")
     return intent
 
 
@@ -269,6 +267,16 @@ def account_json(account: str) -> Record:
         "payouts_enabled": True,
         "type": "standard",
     }
+
+
+def account_balance_json(*, available: Mapping[str, int], pending: Mapping[str, int]) -> Record:
+    """Return Stripe's Balance object from sums per currency in minor units."""
+    parts = {"available": available, "pending": pending}
+    shown = {
+        name: [{"amount": amount, "currency": currency, "source_types": {"card": amount}} for currency, amount in sums]
+        for name, sums in ((name, sorted(part.items())) for name, part in parts.items())
+    }
+    return {"object": "balance", "livemode": False, **shown}
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
