@@ -1,30 +1,34 @@
 """From waiting commands to one commit: decide in memory, commit all or nothing, divide where the store says no.
 
-The answer to every "no" of the store is one of five, all here:
+The answer to every "no" of the store is one of these, all here:
 
     Clash                  a row was there before: those turns and every later turn of their entities are decided again
     SerializationConflict  the same batch again, reads included; after two, in halves
     RowsRefused            halves, down to the one turn whose row cannot be stored: only it fails
-    CommitAmbiguous        raise our own epoch, so that what is still on its way can never land; forget; run again
+    CommitAmbiguous        raise our own epoch, so that what is still on its way can never land; forget; follow what has
+                           landed (its open to-dos run); run the same commands again: their rows decide
     Superseded             a newer copy owns these slots: this one ends
 
-Invariant: nothing is answered and no effect leaves before the commit; a filtered remainder is never committed.
+A `Bug` while rows are made is divided like a refused row, and quarantines the entity it stands alone with.
+
+Invariant: nothing is answered and no effect leaves before the commit; a filtered remainder is never committed; every
+command that was taken is answered, however the batch ends.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import structlog
 
-from actors.answer import Answer, Failed
+from actors.answer import Accepted, Answer, Failed, InFlight
 from actors.memory import Memory
-from actors.turn import Binding, Known, Run, Turn
+from actors.turn import Binding, Known, Run, Turn, Versioned
 from zerosum.domain.identity import EntityKey, slot_of
 from zerosum.errors import Bug, CommitAmbiguous, RowsRefused, SerializationConflict, Superseded, Unavailable
-from zerosum.ports import Batch, Change, Clash, Committed, SlotHead, Store, Wanted
+from zerosum.ports import Batch, Change, Clash, Committed, Loaded, SlotHead, Store, Wanted
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Versioned)
 C = TypeVar("C")
 _log = structlog.get_logger()
 
@@ -34,12 +38,16 @@ TRIES_MAX = 8
 
 @dataclass(slots=True)
 class Waiting(Generic[C]):
-    """A command in a batch, and where its answer goes."""
+    """A command in a batch, and where its answer goes: the first one counts.
+
+    `doubted`: what it was to be answered by a commit of ours that ended in doubt, None where there was none.
+    """
 
     command: C
     entity: EntityKey
     answer: Callable[[Answer], None]
     tries: int = 0
+    doubted: Answer | None = None
 
 
 @dataclass(slots=True)
@@ -84,25 +92,29 @@ class Batcher(Generic[S, C]):
 
     async def run(self, waiting: Sequence[Waiting[C]]) -> None:
         """Takes the turns of all commands and answers each. Raises Superseded; every command is answered before."""
+        ended = Failed("Unavailable", "the shard ended while the command was being committed")
         try:
             await self._run(list(waiting))
         except Superseded as end:
-            for item in waiting:
-                item.answer(Failed("Superseded", str(end)))
+            ended = Failed("Superseded", str(end))
             raise
+        finally:
+            for item in waiting:
+                item.answer(ended)  # those who have their answer keep it
 
     async def _run(self, waiting: list[Waiting[C]]) -> None:
         if not waiting:
             return
+        decided: _Decided[S] | None = None
         try:
             decided = await self._decide(waiting)
             result = await self._commit(decided)
         except SerializationConflict:
             await self._again(waiting)
-        except RowsRefused as refused:
-            await self._bisect(waiting, str(refused))
+        except (RowsRefused, Bug) as refused:
+            await self._bisect(waiting, refused)
         except CommitAmbiguous:
-            await self._settle_ambiguity(waiting)
+            await self._settle_ambiguity(waiting, decided)
         except Unavailable as away:
             for item in waiting:
                 item.answer(Failed("Unavailable", str(away)))
@@ -115,11 +127,12 @@ class Batcher(Generic[S, C]):
     # ---- decide ----------------------------------------------------------------------------------------------
 
     async def _decide(self, waiting: list[Waiting[C]]) -> _Decided[S]:
-        loaded = await self._store.load(self._wanted(waiting))
+        held = {item.entity: self._memory.get(item.entity) for item in waiting}  # it may leave memory while we load
+        loaded = await self._store.load(self._wanted(waiting, held))
         for key, state in loaded.entities.items():
             self._memory.put(key, state)
         known = Known.of(loaded)
-        base = {item.entity: self._memory.get(item.entity) for item in waiting}
+        base = {key: loaded.entities.get(key, state) for key, state in held.items()}
         decided: _Decided[S] = _Decided(loaded.now_ms, [], base, dict(base))
         for item in waiting:
             if item.entity in self._quarantined:
@@ -128,27 +141,27 @@ class Batcher(Generic[S, C]):
             try:
                 turn = self._binding.take(decided.states[item.entity], item.command, known, loaded.now_ms)
             except Bug as bug:
-                self._quarantine(item, bug)
+                self._quarantine(item.entity, bug)
+                item.answer(Failed("Bug", str(bug)))
                 continue
             decided.states[item.entity] = turn.after
             decided.turns.append((item, turn))
         return decided
 
-    def _wanted(self, waiting: Sequence[Waiting[C]]) -> Wanted:
+    def _wanted(self, waiting: Sequence[Waiting[C]], held: Mapping[EntityKey, S | None]) -> Wanted:
         wants = [self._binding.wants(item.command) for item in waiting]
-        absent = {item.entity: None for item in waiting if self._memory.get(item.entity) is None}
+        absent = [key for key, state in held.items() if state is None]
         return Wanted(
-            entities=tuple(absent),
+            entities=tuple(dict.fromkeys([*absent, *(key for want in wants for key in want.entities)])),
             commands=tuple({key: None for want in wants for key in want.commands}),
             claims=tuple({key: None for want in wants for key in want.claims}),
             deliveries=tuple({event: None for want in wants for event in want.deliveries}),
         )
 
-    def _quarantine(self, item: Waiting[C], bug: Bug) -> None:
+    def _quarantine(self, entity: EntityKey, bug: Bug) -> None:
         """A broken invariant stops its entity, never the shard. Its earlier turns of this batch stand."""
-        _log.error("entity quarantined", tenant=item.entity.tenant, entity=item.entity.id, bug=str(bug))
-        self._quarantined.add(item.entity)
-        item.answer(Failed("Bug", str(bug)))
+        _log.error("entity quarantined", tenant=entity.tenant, entity=entity.id, bug=str(bug))
+        self._quarantined.add(entity)
 
     # ---- commit ----------------------------------------------------------------------------------------------
 
@@ -170,20 +183,32 @@ class Batcher(Generic[S, C]):
 
     def _publish(self, decided: _Decided[S]) -> None:
         """It is durable: remember, start effects, answer."""
-        outcome: Outcome[S] = Outcome(now_ms=decided.now_ms)
-        for key, after in decided.states.items():
+        self._follow(decided, decided.states, decided.now_ms)
+        for item, turn in decided.turns:
+            is_own_twin = isinstance(turn.answer, InFlight) and isinstance(item.doubted, Accepted)
+            item.answer(Accepted() if is_own_twin else turn.answer)
+
+    def _follow(self, decided: _Decided[S], states: Mapping[EntityKey, S | None], now_ms: int) -> None:
+        """Remembers what is committed by now (`states`), and lets out what follows from it."""
+        outcome: Outcome[S] = Outcome(now_ms=now_ms)
+        for key, after in states.items():
             if after is not None and after is not decided.base[key]:
                 self._memory.put(key, after)
                 outcome.changed[key] = (decided.base[key], after)
         for item, turn in decided.turns:
-            state = decided.states[item.entity]
+            state = states.get(item.entity)
             for todo_id in turn.runs:
-                run = self._binding.run_of(state, todo_id, decided.now_ms) if state is not None else None
+                run = self._run_of(item, state, todo_id, now_ms) if state is not None else None
                 if run is not None:
                     outcome.runs.append(run)
         self._on_commit(outcome)
-        for item, turn in decided.turns:
-            item.answer(turn.answer)
+
+    def _run_of(self, item: Waiting[C], state: S, todo_id: str, now_ms: int) -> Run | None:
+        try:
+            return self._binding.run_of(state, todo_id, now_ms)
+        except Bug as bug:  # what is committed stands, and is answered; the effect waits for people
+            self._quarantine(item.entity, bug)
+            return None
 
     # ---- when the store says no ------------------------------------------------------------------------------
 
@@ -216,27 +241,49 @@ class Batcher(Generic[S, C]):
             await self._run(left[: len(left) // 2])
             await self._run(left[len(left) // 2 :])
 
-    async def _bisect(self, waiting: list[Waiting[C]], reason: str) -> None:
+    async def _bisect(self, waiting: list[Waiting[C]], refused: RowsRefused | Bug) -> None:
         self._memory.forget({item.entity for item in waiting})
         if len(waiting) == 1:
-            _log.error("poison command", tenant=waiting[0].entity.tenant, entity=waiting[0].entity.id, reason=reason)
-            waiting[0].answer(Failed("Bug", "a row of this command cannot be stored"))
+            (item,) = waiting
+            if isinstance(refused, Bug):
+                self._quarantine(item.entity, refused)
+            else:
+                _log.error("poison command", tenant=item.entity.tenant, entity=item.entity.id, reason=str(refused))
+            item.answer(Failed("Bug", "a row of this command cannot be stored"))
             return
         await self._run(waiting[: len(waiting) // 2])
         await self._run(waiting[len(waiting) // 2 :])
 
-    async def _settle_ambiguity(self, waiting: list[Waiting[C]]) -> None:
-        """Never read and conclude: fence what may still land, then run the same commands; their rows decide."""
+    async def _settle_ambiguity(self, waiting: list[Waiting[C]], decided: _Decided[S] | None) -> None:
+        """Never read and conclude: fence what may still land, then run the same commands; their rows decide.
+
+        Behind the fence nothing can land any more, so the to-dos that are stored with our lease are ours to run.
+        """
         self._memory.forget({item.entity for item in waiting})
-        left = self._with_budget(waiting, "commits kept ending in doubt")
+        for item, turn in decided.turns if decided is not None else ():
+            item.doubted = turn.answer
+        stored = await self._fence(decided)
+        if decided is not None and stored is not None:
+            landed = {
+                key: state
+                for key, state in stored.entities.items()
+                if state.version == _version(decided.states[key]) != _version(decided.base[key])
+            }
+            self._follow(decided, landed, stored.now_ms)
+        await self._run(self._with_budget(waiting, "commits kept ending in doubt"))
+
+    async def _fence(self, decided: _Decided[S] | None) -> Loaded[S] | None:
+        """Raises the epoch of our own slots until it is done, then loads what the commit was to change."""
         while True:
             try:
                 heads = await self._store.retake_slots(tuple(self._heads.values()))
-                break
+                self._heads = {head.slot: head for head in heads}
+                if decided is None:
+                    return None
+                changed = [key for key, after in decided.states.items() if after is not decided.base[key]]
+                return await self._store.load(Wanted(entities=tuple(changed)))
             except (Unavailable, CommitAmbiguous, SerializationConflict):
                 await self._pause(TRIES_MAX)
-        self._heads = {head.slot: head for head in heads}
-        await self._run(left)
 
     def _with_budget(self, waiting: list[Waiting[C]], reason: str) -> list[Waiting[C]]:
         """Counts one more run for each; those over budget are answered with a typed, retryable failure."""
@@ -244,7 +291,11 @@ class Batcher(Generic[S, C]):
         for item in waiting:
             item.tries += 1
             if item.tries > TRIES_MAX:
-                item.answer(Failed("ConflictBudget", reason))
+                item.answer(Failed("CommitAmbiguous" if item.doubted is not None else "ConflictBudget", reason))
             else:
                 left.append(item)
         return left
+
+
+def _version(state: Versioned | None) -> int:
+    return state.version if state is not None else 0

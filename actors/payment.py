@@ -13,7 +13,7 @@ from actors.answer import Answer, Applied, InFlight, Refused, Replied
 from actors.turn import Known, Run, Turn
 from zerosum.domain import message as m
 from zerosum.domain.checkout import decide
-from zerosum.domain.checkout_state import Checkout, evolve
+from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Policy
 from zerosum.domain.effect import effect_of
 from zerosum.domain.identity import CommandKey, EntityKey
@@ -41,14 +41,16 @@ class PaymentBinding:
         return command.entity
 
     def wants(self, command: m.CheckoutCommand) -> Wanted:
-        """The caller's key, the order ids it claims, the webhook's id."""
+        """The caller's key, the order ids it claims, the webhook's id; the checkout anew where a twin may be answered."""
         body, tenant = command.body, command.entity.tenant
         match body:
             case m.SubmitCheckout():
                 claims = tuple(EntityKey(tenant, line.order_id) for line in body.lines)
-                return Wanted(commands=(CommandKey(tenant, CREATE_PAYMENT, body.key),), claims=claims)
+                keys = (CommandKey(tenant, CREATE_PAYMENT, body.key),)
+                return Wanted(entities=(command.entity,), commands=keys, claims=claims)
             case m.ReplayTodo():
-                return Wanted(commands=(CommandKey(tenant, REPLAY_TODO, body.key),))
+                keys = (CommandKey(tenant, REPLAY_TODO, body.key),)
+                return Wanted(entities=(command.entity,), commands=keys)
             case m.Report(delivery=m.Delivery() as delivery):
                 return Wanted(deliveries=((delivery.psp, delivery.event_id),))
             case _:
@@ -82,13 +84,16 @@ class PaymentBinding:
             return _twin(state, entity, stored, key, fingerprint)
         refusal = _clash_of(state, entity, body, fingerprint, known)
         command = StoredCommand(key, fingerprint, entity, refusal)
-        known.commands[key] = command
         if refusal is not None:
+            known.commands[key] = command
             return Turn(state, _record(state, entity, command=command), Refused(refusal, is_replay=False))
         if state is not None:  # the same checkout under another key: a replay, and the key is taken for good
+            known.commands[key] = command
             return Turn(state, _record(state, entity, command=command), _standing(state))
+        turn = self._decided(None, entity, body, now_ms, command=command)
         known.claims.update({EntityKey(entity.tenant, line.order_id): entity for line in body.lines})
-        return self._decided(None, entity, body, now_ms, command=command)
+        known.commands[key] = command
+        return turn
 
     # ---- operators and webhooks ------------------------------------------------------------------------------
 
@@ -100,8 +105,12 @@ class PaymentBinding:
         if stored is not None and stored.fingerprint != fingerprint:
             return Turn(state, None, Refused(_KEY_REUSED, is_replay=False))
         if stored is not None:
-            return Turn(state, None, Applied(is_replay=True))
+            outcome = stored.refusal
+            return Turn(state, None, Refused(outcome, is_replay=True) if outcome else Applied(is_replay=True))
         turn = self._decided(state, entity, body, now_ms, command=StoredCommand(key, fingerprint, entity, None))
+        if isinstance(turn.answer, Refused):
+            command = StoredCommand(key, fingerprint, entity, turn.answer.refusal)
+            turn = replace(turn, record=_record(state, entity, command=command))
         if turn.record is not None and turn.record.command is not None:
             known.commands[key] = turn.record.command
         return turn
@@ -112,14 +121,15 @@ class PaymentBinding:
         event = (delivery.psp, delivery.event_id)
         if event in known.deliveries:
             return Turn(state, None, Applied(is_replay=True))
-        known.deliveries[event] = delivery.body_sha256
         if state is None:
+            known.deliveries[event] = delivery.body_sha256
             inbox = InboxRecord(delivery, body.object_id, "UNMATCHED")
             return Turn(None, _record(None, entity, inbox=inbox), Applied(is_replay=False))
         turn = self._decided(state, entity, body, now_ms)
+        known.deliveries[event] = delivery.body_sha256
         outcome = "APPLIED" if turn.record is not None else "IGNORED"
-        record = turn.record or _record(state, entity)
-        return replace(turn, record=replace(record, inbox=InboxRecord(delivery, body.object_id, outcome)))
+        record = replace(turn.record or _record(state, entity), inbox=InboxRecord(delivery, body.object_id, outcome))
+        return replace(turn, record=record, answer=Applied(is_replay=False))
 
     # ---- the decision ----------------------------------------------------------------------------------------
 
@@ -134,12 +144,9 @@ class PaymentBinding:
         decision = decide(state, body, now_ms, self._policy)
         if isinstance(decision, Refusal):
             return Turn(state, None, Refused(decision, is_replay=False))
-        after = state
-        for event in decision.events:
-            after = evolve(after, event, now_ms)
-        if after is None or not decision.events:
+        if not decision.events:
             return Turn(state, None, Applied(is_replay=True))
-        after = after.with_todos(decision.todos)
+        after = decision.after
         if after.is_answered and after.reply is None:
             after = replace(after, reply=self._encode_reply(after))
         record = TurnRecord(entity, (state.version if state else 0) + 1, decision.events, command)

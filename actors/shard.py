@@ -21,13 +21,13 @@ from actors.answer import Answer, Busy, Failed
 from actors.batch import Batcher, Outcome, Waiting
 from actors.memory import Memory
 from actors.outcome import Outcomes
-from actors.turn import Binding, Run
+from actors.turn import Binding, Run, Versioned
 from zerosum import limits
 from zerosum.domain.identity import EntityKey
 from zerosum.errors import Retryable, Superseded
 from zerosum.ports import Store, Wanted
 
-S = TypeVar("S")
+S = TypeVar("S", bound=Versioned)
 C = TypeVar("C")
 _log = structlog.get_logger()
 

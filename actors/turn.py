@@ -20,6 +20,13 @@ S = TypeVar("S")
 C = TypeVar("C")
 
 
+class Versioned(Protocol):
+    """The state of an entity: `version` rises by one with every event of its own."""
+
+    @property
+    def version(self) -> int: ...
+
+
 @dataclass(slots=True)
 class Known:
     """What is stored of a batch's commands, claims and webhooks, and what the turns before this one add to it."""
@@ -65,7 +72,11 @@ class Binding(Protocol[S, C]):
         ...
 
     def wants(self, command: C) -> Wanted:
-        """What must be known beside the entity itself."""
+        """What must be known beside the entity itself.
+
+        An entity named here is read anew though it is in memory: its answer may be given without a write, so without
+        the fence, and a stale copy must not give it from what it remembers.
+        """
         ...
 
     def weight_bytes(self, command: C) -> int:

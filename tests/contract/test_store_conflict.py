@@ -331,7 +331,7 @@ async def test_a_second_attempt_is_not_opened_while_the_first_may_have_charged(h
     second = Attempt(2, "stripe", AttemptState.UNKNOWN, "", sample.NOW_MS)
     order = state.orders[OrderId("o1")]
     draft = sample.checkouts()
-    draft.turn(state.key, state, [], then=lambda now: now.with_order(order.with_attempt(second)))
+    draft.turn(state.key, state, [], then=lambda now: now.with_order(order.with_attempt(second, 1)))
     result = await shard.commit(draft)
 
     assert result == Clash("payment.attempts", frozenset({0}), frozenset({state.key}))
@@ -344,7 +344,7 @@ async def test_an_attempt_that_ends_without_charge_makes_room_in_the_same_commit
 
     first = replace(state.orders[OrderId("o1")].attempts[0], state=AttemptState.NO_CHARGE)
     second = Attempt(2, "stripe", AttemptState.UNKNOWN, "", sample.NOW_MS)
-    order = state.orders[OrderId("o1")].with_attempt(first).with_attempt(second)
+    order = state.orders[OrderId("o1")].with_attempt(first, 1).with_attempt(second, 1)
     draft = sample.checkouts()
     after = draft.turn(state.key, state, [], then=lambda now: now.with_order(order))
     result = await shard.commit(draft)

@@ -37,7 +37,7 @@ async def prepare(
         "amount": 1_250,
         "currency": "usd",
         "payment_method": card,
-        "payment_method_types": ["card"],
+        "allowed_payment_method_types": ["card"],
         "transfer_group": order,
         "metadata": {"payment_order_id": order},
         **more,

@@ -1,17 +1,20 @@
 """Commits that are refused, or end in doubt, at every place of the story. Rows D1, D2, D3, D8 and A3 of the catalogue."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from actors.answer import Accepted, Answer, Applied, Failed, Refused, Replied
-from tests.sim.faults import DoubtfulDoors
-from tests.sim.house import SHARDS, TENANT, House, checkout, envelope, rows
+from tests.sim.faults import DoubtfulDoors, StoreDoor
+from tests.sim.house import SHARDS, TENANT, Doors, House, checkout, envelope, rows
 from tests.sim.proof import findings
 from tests.sim.virtual import run
 from zerosum.domain import message as m
 from zerosum.domain.refusal import Reason
-from zerosum.store.memory import Trouble
+from zerosum.errors import CommitAmbiguous
+from zerosum.ports import Batch, Clash, Committed, Store
+from zerosum.store.memory import MemoryStore, Trouble
 
 COMMITS_MAX = 60
 """More commits than any story here has: a story that never ends would be counted for ever."""
@@ -145,15 +148,9 @@ def test_a_slot_that_cannot_be_taken_again_is_tried_until_the_database_is_back()
     """D2, D8: in doubt and then away: nothing is concluded, nothing is lost."""
 
     async def tell() -> tuple[House, Answer]:
-        house = await House().start()
-        store = house.stores["payment"]
-        store.trouble_next(Trouble.AMBIGUOUS_APPLIED)
-        asking = asyncio.create_task(house.submit(checkout("c-1", 1_000)))
-        await asyncio.sleep(0)
-        store.is_away = True
-        await asyncio.sleep(5)
-        store.is_away = False
-        answer = await asking
+        house = await House(doors=_AwayAfterDoubt()).start()
+        answer = await house.submit(checkout("c-1", 1_000))
+        assert asyncio.get_running_loop().time() > 5
         await house.settle("c-1")
         return house, answer
 
@@ -161,6 +158,25 @@ def test_a_slot_that_cannot_be_taken_again_is_tried_until_the_database_is_back()
 
     assert answer == Accepted()
     assert findings(house) == []
+
+
+class _AwayAfterDoubt(Doors):
+    """The first commit ends in doubt, and the database is away for the next five seconds."""
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return _AwayAfterDoubtStore(store) if service == "payment" else store
+
+
+class _AwayAfterDoubtStore(StoreDoor):
+    is_over = False
+
+    async def commit(self, batch: Batch[Any]) -> Committed | Clash:
+        assert isinstance(self.inner, MemoryStore)
+        if self.is_over:
+            return await self.inner.commit(batch)
+        self.is_over = self.inner.is_away = True
+        asyncio.get_running_loop().call_later(5, setattr, self.inner, "is_away", False)
+        raise CommitAmbiguous("the connection was lost at COMMIT")
 
 
 def test_a_database_that_is_away_is_told_at_once_and_nothing_is_half_done() -> None:

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 from zerosum.domain.order import OrderEvent, OrderStatus
+from zerosum.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DRAW = runpy.run_path(str(ROOT / "docs" / "draw.py"))
@@ -22,3 +23,12 @@ def test_every_status_and_event_is_on_the_page_and_every_status_is_explained() -
 
     assert set(DRAW["MEANINGS"]) == set(OrderStatus)
     assert [name for name in (*OrderStatus, *OrderEvent) if name not in page] == []
+
+
+def test_the_table_of_settings_in_the_readme_is_what_the_code_reads() -> None:
+    """If this fails: explain the setting in docs/draw.py, then `python docs/draw.py`."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    assert set(DRAW["SETTINGS"]) == set(Settings.model_fields)
+    assert DRAW["settings_table"]() in text
+    assert DRAW["readme"](text) == text

@@ -112,11 +112,11 @@ def test_an_operation_that_settles_late_takes_its_own_place(settled: list[tuple[
     """Whatever the order of answers, the newest operation of a kind is the one of the highest number."""
     changed = order()
     for kind, number in product(OperationKind, (1, 2, 3)):
-        changed = changed.with_operation(operation(kind, number))
+        changed = changed.with_operation(operation(kind, number), 1)
     started = [(op.kind, op.number) for op in changed.operations]
 
     for kind, number in settled:
-        changed = changed.with_operation(operation(kind, number, OperationState.DONE))
+        changed = changed.with_operation(operation(kind, number, OperationState.DONE), 1)
         newest = changed.newest(kind)
         assert newest is not None
         assert newest.number == 3
@@ -125,7 +125,7 @@ def test_an_operation_that_settles_late_takes_its_own_place(settled: list[tuple[
 
 
 def test_an_operation_is_found_by_kind_and_number_and_missing_ones_are_none() -> None:
-    changed = order().with_operation(operation(OperationKind.PREPARE, 1))
+    changed = order().with_operation(operation(OperationKind.PREPARE, 1), 1)
 
     assert changed.operation(OperationKind.PREPARE, 1) == operation(OperationKind.PREPARE, 1)
     assert changed.operation(OperationKind.PREPARE, 2) is None
@@ -135,7 +135,7 @@ def test_an_operation_is_found_by_kind_and_number_and_missing_ones_are_none() ->
 def test_the_attempt_of_an_order_is_the_newest_whichever_changes() -> None:
     first = Attempt(1, "stripe", AttemptState.NO_CHARGE, "pi_1", 0)
     second = Attempt(2, "square", AttemptState.UNKNOWN, "", 5)
-    changed = order().with_attempt(first).with_attempt(second).with_attempt(first)
+    changed = order().with_attempt(first, 1).with_attempt(second, 1).with_attempt(first, 1)
 
     assert order().attempt is None
     assert changed.attempt == second

@@ -15,7 +15,7 @@ facts are never refused.
 
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
-from zerosum.domain.draft import Draft, Policy
+from zerosum.domain.draft import Decision, Draft, Policy
 from zerosum.domain.order import OperationKind, OperationState, OrderEvent
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
@@ -28,7 +28,7 @@ RISK_BLOCKED = "RISK_BLOCKED"
 
 def decide(
     checkout: Checkout | None, command: m.SubmitCheckout | m.Inner, now_ms: int, policy: Policy
-) -> m.Decision | Refusal:
+) -> Decision | Refusal:
     """What follows from a command. A decision without events means that it tells nothing new.
 
     Refusals: UNKNOWN_ID (no such checkout or to-do), NOT_A_DEAD_LETTER (a replay). No money moves by a refusal.

@@ -7,7 +7,7 @@ stand beside: they are what is still owed, not what happened).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 from zerosum.domain import message as m
 from zerosum.domain.identity import EntityKey, OrderId
@@ -118,24 +118,29 @@ def evolve(checkout: Checkout | None, event: m.Event, now_ms: int) -> Checkout:
         if not isinstance(event, m.CheckoutSubmitted):
             raise Bug(f"{type(event).__name__} cannot be the first event of a checkout")
         return submitted(event, now_ms)
-    after = replace(checkout, version=checkout.version + 1, updated_at_ms=now_ms)
+    changes = _changes(checkout, event, now_ms)
+    return replace(checkout, version=checkout.version + 1, updated_at_ms=now_ms, **changes)
+
+
+def _changes(checkout: Checkout, event: m.Event, now_ms: int) -> dict[str, Any]:
+    """What the event changes, by field: one new state an event, however much it changes."""
     match event:
         case m.CheckoutSubmitted():
             raise Bug("a checkout is submitted once")
         case m.RiskAssessed():
-            return replace(after, verdict=event.verdict, verdict_reason=event.reason)
+            return {"verdict": event.verdict, "verdict_reason": event.reason}
         case m.MismatchOpened():
-            return replace(after, mismatches={**after.mismatches, event.mismatch.id: event.mismatch})
+            return {"mismatches": {**checkout.mismatches, event.mismatch.id: event.mismatch}}
         case m.MismatchResolved():
-            resolved = replace(_of(after.mismatches, event.mismatch_id), is_resolved=True)
-            return replace(after, mismatches={**after.mismatches, event.mismatch_id: resolved})
+            resolved = replace(_of(checkout.mismatches, event.mismatch_id), is_resolved=True)
+            return {"mismatches": {**checkout.mismatches, event.mismatch_id: resolved}}
         case m.TodoMoved():
-            return after.with_todos((event.todo,))
+            return {"todos": {**checkout.todos, event.todo.id: event.todo}}
         case m.CheckoutAnswered():
-            return replace(after, is_answered=True)
+            return {"is_answered": True}
         case _:
-            order = _evolve_order(_of(after.orders, event.order_id), event, now_ms)
-            return after.with_order(replace(order, updated_at_ms=now_ms))
+            order = _evolve_order(_of(checkout.orders, event.order_id), event, now_ms)
+            return {"orders": {**checkout.orders, order.id: order}}
 
 
 _OrderScoped = (
@@ -153,17 +158,17 @@ def _evolve_order(order: Order, event: _OrderScoped, now_ms: int) -> Order:
     match event:
         case m.AttemptOpened():
             attempt = Attempt(event.number, event.psp, AttemptState.UNKNOWN, "", now_ms)
-            return _moved(order.with_attempt(attempt), OrderEvent.ATTEMPT_OPENED, "")
+            return _moved(order.with_attempt(attempt, now_ms), OrderEvent.ATTEMPT_OPENED, "", now_ms)
         case m.OperationStarted() | m.OperationSettled():
-            return order.with_operation(event.operation)
+            return order.with_operation(event.operation, now_ms)
         case m.ObjectPrepared():
-            return order.with_attempt(replace(_open_attempt(order), object_id=event.object_id))
+            return order.with_attempt(replace(_open_attempt(order), object_id=event.object_id), now_ms)
         case m.OrderMoved():
-            return _moved(order, event.type, event.reason)
+            return _moved(order, event.type, event.reason, now_ms)
         case m.WalletUpdated():
-            return replace(order, wallet_updated=True)
+            return replace(order, wallet_updated=True, updated_at_ms=now_ms)
         case m.LedgerUpdated():
-            return replace(order, ledger_updated=True)
+            return replace(order, ledger_updated=True, updated_at_ms=now_ms)
         case _:
             assert_never(event)
 
@@ -175,15 +180,14 @@ _MONEY_KNOWN = {
 }
 
 
-def _moved(order: Order, event: OrderEvent, reason: str) -> Order:
+def _moved(order: Order, event: OrderEvent, reason: str, now_ms: int) -> Order:
     status = next_status(order.status, event)
     if isinstance(status, Refusal):
         raise Bug(f"order {order.id}: {status.message}")
-    after = replace(order, status=status, reason=reason)
-    known = _MONEY_KNOWN.get(event)
-    if known is None or order.attempt is None:
-        return after
-    return after.with_attempt(replace(order.attempt, state=known))
+    attempts, known = order.attempts, _MONEY_KNOWN.get(event)
+    if known is not None and attempts:
+        attempts = (*attempts[:-1], replace(attempts[-1], state=known))
+    return replace(order, status=status, reason=reason, attempts=attempts, updated_at_ms=now_ms)
 
 
 _K = TypeVar("_K", bound=str)

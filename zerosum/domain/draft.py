@@ -29,6 +29,20 @@ class Policy:
     horizon_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a command leads to: what happened, and every to-do it opened, moved or closed (in its new state).
+
+    `runs`: ids of the to-dos whose effects start once this is committed. `after`: the state with all of it. No event =
+    nothing changed.
+    """
+
+    events: tuple[m.Event, ...]
+    todos: tuple[Todo, ...]
+    runs: tuple[str, ...]
+    after: Checkout
+
+
 class Draft:
     """Collects events and to-dos while the state evolves under them."""
 
@@ -38,6 +52,7 @@ class Draft:
         self.policy = policy
         self._events: list[m.Event] = []
         self._todos: dict[str, Todo] = {}
+        self._fresh: list[Todo] = []
         self._runs: list[str] = []
 
     @property
@@ -45,21 +60,23 @@ class Draft:
         """The state so far. Raises Bug before the checkout is submitted."""
         if self._checkout is None:
             raise Bug("a checkout must be submitted first")
+        if self._fresh:
+            self._checkout, self._fresh = self._checkout.with_todos(self._fresh), []
         return self._checkout
 
     def order(self, order_id: OrderId) -> Order:
         """The order as it stands by now."""
         return self.checkout.orders[order_id]
 
-    def decision(self) -> m.Decision:
+    def decision(self) -> Decision:
         """All of it. Raises Bug where a to-do changed without an event."""
         if self._todos and not self._events:
             raise Bug("a to-do changed and nothing happened")
-        return m.Decision(tuple(self._events), tuple(self._todos.values()), tuple(self._runs))
+        return Decision(tuple(self._events), tuple(self._todos.values()), tuple(self._runs), self.checkout)
 
     def happen(self, event: m.Event) -> None:
         """Records that something happened."""
-        self._checkout = evolve(self._checkout, event, self.now_ms)
+        self._checkout = evolve(self._checkout and self.checkout, event, self.now_ms)
         self._events.append(event)
 
     # ---- to-dos ----------------------------------------------------------------------------------------------
@@ -122,7 +139,7 @@ class Draft:
 
     def _put(self, todo: Todo) -> None:
         self._todos[todo.id] = todo
-        self._checkout = self.checkout.with_todos((todo,))
+        self._fresh.append(todo)
 
     # ---- operations ------------------------------------------------------------------------------------------
 

@@ -338,18 +338,6 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a command leads to: what happened, and every to-do it opened, moved or closed (in its new state).
-
-    `runs`: ids of the to-dos whose effects start once this is committed. No event = nothing changed.
-    """
-
-    events: tuple[Event, ...]
-    todos: tuple[Todo, ...]
-    runs: tuple[str, ...]
-
-
 # ---- effects -------------------------------------------------------------------------------------------------------
 
 

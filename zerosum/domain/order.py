@@ -160,16 +160,18 @@ class Order:
         """The operation of that kind with the highest number."""
         return next((op for op in reversed(self.operations) if op.kind == kind), None)
 
-    def with_operation(self, changed: Operation) -> "Order":
+    def with_operation(self, changed: Operation, now_ms: int) -> "Order":
         """The order with this operation added, or put in the place of the one of its kind and number."""
         known = self.operation(changed.kind, changed.number)
-        if known is None:
-            return replace(self, operations=(*self.operations, changed))
-        return replace(self, operations=tuple(changed if op is known else op for op in self.operations))
+        operations = (*self.operations, changed)
+        if known is not None:
+            operations = tuple(changed if op is known else op for op in self.operations)
+        return replace(self, operations=operations, updated_at_ms=now_ms)
 
-    def with_attempt(self, changed: Attempt) -> "Order":
+    def with_attempt(self, changed: Attempt, now_ms: int) -> "Order":
         """The order with this attempt added, or put in the place of the one of its number."""
         known = next((attempt for attempt in self.attempts if attempt.number == changed.number), None)
-        if known is None:
-            return replace(self, attempts=(*self.attempts, changed))
-        return replace(self, attempts=tuple(changed if attempt is known else attempt for attempt in self.attempts))
+        attempts = (*self.attempts, changed)
+        if known is not None:
+            attempts = tuple(changed if attempt is known else attempt for attempt in self.attempts)
+        return replace(self, attempts=attempts, updated_at_ms=now_ms)

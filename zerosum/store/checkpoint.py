@@ -7,16 +7,17 @@ Invariant: a checkpoint at `seq` is the exact sum of the account's entries of th
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from zerosum.limits import CHECKPOINT_EVERY_ENTRIES
 from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.ledger_reader import owner_of
-from zerosum.store.loading import rows_of
-from zerosum.store.mapping import Row
-from zerosum.store.table import CHECKPOINTS
+from zerosum.store.mapping import Row, key_of
+from zerosum.store.session import Call, Session, compiled
+from zerosum.store.table import ACCOUNTS, CHECKPOINTS
 
 
 async def roll_up(database: Database, slots: Sequence[int], every_entries: int = CHECKPOINT_EVERY_ENTRIES) -> int:
@@ -26,46 +27,47 @@ async def roll_up(database: Database, slots: Sequence[int], every_entries: int =
     """
     written = 0
     for slot in slots:
-        written += await database.write_again(lambda connection, slot=slot: _roll_slot(connection, slot, every_entries))  # type: ignore[misc]  # mypy cannot infer a default
+        written += await database.write_again(partial(_roll_slot, slot=slot, every_entries=every_entries))
     return written
 
 
-def _roll_slot(connection: Connection, slot: int, every_entries: int) -> int:
-    grown = rows_of(connection, _GROWN, {"slot": slot, "every_entries": every_entries})
-    rows: list[Row] = [row for row in grown if not _has_balance_row(connection, row)]
+async def _roll_slot(session: Session, *, slot: int, every_entries: int) -> int:
+    values = {"slot": slot, "every_entries": every_entries}
+    (reply,) = (await session.send([Call(_GROWN, values)])).all()
+    grown: list[Row] = [dict(zip(_COLUMNS, row, strict=True)) for row in reply]
+    owned = [row | {"owner": owner} for row in grown if (owner := owner_of(row["account"])) is not None]
+    kept = await _with_balance_row(session, owned) if owned else set()
+    rows = [row for row in grown if (row["tenant"], row["account"]) not in kept]
     if not rows:
         return 0
-    insert = statement.insert(CHECKPOINTS)
-    return len(connection.execute(insert.clause, insert.parameters(rows)).all())
+    (written,) = (await session.send([statement.insert(CHECKPOINTS).call(rows)])).all()
+    return len(written)
 
 
-def _has_balance_row(connection: Connection, row: Row) -> bool:
-    owner = owner_of(row["account"])
-    if owner is None:
-        return False
-    values = {"slot": row["slot"], "tenant": row["tenant"], "owner": owner, "account": row["account"]}
-    return connection.execute(_BALANCE_ROW, values).first() is not None
+async def _with_balance_row(session: Session, owned: list[Row]) -> set[tuple[str, str]]:
+    select = statement.select(ACCOUNTS, key_of(ACCOUNTS))
+    (reply,) = (await session.send([select.call(owned)])).all()
+    return {(row["tenant"], row["account"]) for row in select.rows(reply)}
 
+
+_COLUMNS = ("slot", "tenant", "account", "seq", "balance_minor", "entry_count")
 
 # Who may need one: accounts with an entry after the slot's newest checkpoint of any account. An account that grows beyond
 # the limit does so by an entry after the last run, and every earlier checkpoint is of an earlier run.
-_GROWN = text(
-    "WITH head AS (SELECT slot, seq FROM ledger.slots WHERE slot = CAST(:slot AS INT4)), "
-    "moved AS (SELECT DISTINCT n.tenant, n.account FROM ledger.entries AS n WHERE n.slot = CAST(:slot AS INT4) AND n.seq > "
-    "coalesce((SELECT max(k.seq) FROM ledger.checkpoints AS k WHERE k.slot = CAST(:slot AS INT4)), 0)) "
-    "SELECT h.slot, m.tenant, m.account, h.seq, "
-    "CAST(coalesce(c.balance_minor, 0) + e.balance_minor AS INT8) AS balance_minor, "
-    "CAST(coalesce(c.entry_count, 0) + e.entry_count AS INT8) AS entry_count "
-    "FROM head AS h CROSS JOIN moved AS m "
-    "LEFT JOIN LATERAL (SELECT k.seq, k.balance_minor, k.entry_count FROM ledger.checkpoints AS k WHERE k.slot = h.slot "
-    "AND k.tenant = m.tenant AND k.account = m.account ORDER BY k.seq DESC LIMIT 1) AS c ON true "
-    "CROSS JOIN LATERAL (SELECT coalesce(sum(n.amount_minor), 0) AS balance_minor, count(*) AS entry_count "
-    "FROM ledger.entries AS n WHERE n.tenant = m.tenant AND n.account = m.account AND n.slot = h.slot "
-    "AND n.seq > coalesce(c.seq, 0)) AS e "
-    "WHERE e.entry_count > CAST(:every_entries AS INT8) ORDER BY m.tenant, m.account"
-)
-
-_BALANCE_ROW = text(
-    "SELECT 1 FROM ledger.accounts WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND owner = :owner "
-    "AND account = :account"
+_GROWN = compiled(
+    text(
+        "WITH head AS (SELECT slot, seq FROM ledger.slots WHERE slot = CAST(:slot AS INT4)), "
+        "moved AS (SELECT DISTINCT n.tenant, n.account FROM ledger.entries AS n WHERE n.slot = CAST(:slot AS INT4) AND n.seq > "
+        "coalesce((SELECT max(k.seq) FROM ledger.checkpoints AS k WHERE k.slot = CAST(:slot AS INT4)), 0)) "
+        "SELECT h.slot, m.tenant, m.account, h.seq, "
+        "CAST(coalesce(c.balance_minor, 0) + e.balance_minor AS INT8) AS balance_minor, "
+        "CAST(coalesce(c.entry_count, 0) + e.entry_count AS INT8) AS entry_count "
+        "FROM head AS h CROSS JOIN moved AS m "
+        "LEFT JOIN LATERAL (SELECT k.seq, k.balance_minor, k.entry_count FROM ledger.checkpoints AS k WHERE k.slot = h.slot "
+        "AND k.tenant = m.tenant AND k.account = m.account ORDER BY k.seq DESC LIMIT 1) AS c ON true "
+        "CROSS JOIN LATERAL (SELECT coalesce(sum(n.amount_minor), 0) AS balance_minor, count(*) AS entry_count "
+        "FROM ledger.entries AS n WHERE n.tenant = m.tenant AND n.account = m.account AND n.slot = h.slot "
+        "AND n.seq > coalesce(c.seq, 0)) AS e "
+        "WHERE e.entry_count > CAST(:every_entries AS INT8) ORDER BY m.tenant, m.account"
+    )
 )

@@ -6,15 +6,15 @@ all of them.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from zerosum.crash import Point, reach
 from zerosum.errors import CommitAmbiguous, SerializationConflict, Unavailable, ZerosumError
 from zerosum.store import failure
+from zerosum.store.session import Session
 
 T = TypeVar("T")
 
@@ -23,41 +23,40 @@ TAKE_TRIES = 10
 RETRY_PAUSE_MS = 20
 """Reads and the taking of slots are tried again on 40001, with full jitter: 10 x 20 ms is far below a second."""
 
+_CONFLICT = (SerializationConflict,)
+_CONFLICT_OR_DOUBT = (SerializationConflict, CommitAmbiguous)
+
 
 class Database:
-    """Transactions over an engine. The work of each is a plain function of a connection, run whole in one go."""
+    """Transactions over an engine; `work` is what happens within one."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` in one SERIALIZABLE READ ONLY snapshot; again on a conflict. Raises Unavailable, Misconfigured."""
-        options = {"postgresql_readonly": True}
-        return await self._again(lambda: self._run(work, options, commits=False), READ_TRIES, (SerializationConflict,))
+        return await self._again(lambda: self._run(work, commits=False), READ_TRIES, _CONFLICT)
 
     async def hint(self, work: Callable[[Connection], T]) -> T:
         """Runs one statement READ COMMITTED: good enough to look, never to decide. Raises Unavailable, Misconfigured."""
-        options = {"isolation_level": "READ COMMITTED"}
-        return await self._again(lambda: self._run(work, options, commits=False), READ_TRIES, (SerializationConflict,))
+        return await self._again(lambda: self._look(work, "READ COMMITTED"), READ_TRIES, _CONFLICT)
 
     async def look(self, work: Callable[[Connection], T]) -> T:
         """Runs one statement without a transaction around it: its own snapshot, one round trip. Raises as `hint`."""
-        options = {"isolation_level": "AUTOCOMMIT"}
-        return await self._again(lambda: self._run(work, options, commits=False), READ_TRIES, (SerializationConflict,))
+        return await self._again(lambda: self._look(work, "AUTOCOMMIT"), READ_TRIES, _CONFLICT)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` SERIALIZABLE and commits, once; `work` may have rolled back itself. Errors: see `failure.py`."""
-        return await self._detached(self._run(work, {}, commits=True))
+        return await self._detached(self._run(work, commits=True))
 
-    async def write_unless_conflict(self, work: Callable[[Connection], T]) -> T:
+    async def write_unless_conflict(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The same, whole again on 40001; an ambiguous end is told."""
-        return await self._again(lambda: self._run(work, {}, commits=True), TAKE_TRIES, (SerializationConflict,))
+        return await self._again(lambda: self._run(work, commits=True), TAKE_TRIES, _CONFLICT)
 
-    async def write_again(self, work: Callable[[Connection], T]) -> T:
+    async def write_again(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The same for work that may be repeated whole, also when its commit was ambiguous. Raises Unavailable, ..."""
-        again = (SerializationConflict, CommitAmbiguous)
-        return await self._again(lambda: self._run(work, {}, commits=True), TAKE_TRIES, again)
+        return await self._again(lambda: self._run(work, commits=True), TAKE_TRIES, _CONFLICT_OR_DOUBT)
 
     async def close(self) -> None:
         """Waits for what still runs, then closes every connection."""
@@ -88,20 +87,38 @@ class Database:
         if not task.cancelled():
             task.exception()  # its caller may be gone; an exception nobody fetched would be printed at exit
 
-    async def _run(self, work: Callable[[Connection], T], options: dict[str, Any], *, commits: bool) -> T:
+    async def _run(self, work: Callable[[Session], Awaitable[T]], *, commits: bool) -> T:
         is_committing = False
         try:
             async with self.engine.connect() as connection:
-                if options:
-                    await connection.execution_options(**options)
-                result = await connection.run_sync(work)
-                is_committing = commits
-                if commits:
-                    reach(Point.COMMIT_BEFORE)
-                    await connection.commit()
-                    reach(Point.COMMIT_AFTER)
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert driver is not None
+                session = Session(driver, is_read_only=not commits)
+                try:
+                    result = await work(session)
+                    is_committing = commits
+                    await (session.commit() if commits else session.rollback())
+                finally:
+                    if driver.closed:
+                        await self._forget(connection)
+                    else:
+                        await driver.rollback()
                 return result
         except failure.DATABASE_ERRORS as error:
             # Also what closing raises: once COMMIT was sent, no later error makes the end of it certain.
             raised = failure.at_commit(error) if is_committing else failure.before_commit(error)
             raise raised from (None if failure.quotes_rows(raised) else error)
+
+    async def _look(self, work: Callable[[Connection], T], isolation_level: str) -> T:
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execution_options(isolation_level=isolation_level)
+                return await connection.run_sync(work)
+        except failure.DATABASE_ERRORS as error:
+            raised = failure.before_commit(error)
+            raise raised from (None if failure.quotes_rows(raised) else error)
+
+    async def _forget(self, connection: AsyncConnection) -> None:
+        """The line was cut: the idle ones of the pool are as dead, so that the next call opens a new one."""
+        await connection.invalidate()
+        await self.engine.dispose()

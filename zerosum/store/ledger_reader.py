@@ -9,7 +9,7 @@ Invariant: each method reads one snapshot; entries come in the order of `ledger_
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import TextClause, text
 
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, slot_of
 from zerosum.domain.journal import Balance, Entry, Journal, Movement
@@ -17,10 +17,11 @@ from zerosum.domain.money import Money
 from zerosum.readers import AccountRow, LedgerEntryRow, Page
 from zerosum.store import statement
 from zerosum.store.database import Database
-from zerosum.store.ledger import currency_of
+from zerosum.store.ledger import balance_of, currency_of
 from zerosum.store.loading import rows_of
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.paging import EVERY_SLOT, after_parameters, beyond, page, position_of
+from zerosum.store.session import Call, Session, compiled
 from zerosum.store.table import ACCOUNTS
 
 
@@ -52,7 +53,7 @@ class SqlLedgerReader:
 
     async def balance(self, tenant: Tenant, account: str) -> Balance | None:
         """None: no entry ever."""
-        found = await self.database.read(lambda connection: balances(connection, tenant, [account]))
+        found = await self.database.read(lambda session: balances(session, tenant, [account]))
         return found.get(account)
 
     async def trial_balance(self, tenant: Tenant, rows_max: int, after: str) -> Page[AccountRow]:
@@ -60,9 +61,10 @@ class SqlLedgerReader:
         position = position_of("trial_balance", (str,), after)
         values = {"tenant": tenant, "after": position[0] if position else "", "rows": rows_max + 1}
 
-        def work(connection: Connection) -> list[AccountRow]:
-            names = connection.execute(ACCOUNTS_AFTER, values).scalars().all()
-            found = balances(connection, tenant, names)
+        async def work(session: Session) -> list[AccountRow]:
+            (reply,) = (await session.send([Call(compiled(ACCOUNTS_AFTER), values)])).all()
+            names = [name for (name,) in reply]
+            found = await balances(session, tenant, names)
             return [AccountRow(name, currency_of(name), found[name]) for name in names]
 
         rows = await self.database.read(work)
@@ -80,26 +82,26 @@ def owner_of(account: str) -> str | None:
     return parts[1] if parts[0] in {"seller", "user"} and len(parts) > 2 else None  # noqa: PLR2004 - kind:owner:..:currency
 
 
-def balances(connection: Connection, tenant: Tenant, accounts: Sequence[str]) -> dict[str, Balance]:
+async def balances(session: Session, tenant: Tenant, accounts: Sequence[str]) -> dict[str, Balance]:
     """The balance of each account that has any entry."""
     owned = {account: owner for account in accounts if (owner := owner_of(account)) is not None}
-    kept = _kept(connection, tenant, owned) if owned else {}
+    kept = await _kept(session, tenant, owned) if owned else {}
     others = [account for account in accounts if account not in kept]
     if not others:
         return kept
     values = {"tenant": tenant, "accounts": statement.text_array(others), "slots": EVERY_SLOT}
-    summed = connection.execute(SUMMED, values).all()
+    (summed,) = (await session.send([Call(compiled(SUMMED), values)])).all()
     return kept | {account: Balance(minor, count) for account, minor, count in summed if count}
 
 
-def _kept(connection: Connection, tenant: Tenant, owned: dict[str, str]) -> dict[str, Balance]:
+async def _kept(session: Session, tenant: Tenant, owned: dict[str, str]) -> dict[str, Balance]:
     select = statement.select(ACCOUNTS, key_of(ACCOUNTS))
     asked: list[Row] = [
         {"slot": slot_of(*EntityKey(tenant, owner)), "tenant": tenant, "owner": owner, "account": account}
         for account, owner in sorted(owned.items())
     ]
-    rows = rows_of(connection, select.clause, select.parameters(asked))
-    return {row["account"]: Balance(row["balance_minor"], row["entry_count"]) for row in rows}
+    (reply,) = (await session.send([select.call(asked)])).all()
+    return {row["account"]: balance_of(row) for row in select.rows(reply)}
 
 
 # ---- statements ----------------------------------------------------------------------------------------------------

@@ -3,15 +3,16 @@
 Invariant: nothing is read that was not asked for by its whole key, so that SERIALIZABLE sees no conflict with others' rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, TextClause, text
 
 from zerosum.domain.identity import CommandKey, EntityKey, Tenant, slot_of
-from zerosum.ports import Loaded, StoredCommand, Wanted
-from zerosum.store import statement
+from zerosum.ports import Loaded, Wanted
 from zerosum.store.mapping import Aggregate, Row, command_of, key_of
+from zerosum.store.session import Call, Session, compiled
+from zerosum.store.statement import Statement, select
 from zerosum.store.table import INBOX, PAYMENT_ORDERS
 
 S = TypeVar("S")
@@ -20,79 +21,81 @@ CLOCK = text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS
 """The database's clock, milliseconds since 1970, UTC."""
 
 
-def load(connection: Connection, aggregate: Aggregate[S], wanted: Wanted) -> Loaded[S]:
-    """What is wanted, with the clock; nothing but the clock costs one statement."""
-    now_ms = connection.execute(CLOCK).scalar_one()
-    has_inbox = aggregate.service == "payment"
+_CLOCK = Call(compiled(CLOCK), {})
+
+
+async def load(session: Session, aggregate: Aggregate[S], wanted: Wanted) -> Loaded[S]:
+    """What is wanted, with the clock, in one round trip; one more where entities are found."""
+    asked: dict[str, tuple[Statement, list[Row]]] = {
+        "commands": _commands(aggregate, wanted.commands),
+        "roots": _by_entity(aggregate, aggregate.root, wanted.entities),
+        "claims": (
+            select(PAYMENT_ORDERS, _CLAIM),
+            [dict(zip(_CLAIM, key, strict=True)) for key in sorted(set(wanted.claims))],
+        ),
+        "deliveries": (
+            select(INBOX, _EVENT),
+            [dict(zip(_EVENT, key, strict=True)) for key in sorted(set(wanted.deliveries))],
+        ),
+    }
+    sent = {name: (statement, rows) for name, (statement, rows) in asked.items() if rows}
+    clock, *replies = (await session.send([_CLOCK, *(prepared.call(rows) for prepared, rows in sent.values())])).all()
+    found: dict[str, list[Row]] = {
+        name: prepared.rows(reply) for (name, (prepared, _)), reply in zip(sent.items(), replies, strict=True)
+    }
     return Loaded(
-        now_ms=now_ms,
-        entities=load_entities(connection, aggregate, wanted.entities),
-        commands=_load_commands(connection, aggregate, wanted.commands),
-        claims=_load_claims(connection, wanted.claims) if has_inbox else {},
-        deliveries=_load_deliveries(connection, wanted.deliveries) if has_inbox else {},
+        now_ms=clock[0][0],
+        entities=await _with_children(session, aggregate, found.get("roots", [])),
+        commands={command.key: command for command in map(command_of, found.get("commands", ()))},
+        claims={
+            EntityKey(row["tenant"], row["payment_order_id"]): EntityKey(row["tenant"], row["checkout_id"])
+            for row in found.get("claims", ())
+        },
+        deliveries={(row["psp"], row["event_id"]): row["body_sha256"] for row in found.get("deliveries", ())},
     )
 
 
-def load_entities(connection: Connection, aggregate: Aggregate[S], keys: Sequence[EntityKey]) -> dict[EntityKey, S]:
-    """The entities that are stored, of those asked for; children are asked of only for those that are."""
-    roots = {_entity_of(aggregate, row): row for row in _by_entity(connection, aggregate, aggregate.root, keys)}
-    if not roots:
-        return {}
-    children: dict[EntityKey, dict[str, list[Row]]] = {key: {} for key in roots}
-    for table in aggregate.children:
-        for row in _by_entity(connection, aggregate, table, list(roots)):
-            children[_entity_of(aggregate, row)].setdefault(table.name, []).append(row)
-    return {key: aggregate.state_of(row, children[key]) for key, row in roots.items()}
-
-
-def _by_entity(
-    connection: Connection, aggregate: Aggregate[S], table: Table, keys: Sequence[EntityKey]
-) -> Iterable[Row]:
+async def load_entities(session: Session, aggregate: Aggregate[S], keys: Sequence[EntityKey]) -> dict[EntityKey, S]:
+    """The entities that are stored, of those asked for."""
     if not keys:
-        return ()
-    root_key = key_of(aggregate.root)
-    select = statement.select(table, root_key)
-    asked = [dict(zip(root_key, (slot_of(*key), *key), strict=True)) for key in sorted(set(keys))]
-    return rows_of(connection, select.clause, select.parameters(asked))
+        return {}
+    statement, rows = _by_entity(aggregate, aggregate.root, keys)
+    (reply,) = (await session.send([statement.call(rows)])).all()
+    return await _with_children(session, aggregate, statement.rows(reply))
+
+
+_CLAIM = ("tenant", "payment_order_id")
+_EVENT = ("psp", "event_id")
+
+
+async def _with_children(session: Session, aggregate: Aggregate[S], roots: Sequence[Row]) -> dict[EntityKey, S]:
+    """Children are asked for only where there is a root."""
+    by_key = {_entity_of(aggregate, row): row for row in roots}
+    children: dict[EntityKey, dict[str, list[Row]]] = {key: {} for key in by_key}
+    if by_key and aggregate.children:
+        asked = [(table, *_by_entity(aggregate, table, list(by_key))) for table in aggregate.children]
+        replies = (await session.send([statement.call(rows) for _, statement, rows in asked])).all()
+        for (table, statement, _), reply in zip(asked, replies, strict=True):
+            for row in statement.rows(reply):
+                children[_entity_of(aggregate, row)].setdefault(table.name, []).append(row)
+    return {key: aggregate.state_of(row, children[key]) for key, row in by_key.items()}
+
+
+def _by_entity(aggregate: Aggregate[S], table: Table, keys: Sequence[EntityKey]) -> tuple[Statement, list[Row]]:
+    names = key_of(aggregate.root)
+    rows = [dict(zip(names, (slot_of(*key), *key), strict=True)) for key in sorted(set(keys))]
+    return select(table, names), rows
+
+
+def _commands(aggregate: Aggregate[S], keys: Sequence[CommandKey]) -> tuple[Statement, list[Row]]:
+    names = key_of(aggregate.commands)
+    rows = [dict(zip(names, (slot_of(*key), *key), strict=True)) for key in sorted(set(keys))]
+    return select(aggregate.commands, names), rows
 
 
 def _entity_of(aggregate: Aggregate[S], row: Row) -> EntityKey:
     _, tenant, name = key_of(aggregate.root)
     return EntityKey(Tenant(row[tenant]), row[name])
-
-
-def _load_commands(
-    connection: Connection, aggregate: Aggregate[S], keys: Sequence[CommandKey]
-) -> dict[CommandKey, StoredCommand]:
-    if not keys:
-        return {}
-    table = aggregate.commands
-    select = statement.select(table, key_of(table))
-    asked = [dict(zip(key_of(table), (slot_of(*key), *key), strict=True)) for key in sorted(set(keys))]
-    found = (command_of(row) for row in rows_of(connection, select.clause, select.parameters(asked)))
-    return {command.key: command for command in found}
-
-
-def _load_claims(connection: Connection, keys: Sequence[EntityKey]) -> dict[EntityKey, EntityKey]:
-    if not keys:
-        return {}
-    columns = ("tenant", "payment_order_id")
-    select = statement.select(PAYMENT_ORDERS, columns)
-    asked = [dict(zip(columns, key, strict=True)) for key in sorted(set(keys))]
-    return {
-        EntityKey(row["tenant"], row["payment_order_id"]): EntityKey(row["tenant"], row["checkout_id"])
-        for row in rows_of(connection, select.clause, select.parameters(asked))
-    }
-
-
-def _load_deliveries(connection: Connection, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    if not keys:
-        return {}
-    columns = ("psp", "event_id")
-    select = statement.select(INBOX, columns)
-    asked = [dict(zip(columns, key, strict=True)) for key in sorted(set(keys))]
-    rows = rows_of(connection, select.clause, select.parameters(asked))
-    return {(row["psp"], row["event_id"]): row["body_sha256"] for row in rows}
 
 
 def rows_of(connection: Connection, clause: TextClause, parameters: Mapping[str, Any]) -> list[Row]:

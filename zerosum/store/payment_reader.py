@@ -10,7 +10,7 @@ Invariant: each method reads one snapshot, and never more than one row beyond th
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import TextClause, text
 
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
@@ -30,6 +30,8 @@ from zerosum.store.paging import (
     position_of,
 )
 from zerosum.store.payment import PAYMENT, todo_of
+from zerosum.store.session import Call, Session, compiled
+from zerosum.store.table import TODOS
 
 IN_FLIGHT = "payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"
 """As the index `payment_orders_in_flight` states it, so that the planner sees that it serves."""
@@ -71,7 +73,7 @@ class SqlPaymentReader:
 
     async def checkout(self, key: EntityKey) -> Checkout | None:
         """The checkout, whole."""
-        found = await self.database.read(lambda connection: load_entities(connection, PAYMENT, [key]))
+        found = await self.database.read(lambda session: load_entities(session, PAYMENT, [key]))
         return found.get(key)
 
     async def home_of(self, tenant: Tenant, order_id: OrderId) -> EntityKey | None:
@@ -85,10 +87,10 @@ class SqlPaymentReader:
         clause, values = _by_seller(wanted, after) if wanted.seller_account else _by_time(wanted, after)
         values |= {"tenant": tenant, "rows": rows_max + 1} | _filter_values(wanted)
 
-        def work(connection: Connection) -> list[Checkout]:
-            ids = connection.execute(clause, values).scalars().all()
-            keys = [EntityKey(tenant, checkout_id) for checkout_id in ids]
-            found = load_entities(connection, PAYMENT, keys)
+        async def work(session: Session) -> list[Checkout]:
+            (ids,) = (await session.send([Call(compiled(clause), values)])).all()
+            keys = [EntityKey(tenant, checkout_id) for (checkout_id,) in ids]
+            found = await load_entities(session, PAYMENT, keys)
             return [found[key] for key in keys]
 
         rows = await self.database.read(work)
@@ -111,12 +113,12 @@ class SqlPaymentReader:
                 raise MalformedPosition("not a position of this list")
             states = states[states.index(TodoState(position[0])) :]
 
-        def work(connection: Connection) -> list[Row]:
+        async def work(session: Session) -> list[Row]:
             found: list[Row] = []
             for place, each in enumerate(states):
                 since = position[1:] if position is not None and place == 0 else None
                 left = rows_max + 1 - len(found)
-                found += _todos_of(connection, tenant, each, left, since) if left else []
+                found += await _todos_of(session, tenant, each, left, since) if left else []
             return found
 
         rows = await self.database.read(work)
@@ -262,6 +264,8 @@ def sellers_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
     )
 
 
+_TODO_COLUMNS = tuple(column.name for column in TODOS.columns)
+
 _TODO_TIME = {TodoState.OPEN: "due_at_ms", TodoState.DEAD: "created_at_ms", TodoState.DONE: ""}
 
 
@@ -276,15 +280,17 @@ def todos_clause(state: TodoState, *, is_first: bool) -> TextClause:
         where += f" AND t.{time} >= CAST(:after_0 AS INT8) AND {since}"
     elif not is_first:
         where += " AND (checkout_id, todo_id) > (CAST(:after_1 AS TEXT), CAST(:after_2 AS TEXT))"
-    return text(merged("payment.todos", "t.*", where=where, order=order))
+    return text(merged("payment.todos", ", ".join(_TODO_COLUMNS), where=where, order=order))
 
 
-def _todos_of(connection: Connection, tenant: Tenant, state: TodoState, rows: int, since: Position | None) -> list[Row]:
+async def _todos_of(session: Session, tenant: Tenant, state: TodoState, rows: int, since: Position | None) -> list[Row]:
     values: dict[str, Any] = {"tenant": tenant, "slots": EVERY_SLOT, "rows": rows}
     values |= after_parameters(since or ())
     if since and not _TODO_TIME[state]:
         values.pop("after_0")
-    return rows_of(connection, todos_clause(state, is_first=since is None), values)
+    clause = todos_clause(state, is_first=since is None)
+    (reply,) = (await session.send([Call(compiled(clause), values)])).all()
+    return [dict(zip(_TODO_COLUMNS, row, strict=True)) for row in reply]
 
 
 def _todo_position(row: Row) -> Position:

@@ -1,7 +1,8 @@
 """The SQL store: a batch is committed whole, under the fence of its slots, or not at all.
 
-The order of statements is that of `plan.py`; every one of them must take as many rows as it was given. The first that does
-not ends the transaction: ROLLBACK, and a `Clash` that names the turns concerned. Nothing is retried here: the shard decides.
+The order of statements is that of `plan.py`; they go out together, and every one of them must take as many rows as it was
+given. The first that does not ends the transaction: ROLLBACK, and a `Clash` that names the turns concerned. Only when all
+have, COMMIT is sent. Nothing is retried here: the shard decides.
 
 The fence: each slot's head moves by compare-and-swap on (epoch, seq). When it does not move,
 - another epoch, or no such slot: Superseded; this copy must end;
@@ -12,10 +13,10 @@ Invariant: what `commit` returns or raises is what happened; only CommitAmbiguou
 lets the transaction run to its end) leaves it open.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import text
 
 from zerosum.domain.identity import EntityKey, Tenant
 from zerosum.errors import CommitAmbiguous, RowsRefused, Superseded
@@ -23,12 +24,15 @@ from zerosum.ports import Batch, Clash, Committed, DueTodo, Loaded, SlotHead, Wa
 from zerosum.store import failure, statement
 from zerosum.store.chain import GENESIS
 from zerosum.store.database import Database
-from zerosum.store.loading import load, rows_of
+from zerosum.store.loading import CLOCK, load
 from zerosum.store.mapping import Aggregate, Row
 from zerosum.store.plan import Plan, Step, Verb, clash, plan
-from zerosum.store.table import TODOS
+from zerosum.store.session import Call, Replies, Session, compiled
+from zerosum.store.table import SERVICES, TODOS
 
 S = TypeVar("S")
+
+_NOTHING = Wanted()
 
 
 class SqlStore(Generic[S]):
@@ -41,7 +45,7 @@ class SqlStore(Generic[S]):
     async def take_slots(self, slots: Sequence[int], deployment: str) -> Sequence[SlotHead]:
         """Raises the epoch of each slot and returns the heads, in slot order. Creates slots that were never taken."""
         return await self.database.write_again(
-            lambda connection: _take(connection, self._aggregate, sorted(set(slots)), deployment)
+            lambda session: _take(session, self._aggregate, sorted(set(slots)), deployment)
         )
 
     async def retake_slots(self, heads: Sequence[SlotHead]) -> Sequence[SlotHead]:
@@ -50,18 +54,22 @@ class SqlStore(Generic[S]):
         Raises Superseded where another epoch is found. When this commit itself ends in doubt (CommitAmbiguous) and had
         landed, the next call finds its own epoch foreign and raises Superseded: the copy ends, which is safe.
         """
-        return await self.database.write_unless_conflict(lambda connection: _retake(connection, self._aggregate, heads))
+        return await self.database.write_unless_conflict(lambda session: _retake(session, self._aggregate, heads))
 
     async def load(self, wanted: Wanted) -> Loaded[S]:
-        """Reads what is wanted and the clock in one snapshot; the clock alone costs one statement."""
-        return await self.database.read(lambda connection: load(connection, self._aggregate, wanted))
+        """Reads what is wanted and the clock in one snapshot; the clock alone is one statement without a transaction."""
+        if wanted == _NOTHING:
+            return Loaded(
+                await self.database.look(lambda connection: connection.execute(CLOCK).scalar_one()), {}, {}, {}, {}
+            )
+        return await self.database.read(lambda session: load(session, self._aggregate, wanted))
 
     async def commit(self, batch: Batch[S]) -> Committed | Clash:
         """Commits the batch. A caller that is cancelled meanwhile must treat it as CommitAmbiguous."""
         prepared = plan(self._aggregate, batch)
         if not prepared.heads:
             return Committed(())  # an empty batch: no statement
-        met = await self.database.write(lambda connection: _write(connection, self._aggregate, prepared, batch))
+        met = await self.database.write(lambda session: _write(session, self._aggregate, prepared, batch))
         return met or Committed(prepared.heads)
 
     async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
@@ -80,91 +88,93 @@ class SqlStore(Generic[S]):
 # ---- commit --------------------------------------------------------------------------------------------------------
 
 
-def _write(connection: Connection, aggregate: Aggregate[S], prepared: Plan, batch: Batch[S]) -> Clash | None:
-    _move_slots(connection, aggregate, prepared)
-    for step in prepared.steps:
-        stored = _carry_out(connection, aggregate, step)
+async def _write(session: Session, aggregate: Aggregate[S], prepared: Plan, batch: Batch[S]) -> Clash | None:
+    steps = (prepared.slot_log, *prepared.steps)
+    replies = await session.send([_fence(aggregate, prepared), *(_call(aggregate, step) for step in steps)])
+    if replies.rows and len(replies.rows[0]) < len(prepared.heads):
+        await session.rollback()
+        raise await _fenced(session, aggregate, prepared)
+    for step, stored in zip(steps, replies.rows[1:], strict=False):
         if len(stored) < len(step.rows):
-            connection.rollback()
+            await session.rollback()
             return clash(step, stored, batch.turns)
+    _check_locks(replies, steps)
+    replies.all()
     return None
 
 
-def _move_slots(connection: Connection, aggregate: Aggregate[S], prepared: Plan) -> None:
-    move = statement.move_slots(aggregate.slots)
+def _fence(aggregate: Aggregate[S], prepared: Plan) -> Call:
     rows: list[Row] = [
         {"slot": head.slot, "epoch": head.epoch, "seq": head.seq - 1, "hash": head.hash} for head in prepared.heads
     ]
-    # A lock timeout here is a conflict like any: another copy holds these slots, no row of this batch is at fault.
-    moved = connection.execute(move.clause, move.parameters(rows)).all()
-    if len(moved) < len(rows):
-        raise _fenced(connection, aggregate, prepared)
-    if len(_carry_out(connection, aggregate, prepared.slot_log)) < len(rows):
-        raise RowsRefused("slot_log already has these heads")
+    return statement.move_slots(aggregate.slots).call(rows)
 
 
-def _fenced(connection: Connection, aggregate: Aggregate[S], prepared: Plan) -> Exception:
-    """Why the slots did not move, read in the same snapshot."""
+async def _fenced(session: Session, aggregate: Aggregate[S], prepared: Plan) -> Superseded | CommitAmbiguous:
+    """Why the slots did not move."""
     select = statement.select(aggregate.slots, ("slot",))
-    rows = [{"slot": head.slot} for head in prepared.heads]
-    found = {row["slot"]: row["epoch"] for row in rows_of(connection, select.clause, select.parameters(rows))}
-    connection.rollback()
+    (reply,) = (await session.send([select.call([{"slot": head.slot} for head in prepared.heads])])).all()
+    await session.rollback()
+    found = {row["slot"]: row["epoch"] for row in select.rows(reply)}
     lost = sorted(head.slot for head in prepared.heads if found.get(head.slot) != head.epoch)
     if lost:
         return Superseded(f"a newer copy owns slots {lost} of {aggregate.service}")
     return CommitAmbiguous(f"an earlier commit of this copy has landed in {aggregate.service}: take the slots again")
 
 
-def _carry_out(connection: Connection, aggregate: Aggregate[S], step: Step) -> Sequence[Any]:
+def _call(aggregate: Aggregate[S], step: Step) -> Call:
     fixed = aggregate.fixed.get(step.table.name, frozenset())
     match step.verb:
         case Verb.INSERT:
-            prepared = statement.insert(step.table)
+            return statement.insert(step.table).call(step.rows)
         case Verb.UPDATE:
-            prepared = statement.update(step.table, fixed)
+            return statement.update(step.table, fixed).call(step.rows)
         case Verb.SWAP:
-            prepared = statement.swap(step.table, fixed)
-    try:
-        return connection.execute(prepared.clause, prepared.parameters(step.rows)).all()
-    except failure.DATABASE_ERRORS as error:
-        if failure.sqlstate(error) == failure.LOCK_TIMEOUT:
-            # One of these rows is held by another shard that has stopped: the batch is divided until it stands alone.
-            raise RowsRefused(f"a row of {step.table.fullname} is held too long ({failure.LOCK_TIMEOUT})") from None
-        raise
+            return statement.swap(step.table, fixed).call(step.rows)
+
+
+def _check_locks(replies: Replies, steps: Sequence[Step]) -> None:
+    """A lock timeout is a conflict like any where the slots are held, by another copy; elsewhere it is about a row.
+
+    That row is held by another shard that has stopped: the batch is divided until the row stands alone.
+    """
+    failed = len(replies.rows) - 1
+    if replies.error is not None and failed >= 0 and failure.sqlstate(replies.error) == failure.LOCK_TIMEOUT:
+        raise RowsRefused(f"a row of {steps[failed].table.fullname} is held too long ({failure.LOCK_TIMEOUT})")
 
 
 # ---- slots ---------------------------------------------------------------------------------------------------------
 
+_TAKE = {
+    service: compiled(
+        text(
+            f"UPDATE {service}.slots SET epoch = epoch + 1, deployment = :deployment "  # noqa: S608 - a name of ours
+            f"WHERE slot = ANY(CAST(:slots AS INT4[])) RETURNING {', '.join(statement.HEAD)}"
+        )
+    )
+    for service in SERVICES
+}
 
-def _take(connection: Connection, aggregate: Aggregate[S], slots: Sequence[int], deployment: str) -> list[SlotHead]:
-    insert = statement.insert(aggregate.slots)
+
+async def _take(session: Session, aggregate: Aggregate[S], slots: Sequence[int], deployment: str) -> list[SlotHead]:
     rows: list[Row] = [
         {"slot": slot, "epoch": 0, "seq": 0, "hash": GENESIS, "deployment": deployment} for slot in slots
     ]
-    connection.execute(insert.clause, insert.parameters(rows))
     values = {"slots": statement.int_array(slots), "deployment": deployment}
-    taken = connection.execute(_TAKE[aggregate.service], values).all()
+    take = Call(_TAKE[aggregate.service], values)
+    _, taken = (await session.send([statement.insert(aggregate.slots).call(rows), take])).all()
     return sorted((SlotHead(*row) for row in taken), key=lambda head: head.slot)
 
 
-def _retake(connection: Connection, aggregate: Aggregate[S], heads: Sequence[SlotHead]) -> list[SlotHead]:
-    raised = statement.raise_epochs(aggregate.slots)
+async def _retake(session: Session, aggregate: Aggregate[S], heads: Sequence[SlotHead]) -> list[SlotHead]:
     rows: list[Row] = [{"slot": head.slot, "epoch": head.epoch} for head in sorted(heads, key=lambda head: head.slot)]
-    taken = connection.execute(raised.clause, raised.parameters(rows)).all()
+    (taken,) = (await session.send([statement.raise_epochs(aggregate.slots).call(rows)])).all()
     if len(taken) < len(rows):
-        connection.rollback()
+        await session.rollback()
         lost = sorted({head.slot for head in heads} - {row[0] for row in taken})
         raise Superseded(f"a newer copy owns slots {lost} of {aggregate.service}")
     return sorted((SlotHead(*row) for row in taken), key=lambda head: head.slot)
 
-
-_TAKE: Mapping[str, TextClause] = {
-    service: text(
-        f"UPDATE {service}.slots SET epoch = epoch + 1, deployment = :deployment "  # noqa: S608 - a name of ours
-        "WHERE slot = ANY(CAST(:slots AS INT4[])) RETURNING slot, epoch, seq, hash"
-    )
-    for service in ("payment", "wallet", "ledger")
-}
 
 # ---- to-dos -----------------------------------------------------------------------------------------------------
 

@@ -16,15 +16,24 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Table,
 
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.plan import SEEN
+from zerosum.store.session import Call, compiled
+
+HEAD = ("slot", "epoch", "seq", "hash")
+"""What a slot's head is made of, in the order of `ports.SlotHead`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement over arrays, and how its rows become parameters. `with_slots`: it also takes their distinct slots."""
+    """A statement over arrays, and how its rows become parameters. `with_slots`: it also takes their distinct slots.
+
+    `sql`: the same in the driver's notation. `returns`: names of the columns of a reply.
+    """
 
     clause: TextClause
     columns: tuple[tuple[str, Callable[[Sequence[Any]], str]], ...]
     with_slots: bool
+    sql: str
+    returns: tuple[str, ...]
 
     def parameters(self, rows: Sequence[Row]) -> dict[str, str]:
         """One array literal a column."""
@@ -32,6 +41,14 @@ class Statement:
         if self.with_slots:
             parameters["slots"] = int_array(sorted({row["slot"] for row in rows}))
         return parameters
+
+    def call(self, rows: Sequence[Row]) -> Call:
+        """The statement for these rows, ready to be sent."""
+        return Call(self.sql, self.parameters(rows))
+
+    def rows(self, reply: Iterable[tuple[Any, ...]]) -> list[Row]:
+        """A reply's rows by column name."""
+        return [dict(zip(self.returns, row, strict=True)) for row in reply]
 
 
 @cache
@@ -43,7 +60,7 @@ def insert(table: Table) -> Statement:
         f"INSERT INTO {_quoted(table)} ({names}) SELECT {names} FROM {_unnest(columns)} "  # noqa: S608 - metadata only
         f"ON CONFLICT DO NOTHING RETURNING {_names(table.primary_key.columns)}"
     )
-    return Statement(text(clause), _literals(columns), with_slots=False)
+    return _statement(clause, columns, with_slots=False, returns=key_of(table))
 
 
 @cache
@@ -67,7 +84,8 @@ def select(table: Table, key: tuple[str, ...]) -> Statement:
         f"SELECT {_names(table.columns, 't')} FROM {_unnest(by)} "  # noqa: S608 - metadata only
         f"JOIN {_quoted(table)} AS t ON {_equal(key)}" + (f" WHERE {_SPANS}" if with_slots else "")
     )
-    return Statement(text(clause), _literals(by), with_slots=with_slots)
+    returns = tuple(column.name for column in table.columns)
+    return _statement(clause, by, with_slots=with_slots, returns=returns)
 
 
 @cache
@@ -78,7 +96,7 @@ def move_slots(table: Table) -> Statement:
         f'UPDATE {_quoted(table)} AS t SET "seq" = u."seq" + 1, "hash" = u."hash" FROM {_unnest(columns)} '  # noqa: S608 - metadata only
         f'WHERE {_SPANS} AND {_equal(("slot", "epoch", "seq"))} RETURNING t."slot"'
     )
-    return Statement(text(clause), _literals(columns), with_slots=True)
+    return _statement(clause, columns, with_slots=True, returns=("slot",))
 
 
 @cache
@@ -89,7 +107,7 @@ def raise_epochs(table: Table) -> Statement:
         f'UPDATE {_quoted(table)} AS t SET "epoch" = u."epoch" + 1 FROM {_unnest(columns)} '  # noqa: S608 - metadata only
         f'WHERE {_SPANS} AND {_equal(("slot", "epoch"))} RETURNING t."slot", t."epoch", t."seq", t."hash"'
     )
-    return Statement(text(clause), _literals(columns), with_slots=True)
+    return _statement(clause, columns, with_slots=True, returns=HEAD)
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------
@@ -138,6 +156,12 @@ _ARRAYS: Mapping[type[Any], tuple[str, Callable[[Sequence[Any]], str]]] = {
 _SPANS = 't."slot" = ANY(CAST(:slots AS INT4[]))'
 
 
+def _statement(clause: str, columns: Sequence[Column[Any]], *, with_slots: bool, returns: tuple[str, ...]) -> Statement:
+    bound = text(clause)
+    literals = tuple((column.name, _ARRAYS[type(column.type)][1]) for column in columns)
+    return Statement(bound, literals, with_slots, compiled(bound), returns)
+
+
 def _update(table: Table, fixed: frozenset[str], seen: tuple[Column[int], ...]) -> Statement:
     key = key_of(table)
     columns = [column for column in table.columns if column.name not in fixed]
@@ -148,16 +172,12 @@ def _update(table: Table, fixed: frozenset[str], seen: tuple[Column[int], ...]) 
         f"UPDATE {_quoted(table)} AS t SET {sets} FROM {_unnest([*columns, *seen])} "  # noqa: S608 - metadata only
         f"WHERE {_SPANS} AND {_equal(key)}{swapped} RETURNING {returned}"
     )
-    return Statement(text(clause), _literals([*columns, *seen]), with_slots=True)
+    return _statement(clause, [*columns, *seen], with_slots=True, returns=key)
 
 
 def _unnest(columns: Sequence[Column[Any]]) -> str:
     arrays = ", ".join(f"CAST(:{column.name} AS {_ARRAYS[type(column.type)][0]}[])" for column in columns)
     return f"unnest({arrays}) AS u ({_names(columns)})"
-
-
-def _literals(columns: Sequence[Column[Any]]) -> tuple[tuple[str, Callable[[Sequence[Any]], str]], ...]:
-    return tuple((column.name, _ARRAYS[type(column.type)][1]) for column in columns)
 
 
 def _quoted(table: Table) -> str:

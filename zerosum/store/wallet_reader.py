@@ -31,7 +31,7 @@ class SqlWalletReader:
     async def wallet(self, tenant: Tenant, owner: str, currency: str) -> Wallet | None:
         """The wallet of this owner in this currency."""
         key = wallet_key(tenant, owner, currency)
-        found = await self.database.read(lambda connection: load_entities(connection, WALLET, [key]))
+        found = await self.database.read(lambda session: load_entities(session, WALLET, [key]))
         return found.get(key)
 
     async def entries(

@@ -1,0 +1,81 @@
+"""Death at named points, before and after every commit and every call to the outside: nothing is lost, nothing doubled.
+
+Method: an order to die is placed, a checkout is submitted and repeated under its key until it has a reply, the process dies
+at the point, and what has replaced it ends the story. A failure names the case; it is run again by its own name.
+"""
+
+import pytest
+
+from tests.e2e.caller import Caller, new_checkout
+from tests.e2e.deadline import until
+from tests.e2e.money import once, settled
+from tests.e2e.process import is_alive
+from tests.e2e.system import RunningSystem
+from zerosum.crash import Point, Process
+
+pytestmark = pytest.mark.e2e
+
+SHARD, SERVER = Process.PAYMENT_SHARD, Process.PAYMENT_SERVER
+
+CASES = [
+    # row   who dies             where                   detail     at which pass
+    ("P1", SERVER, Point.REPLY_BEFORE, "", 1),
+    ("P1", SHARD, Point.COMMIT_BEFORE, "", 1),
+    ("P2", SHARD, Point.COMMIT_AFTER, "", 1),
+    ("P2", SHARD, Point.RISK_BEFORE, "", 1),
+    ("A1", SHARD, Point.RISK_AFTER, "", 1),
+    ("A1", SHARD, Point.COMMIT_BEFORE, "", 2),
+    ("A1", SHARD, Point.COMMIT_AFTER, "", 2),
+    ("P3", SHARD, Point.PSP_BEFORE, "prepare", 1),
+    ("P3", SHARD, Point.PSP_AFTER, "prepare", 1),
+    ("A1", SHARD, Point.COMMIT_AFTER, "", 3),
+    ("P3", SHARD, Point.PSP_BEFORE, "confirm", 1),
+    ("P5", SHARD, Point.PSP_AFTER, "confirm", 1),
+    ("P5", SHARD, Point.COMMIT_BEFORE, "", 4),
+    ("P6", SHARD, Point.COMMIT_AFTER, "", 4),
+    ("P6", SERVER, Point.REPLY_AFTER, "", 1),
+    ("P29", SERVER, Point.WEBHOOK_BEFORE, "", 1),
+    ("P29", SERVER, Point.WEBHOOK_AFTER, "", 1),
+    ("P30", SHARD, Point.WALLET_BEFORE, "", 1),
+    ("P30", SHARD, Point.WALLET_AFTER, "", 1),
+    ("P30", SHARD, Point.LEDGER_BEFORE, "", 1),
+    ("P30", SHARD, Point.LEDGER_AFTER, "", 1),
+    ("A3", Process.WALLET_SHARD, Point.COMMIT_BEFORE, "", 1),
+    ("A3", Process.WALLET_SHARD, Point.COMMIT_AFTER, "", 1),
+    ("A3", Process.LEDGER_SHARD, Point.COMMIT_BEFORE, "", 1),
+    ("A3", Process.LEDGER_SHARD, Point.COMMIT_AFTER, "", 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "process", "point", "detail", "nth"), CASES, ids=["-".join(map(str, case)) for case in CASES]
+)
+def test_death_at_a_point_is_survived_with_one_charge_one_credit_one_posting(
+    system: RunningSystem, caller: Caller, row: str, process: Process, point: Point, detail: str, nth: int
+) -> None:
+    """P1-P6, P29, P30, A1, A3; I3, I4, I5, I6, I10."""
+    checkout = new_checkout(row)
+    fired = system.order_crash(process, point, detail=detail, nth=nth)
+
+    paying = caller.begin(checkout)
+    until(f"a {process} has died at {point} {detail}", fired.exists)
+    dead = int(until("its last word", fired.read_text))
+    reply = paying.result()
+
+    assert not is_alive(dead)
+    assert once("12.50") == settled(system, caller, checkout)
+    assert reply.body == caller.pay(checkout).body
+    assert recorded_webhooks(system, checkout.payment_orders[0].payment_order_id) == [("delivered", 1)]
+
+
+def recorded_webhooks(system: RunningSystem, order_id: str) -> list[tuple[str, int]]:
+    """Of every event the PSP announced for an order: what it thinks became of it, and its rows in our inbox."""
+
+    def announced() -> list[tuple[str, str]]:
+        found = [(line["id"], line["state"]) for line in system.truth("webhook") if line["reference"] == order_id]
+        return found if all(state != "pending" for _, state in found) else []
+
+    statement = "SELECT count(*) FROM payment.inbox WHERE event_id = %s"
+    return [
+        (state, int(system.query(statement, event_id)[0][0])) for event_id, state in until("all is sent", announced)
+    ]
