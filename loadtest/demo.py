@@ -24,6 +24,7 @@ from rich.console import Console
 
 from actors.front import slots_of_shard
 from loadtest import verdict
+from loadtest.bench import average_batch
 from loadtest.certificate import Event, Facts, Phase
 from loadtest.display import Display, View
 from loadtest.probe import Books, Psp, is_refused, memory_mb, shard_figures
@@ -199,7 +200,7 @@ async def _first_half(run: Run) -> None:
     before = await asyncio.to_thread(shard_figures, run.metrics_url())
     await _load(run, "steady-50", 0.0, Phase(name="no faults", from_ms=_now_ms(), until_ms=0), _nothing)
     after = await asyncio.to_thread(shard_figures, run.metrics_url())
-    run.average_batch = _average_batch(before, after)
+    run.average_batch = average_batch(before, after)
     run.memory_mb = await asyncio.to_thread(memory_mb)
 
 
@@ -298,16 +299,6 @@ async def _record_statuses(run: Run) -> None:
         if run.view.orders:
             statuses.write(_now_ms(), run.view.orders)
         await asyncio.sleep(1.0)
-
-
-def _average_batch(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> float | None:
-    """Turns a commit of the checkout shards between two readings; a restarted shard counts from zero."""
-    turns = batches = 0.0
-    for shard, figures in after.items():
-        base = before.get(shard, {}) if before.get(shard, {}).get("pid") == figures.get("pid") else {}
-        turns += figures.get("turns", 0) - base.get("turns", 0)
-        batches += figures.get("batches", 0) - base.get("batches", 0)
-    return turns / batches if batches else None
 
 
 def _settings_shown(run: Run) -> dict[str, str]:

@@ -119,20 +119,49 @@ def shard_figures(metrics_url: str) -> dict[str, dict[str, float]]:
 
 def memory_mb() -> float:
     """Proportional memory of this process and all that descend from it, in MB: shared pages counted once."""
+    total_kb = 0
+    for pid in _family():
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total_kb += int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
+    return total_kb / 1_024
+
+
+def cpu_ms_by_process() -> dict[str, float]:
+    """CPU time of this process and all that descend from it, by what they are, in milliseconds since each began."""
+    spent: dict[str, float] = {}
+    for pid in _family():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            name = _name_of(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) * 10.0
+    return spent
+
+
+_NAMES: Final = (
+    ("ray::ShardActor", "shards"), ("serve payment", "payment server"), ("serve wallet", "wallet server"),
+    ("serve ledger", "ledger server"), ("serve edge", "edge"), ("simulator.psp", "simulator"), ("postgres", "database"),
+    ("locust", "load generator"), ("ray", "ray"),
+)  # fmt: skip
+
+
+def _name_of(command: str) -> str:
+    return next((name for mark, name in _NAMES if mark in command), "bench")
+
+
+def _family() -> list[int]:
+    """This process and all that descend from it."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
-    family, total_kb = [os.getpid()], 0
+    family, found = [os.getpid()], []
     while family:
-        pid = family.pop()
-        family += children.get(pid, [])
-        with contextlib.suppress(OSError, StopIteration, ValueError):
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total_kb += int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
-    return total_kb / 1_024
+        found.append(family.pop())
+        family += children.get(found[-1], [])
+    return found
 
 
 def is_refused(edge: str, token: str, body: Mapping[str, Any]) -> bool:

@@ -262,6 +262,24 @@ def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         _exit(run_audit(_settings(data_dir), as_json=as_json))
 
 
+@main.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="knee, hot, memory or recovery.")] = "knee",
+    tps: Annotated[float, typer.Option(min=1, help="The rate; knee begins there.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a step, or of the whole run.")] = 20.0,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Measure a system of its own on this machine. Figures, never a verdict."""
+    from loadtest.bench import bench as run_bench
+    from zerosum.errors import Misconfigured
+
+    with _told():
+        if what not in ("knee", "hot", "memory"):
+            raise Misconfigured("there are knee, hot and memory")
+        _exit(run_bench(_settings(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
+
+
 # ---- common --------------------------------------------------------------------------------------------------------
 
 
