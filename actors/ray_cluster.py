@@ -6,32 +6,48 @@ Invariant: `RAY_AUTH_MODE=token` stands in the environment before ray is importe
 import os
 import secrets
 import socket
+import time
 from pathlib import Path
 
 from zerosum.errors import Misconfigured, Unavailable
 
 PROBE_TIMEOUT_S = 2.0
+JOIN_PATIENCE_S = 10.0
+PROBE_EVERY_S = 0.2
+"""A head that starts takes 6 to 10 s to listen. Waiting for it costs nothing; starting this process again costs 2 s of CPU."""
 
 
 def join(address: str, deployment: str) -> None:
     """Connects this process to the cluster at `address` ("host:port"), in the deployment's namespace.
 
-    Raises Misconfigured without token authentication, Unavailable where nobody listens (a joiner facing a dead head
-    would block for about 40 s, so the port is probed first) or the cluster refuses.
+    Raises Misconfigured without token authentication, Unavailable where nobody listens within 10 s (a joiner facing a
+    dead head would block for about 40 s, so the port is probed first) or the cluster refuses.
     """
     if os.environ.get("RAY_AUTH_MODE") != "token":
         raise Misconfigured("RAY_AUTH_MODE must be 'token': without it whoever reaches Ray's ports runs code")
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S).close()
-    except (OSError, ValueError) as failure:
-        raise Unavailable(f"no Ray head answers at {address}") from failure
+    _await_head(address)
     import ray
 
     try:
         ray.init(address=address, namespace=namespace(deployment), log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError) as failure:
         raise Unavailable(f"cannot join Ray at {address}: {failure}") from failure
+
+
+def _await_head(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise Misconfigured(f"not the address of a Ray head, host:port: {address!r}")
+    end_s = time.monotonic() + JOIN_PATIENCE_S
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S).close()
+        except OSError as failure:
+            if time.monotonic() > end_s:
+                raise Unavailable(f"no Ray head answers at {address}") from failure
+            time.sleep(PROBE_EVERY_S)  # nothing else runs in this process yet
+        else:
+            return
 
 
 def namespace(deployment: str) -> str:

@@ -20,6 +20,9 @@ _log = logger_of("monitor")
 EVERY_S = 1.0
 LOST_AFTER = 3
 """Ray counts as lost when its head did not take a connection three times in a row, a second apart."""
+SILENT_S = 30.0
+"""It counts as lost too when no shard told its figures for so long: a new head at the old address is another cluster, which
+this process cannot join any more. Shards start within 15 s, also on a busy machine."""
 
 IN_FLIGHT_EVERY_S = 5.0
 
@@ -34,16 +37,18 @@ class FiguredLink(Protocol):
 
 async def watch_shards(links: Sequence[FiguredLink], metrics: Metrics, ray_address: str, stop: asyncio.Event) -> None:
     """Exports the shards' figures; ends the server when Ray is lost whole: it joins the next head when it starts."""
-    misses = 0
+    misses, clock = 0, asyncio.get_running_loop().time
+    heard_at_s = clock()
     while not stop.is_set():
         misses = 0 if await _answers(ray_address) else misses + 1
-        if misses >= LOST_AFTER:
+        if misses >= LOST_AFTER or clock() - heard_at_s > SILENT_S:
             _log.error("ray is lost: this server ends and comes back with it", address=ray_address)
             stop.set()
         for number, link in enumerate(links):
             with contextlib.suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     metrics.shard(number, await link.figures())
+                    heard_at_s = clock()
         await asyncio.sleep(EVERY_S)
 
 

@@ -31,6 +31,9 @@ from zerosum.store.migrate import migrate
 
 _log = structlog.get_logger()
 
+SERVICES = ("payment", "wallet", "ledger")
+"""The servers that join Ray."""
+
 READY_TIMEOUT_S = 60.0
 """A cold start of everything takes 12 to 25 s on two cores."""
 
@@ -130,7 +133,7 @@ class System:
         """Stops everything in reverse order. Ray's processes are killed: they hold nothing, and Ray takes 6 s to end them."""
         self._is_up = False
         (self._data / "run.json").unlink(missing_ok=True)
-        doors = [self.children[name] for name in ("edge", "payment", "wallet", "ledger") if name in self.children]
+        doors = [self.children[name] for name in ("edge", *SERVICES) if name in self.children]
         await asyncio.gather(*(door.stop() for door in doors))
         for name in ("psp", "ray"):
             if name in self.children:
@@ -176,12 +179,19 @@ class System:
         secrets = self._simulator_secrets() if name == "psp" else {}
         child = Child(
             name, argv, env={**self._environment(), **secrets}, log=log, is_group=is_group, on_start=self._write_run_file,
-            end_signal=signal.SIGKILL if is_group else signal.SIGTERM,
+            end_signal=signal.SIGKILL if is_group else signal.SIGTERM, on_exit=self._child_ended,
         )  # fmt: skip
         self.children[name] = child
         await child.start()
         if is_awaited:
             await self._await_child(name, port)
+
+    def _child_ended(self, name: str, _code: int) -> None:
+        """Servers of a Ray that is lost go with it, at once: no call of theirs can end, and the next head is another cluster."""
+        if name == "ray":
+            for server in SERVICES:
+                if server in self.children:
+                    self.children[server].kill()
 
     async def _await_child(self, name: str, port: int) -> None:
         child = self.children[name]

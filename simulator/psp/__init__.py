@@ -4,7 +4,8 @@ Where to read:
 
 * `engine.py`: one API call from top to bottom (faults, key, execution, book). No socket, no clock, no file.
 * `faults.py`: what goes wrong, drawn from the seed. `idempotency.py`: the rules of keys.
-* `stripe/`: one PSP's dialect: `objects.py` (the state table), `operations.py` (what each endpoint does), `wire.py` (shapes).
+* `stripe/`: one PSP's dialect: `objects.py` (the state table), `operations.py` (what each endpoint does), `reading.py` (what
+  reads show), `wire.py` (shapes).
 * `change.py`, `account.py`, `book.py`: what one step changed, the state folded from it, the append-only file of it.
 * `webhooks.py`, `delivery.py`: what is announced, and the sending of it. `settlement.py`: the money of a period as a file.
 * `http.py`, `server.py`, `admin.py`, `__main__.py`: the process around it.

@@ -85,7 +85,7 @@ def _options() -> argparse.Namespace:
     add("--webhook-retry-ms", type=int, default=500, help="pause before the second attempt; it doubles up to 30 s")
     add("--webhook-attempts", type=int, default=16)
     add("--key-expiry-ms", type=int, default=EXPIRY_MS, help="age at which an idempotency key is forgotten")
-    add("--gather-ms", type=int, default=2, help="how long a commit of the book waits for more lines")
+    add("--gather-ms", type=int, default=4, help="how long a commit of the book waits for more lines")
     add("--fee-bps", type=int, default=290, help="fee in hundredths of a percent")
     add("--fee-fixed", type=int, default=30, help="fee in minor units")
     add("--challenge-ms", type=int, default=0, help="a 3-D Secure challenge ends after this; 0: only by an admin call")

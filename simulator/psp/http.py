@@ -149,6 +149,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_closing = True
         self._transport.write(_head(response, "Connection: close"))
         async for piece in stream:
+            await asyncio.sleep(0)  # others' turn: waiting for an event that is set gives nobody one
             await self._can_write.wait()
             if self._transport.is_closing():
                 return

@@ -148,20 +148,8 @@ class Outbox:
         return to_bytes(document)
 
     def log(self) -> Iterator[dict[str, Any]]:
-        """Yield one document per event, in order of creation: the delivery log of the truth."""
-        for each in self.all.values():
-            yield {
-                "type": "webhook",
-                "id": each.id,
-                "event": each.type,
-                "object": each.of,
-                "reference": each.reference,
-                "created_ms": each.created_ms,
-                "state": each.state,
-                "attempts": each.attempts,
-                "accepted": each.accepted,
-                "statuses": list(each.statuses),
-            }
+        """Return one document per event there is now, in order of creation: the delivery log of the truth."""
+        return map(_told, list(self.all.values()))
 
     def _is_open(self, announcement: Announcement, delivery: Delivery) -> bool:
         if delivery.copy:
@@ -183,6 +171,21 @@ class Outbox:
     def _push(self, due_ms: int, delivery: Delivery) -> None:
         self._serial += 1
         heappush(self._queue, (due_ms, self._serial, delivery))
+
+
+def _told(each: Announcement) -> dict[str, Any]:
+    return {
+        "type": "webhook",
+        "id": each.id,
+        "event": each.type,
+        "object": each.of,
+        "reference": each.reference,
+        "created_ms": each.created_ms,
+        "state": each.state,
+        "attempts": each.attempts,
+        "accepted": each.accepted,
+        "statuses": list(each.statuses),
+    }
 
 
 def signature(body: bytes, *, secret: str, signed_at_s: int) -> str:

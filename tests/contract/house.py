@@ -154,3 +154,16 @@ class Shard:
         if isinstance(result, Committed):
             self.heads.update({head.slot: head for head in result.heads})
         return result
+
+
+MUTABLE_AND_LOG = (
+    "commands", "payment_events", "buyers", "payment_orders", "attempts", "operations", "todos", "mismatches", "history",
+    "refusals", "inbox",
+)  # fmt: skip
+
+
+def everything(house: House) -> Mapping[str, Sequence[Any]]:
+    """All rows of the tenant in the payment service, to show that nothing changed."""
+    return {
+        name: sorted(house.rows("payment", name), key=lambda row: str(sorted(row.items()))) for name in MUTABLE_AND_LOG
+    }

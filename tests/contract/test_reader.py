@@ -13,7 +13,7 @@ from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
 from zerosum.domain.journal import Balance
 from zerosum.domain.money import Money
 from zerosum.domain.todo import TodoKind, TodoState, todo_id
-from zerosum.readers import AccountRow, ListFilter, MalformedPosition, Page
+from zerosum.readers import AccountRow, ListFilter, Page, view_of
 
 R = TypeVar("R")
 
@@ -343,36 +343,24 @@ async def test_the_trial_balance_lists_every_account_by_name_and_sums_to_zero(ho
     assert await reader.sums(STRANGER) == []
 
 
-# ---- positions -----------------------------------------------------------------------------------------------------
-
-FORGED = (
-    "x", "[", "[]", "{}", "null", "1", '["checkouts"]', '["checkouts",1]', '["checkouts",1,2]', '["checkouts","1","c"]',
-    '["checkouts",true,"c"]', '["checkouts",1.5,"c"]', '["checkouts",1,"c",1]', '["in_flight",1,"c","o"]',
-    '["checkouts",9223372036854775808,"c"]', '["checkouts",1,"\\u0000"]', '["checkouts",1,"\\ud83d"]',
-    '["checkouts",NaN,"c"]', "[" * 300, '["checkouts",1,"' + "c" * 400 + '"]',
-    '["checkouts",1,"c\'; DROP TABLE payment.todos; --\\n"]',
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("after", FORGED)
-async def test_a_forged_position_is_refused_before_it_reaches_a_statement(house: House, after: str) -> None:
-    """Security tests, point 8: only positions of this very list, in its own types."""
-    with pytest.raises(MalformedPosition):
-        await house.reader().checkouts(house.tenant, ListFilter(), 10, after)
-
-
-async def test_a_position_of_another_list_or_filter_is_refused(house: House) -> None:
-    """A page goes on where it began, or not at all."""
-    await submit_all(house, 3)
+async def test_callers_see_a_checkout_its_orders_and_its_fixed_reply(house: House) -> None:
+    """The short ways of the doors show what the whole checkout says."""
+    shard = await Shard.begin(house.store())
+    draft = sample.checkouts()
+    state = sample.submitted(draft, sample.submit(house.tenant, "c1", "o2", "o1"))
+    await shard.commit(draft)
     reader = house.reader()
-    after = (await reader.checkouts(house.tenant, ListFilter(), 1, "")).after
+    assert await reader.payment(state.key) == view_of(state)
+    assert await reader.reply(state.key) is None
 
-    with pytest.raises(MalformedPosition):
-        await reader.checkouts(house.tenant, ListFilter(seller_account="seller_1"), 1, after)
-    with pytest.raises(MalformedPosition):
-        await reader.todos(house.tenant, None, 1, after)
-    with pytest.raises(MalformedPosition):
-        await reader.in_flight(house.tenant, 0, 1, after)
-    open_after = (await reader.todos(house.tenant, TodoState.OPEN, 1, "")).after
-    with pytest.raises(MalformedPosition):
-        await reader.todos(house.tenant, TodoState.DEAD, 1, open_after)
+    later = sample.checkouts(sample.NOW_MS + 1)
+    state = sample.executing(later, state, "o1")
+    state = sample.charged(later, state, "o1", reply=b"\x00reply")
+    await shard.commit(later)
+
+    assert await reader.payment(state.key) == view_of(state)
+    assert await reader.order(house.tenant, OrderId("o1")) == view_of(state).orders[1]
+    assert await reader.reply(state.key) == b"\x00reply"
+    assert await reader.payment(EntityKey(STRANGER, "c1")) is None
+    assert await reader.order(STRANGER, OrderId("o1")) is None
+    assert await reader.reply(EntityKey(STRANGER, "c1")) is None

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tests.contract import sample
 from tests.contract.house import House, MemoryHouse, Shard
@@ -273,27 +275,26 @@ async def test_the_hash_of_every_slot_can_be_recomputed_from_its_rows(house: Hou
         state = made
         await shard.commit(draft)
 
+    tables = {name: house.rows("payment", name) for name in ("slot_log", "history", "refusals")}
     for head in shard.heads.values():
-        assert _recomputed(house, head.slot, start[head.slot].seq, start[head.slot].hash) == (head.seq, head.hash)
+        before = start[head.slot]
+        assert _recomputed(tables, head.slot, before.seq, before.hash) == (head.seq, head.hash)
 
 
-def _recomputed(house: House, slot: int, seq: int, digest: bytes) -> tuple[int, bytes]:
-    logs = {row["seq"]: row for row in house.rows("payment", "slot_log") if row["slot"] == slot and row["seq"] > seq}
-    tables = {name: house.rows("payment", name) for name in ("history", "refusals")} if logs else {}
+def _recomputed(tables: Mapping[str, Sequence[Any]], slot: int, seq: int, digest: bytes) -> tuple[int, bytes]:
+    logs = {row["seq"]: row for row in tables["slot_log"] if row["slot"] == slot and row["seq"] > seq}
     for number in sorted(logs):
         assert number == seq + 1
         seq = number
-        log = logs[number]
-        document: dict[str, object] = {
-            "slot_log": {"slot": slot, "seq": seq, "epoch": log["epoch"], "at_ms": log["at_ms"]}
-        }
-        for name, every in tables.items():
-            rows = [dict(row) for row in every if (row["slot"], row["seq"]) == (slot, seq)]
+        heading = {name: value for name, value in logs[number].items() if name != "hash"}
+        document: dict[str, object] = {"slot_log": heading}
+        for name in ("history", "refusals"):
+            rows = [dict(row) for row in tables[name] if (row["slot"], row["seq"]) == (slot, seq)]
             if rows:
                 document[name] = sorted(rows, key=lambda row: int(row["ord"]))
         plain = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         digest = hashlib.sha256(digest + plain.encode()).digest()
-        assert digest == log["hash"]
+        assert digest == logs[number]["hash"]
     return seq, digest
 
 

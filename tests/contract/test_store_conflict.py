@@ -1,33 +1,19 @@
 """Scripted interleavings of two and three shards: whoever is second is told so, and leaves nothing behind."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.contract import sample
-from tests.contract.house import House, Shard
+from tests.contract.house import House, Shard, everything
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
 from zerosum.domain.message import AttemptOpened, Delivery, OrderMoved, RiskAssessed, Verdict
-from zerosum.domain.money import Money
 from zerosum.domain.order import Attempt, AttemptState, OrderEvent
-from zerosum.errors import CommitAmbiguous, RowsRefused, SerializationConflict, Superseded
+from zerosum.errors import CommitAmbiguous, SerializationConflict, Superseded
 from zerosum.ports import Clash, Committed, InboxRecord, Wanted
-
-MUTABLE_AND_LOG = (
-    "commands", "payment_events", "buyers", "payment_orders", "attempts", "operations", "todos", "mismatches", "history",
-    "refusals", "inbox",
-)  # fmt: skip
-
-
-def everything(house: House) -> Mapping[str, Sequence[Any]]:
-    """All rows of the tenant in the payment service, to show that nothing changed."""
-    return {
-        name: sorted(house.rows("payment", name), key=lambda row: str(sorted(row.items()))) for name in MUTABLE_AND_LOG
-    }
 
 
 def ids_in_two_slots(tenant: Tenant) -> tuple[str, str]:
@@ -351,53 +337,6 @@ async def test_an_attempt_that_ends_without_charge_makes_room_in_the_same_commit
 
     assert isinstance(result, Committed)
     assert (await shard.store.load(Wanted((state.key,)))).entities == {state.key: after}
-
-
-# ---- rows that cannot be stored ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        pytest.param({"minor": 0}, "", id="an amount of zero"),
-        pytest.param({"minor": 2**63}, "", id="an amount beyond 64 bits"),
-        pytest.param({"seller": "nul \x00"}, "", id="U+0000 in a text"),
-        pytest.param({}, "half \ud83d", id="a lone surrogate in a text"),
-    ],
-)
-async def test_a_row_that_cannot_be_stored_refuses_the_batch_and_leaves_nothing(
-    house: House, broken: dict[str, Any], reason: str
-) -> None:
-    """SQLSTATE 22 and 23 are told as such, so that the shard can find the one turn at fault."""
-    shard = await Shard.begin(house.store())
-    draft = sample.checkouts()
-    sample.submitted(draft, sample.submit(house.tenant, "c1"))
-    state = sample.submitted(draft, sample.submit(house.tenant, "c2", **broken))
-    draft.turn(state.key, None, [RiskAssessed(Verdict.BLOCK, reason)])
-
-    with pytest.raises(RowsRefused) as refused:
-        await shard.commit(draft)
-
-    assert not any(everything(house).values())
-    assert "Ada" not in str(refused.value)
-    assert refused.value.__cause__ is None
-    assert refused.value.__suppress_context__ or refused.value.__context__ is None
-    sane = sample.checkouts()
-    sample.submitted(sane, sample.submit(house.tenant, "c1"))
-    assert isinstance(await shard.commit(sane), Committed)
-
-
-async def test_a_wallet_does_not_go_below_zero(house: House) -> None:
-    """The CHECK stands behind the rule."""
-    shard = await Shard.begin(house.store("wallet"))
-    draft = sample.wallets()
-    asked = sample.transfer(house.tenant, "t1")
-    sample.credit(draft, None, replace(asked, money=Money(-1, "USD")))
-
-    with pytest.raises(RowsRefused):
-        await shard.commit(draft)
-
-    assert house.rows("wallet", "entries") == []
 
 
 async def test_orders_that_move_are_moved_by_the_table(house: House) -> None:

@@ -33,7 +33,7 @@ def system(whole: RunningSystem) -> Iterator[RunningSystem]:
     assert whole.settings.crash_dir is not None
     for order in whole.settings.crash_dir.glob("*@*"):
         order.unlink(missing_ok=True)
-    whole.psp("POST", "release", {})
+    whole.release()
 
 
 @pytest.fixture

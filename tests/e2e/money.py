@@ -32,7 +32,7 @@ def settled(system: RunningSystem, caller: Caller, checkout: payment_pb2.CreateP
     order = checkout.payment_orders[0]
     charges = [
         charge["amount_captured"]
-        for charge in until("the PSP answers", lambda: system.truth("charge"))
+        for charge in system.truth("charge")
         if charge["metadata"] == _reference(caller, checkout) and charge["is_captured"]
     ]
     return Movement(

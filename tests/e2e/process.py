@@ -30,15 +30,16 @@ def survivors(pids: set[int]) -> dict[int, str]:
     return {pid: _name(pid) for pid in pids if is_alive(pid)}
 
 
-def listening(pid: int) -> set[str]:
-    """The addresses it accepts connections at."""
+def listening(pid: int) -> set[tuple[str, int]]:
+    """The addresses and ports it accepts connections at."""
     ours = {link for fd in Path(f"/proc/{pid}/fd").glob("*") if (link := _link(fd)).startswith("socket:")}
     found = set()
     for table, family_ in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == LISTENING and f"socket:[{fields[9]}]" in ours:
-                found.add(_address(fields[1].partition(":")[0], family_))
+                packed, _, port = fields[1].partition(":")
+                found.add((_address(packed, family_), int(port, 16)))
     return found
 
 

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import psycopg
 
@@ -60,6 +61,11 @@ class RunningSystem:
 
     def start(self) -> None:
         """Starts it and waits until it says that it is up."""
+        self.begin()
+        until("the system is up", self._is_up, within_s=START_WITHIN_S)
+
+    def begin(self) -> None:
+        """Starts it, and does not wait."""
         values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
         ours = {f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}
         command = [sys.executable, "-m", "servers.cli", "up"]
@@ -67,7 +73,11 @@ class RunningSystem:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **ours}, stdout=log, stderr=log, start_new_session=True
             )
-        until(f"the system is up: {self.last_words()}", self._is_up, within_s=START_WITHIN_S)
+
+    def begun_pid(self) -> int:
+        """The supervisor's process."""
+        assert self._process is not None
+        return self._process.pid
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -157,6 +167,16 @@ class RunningSystem:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - loopback
             return bytes(response.read())
 
+    def release(self) -> None:
+        """Lets go all answers that the simulator withholds, as soon as there is one."""
+        until("the simulator answers", lambda: self._asked("POST", "release", {}))
+
+    def _asked(self, method: str, route: str, document: Document | None = None) -> bytes:
+        try:
+            return self.psp(method, route, document)
+        except (URLError, ConnectionError):
+            return b""
+
     def psp_stats(self) -> Document:
         """The simulator's counters."""
         document: Document = json.loads(self.psp("GET", "stats"))
@@ -164,7 +184,8 @@ class RunningSystem:
 
     def truth(self, type_: str) -> list[Document]:
         """What the PSP knows, of one type: intent, charge, balance_transaction, webhook."""
-        lines = [json.loads(line) for line in self.psp("GET", "truth").splitlines()]
+        told = until("the simulator answers", lambda: self._asked("GET", "truth"))
+        lines = [json.loads(line) for line in told.splitlines()]
         return [line for line in lines if line["type"] == type_]
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -67,10 +67,10 @@ def test_same_key_of_another_tenant_is_another_payment(system: RunningSystem, ca
 def test_call_whose_deadline_passed_is_finished_all_the_same(system: RunningSystem, caller: Caller) -> None:
     """C4: a handler that has begun finishes though its caller is gone; the retry brings what it made."""
     checkout = new_checkout()
-    system.psp("POST", "hold", {"operation": "confirm"})
+    system.psp("POST", "hold", {"operation": "create"})
 
     hasty = caller.submit(checkout, timeout_s=0.5)
-    system.psp("POST", "release", {})
+    system.release()
     patient = caller.pay(checkout)
 
     assert (hasty.code, patient.code) == ("DEADLINE_EXCEEDED", "OK")
@@ -81,16 +81,16 @@ def test_call_whose_deadline_passed_is_finished_all_the_same(system: RunningSyst
 def test_call_that_is_cut_off_is_finished_all_the_same(system: RunningSystem, caller: Caller, how: str) -> None:
     """G2, G3: whatever a channel does to a call, the commit is not its to cancel."""
     checkout = new_checkout()
-    system.psp("POST", "hold", {"operation": "confirm"})
+    system.psp("POST", "hold", {"operation": "create"})
     with grpc.insecure_channel(system.run_file()["payment"], options=OPTIONS) as channel:
         call = channel.unary_unary(CREATE).future(
             checkout.SerializeToString(), timeout=20.0, metadata=caller.metadata()
         )
-        until("the confirm is at the PSP", lambda: system.psp_stats()["held"].get("confirm"))
+        until("the request is at the PSP", lambda: system.psp_stats()["held"].get("create"))
         if how == "cancelled":
             call.cancel()
 
-    system.psp("POST", "release", {})
+    system.release()
 
     assert caller.pay(checkout).code == "OK"
     assert once("12.50") == settled(system, caller, checkout)

@@ -184,6 +184,28 @@ async def test_a_refund_gives_all_back_once(psp: PspProcess, adapter: StripeAdap
     assert made["metadata"]["refund_key"] == "refund-1"
 
 
+@pytest.mark.parametrize("fault", ["drop_response", "error_after", "error_gateway"])
+async def test_a_refund_whose_answer_was_lost_is_found_by_asking(
+    psp: PspProcess, adapter: StripeAdapter, fault: str
+) -> None:
+    """Row P17: asked by the refund's own key; a refund that was never sent is not found, and the charge stands."""
+    object_id = await prepared(adapter)
+    await adapter.call(ask(PspVerb.CONFIRM, object_id))
+    before = await adapter.call(ask(PspVerb.READ, object_id, wants_refund_key="refund-1"))
+    one_shot(psp, fault, "refund")
+    refund = ask(PspVerb.REFUND, object_id, key="refund-1")
+    assert issubclass(await raised_by(adapter, refund), OutcomeUnknown)
+    if not psp.truth_of("refund"):  # the gateway's error may come before the execution: the caller sends once more
+        await adapter.call(refund)
+    found = await adapter.call(ask(PspVerb.READ, object_id, wants_refund_key="refund-1"))
+    of_another = await adapter.call(ask(PspVerb.READ, object_id, wants_refund_key="refund-2"))
+
+    assert (found.status, found.source, found.object_id) == (ObjectStatus.REFUNDED, ReportSource.POLL, object_id)
+    assert (found.money, found.reference) == (Money(1_250, "USD"), "o-1")
+    assert (before.status, of_another.status) == (ObjectStatus.CHARGED, ObjectStatus.CHARGED)
+    assert len(psp.truth_of("refund")) == 1
+
+
 # ---- trouble -------------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ Invariant: `state_of` is the inverse of `pairs`: what was committed is what is l
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Table
@@ -54,14 +55,22 @@ class Aggregate(Generic[S]):
     state_of: Callable[[Row, Mapping[str, Sequence[Row]]], S]
 
 
+@cache
 def key_of(table: Table) -> tuple[str, ...]:
     """The primary key's columns, in order."""
     return tuple(column.name for column in table.primary_key.columns)
 
 
+@cache
 def is_log(table: Table) -> bool:
     """Rows carry (slot, seq, ord) and are covered by the slot's hash."""
     return bool(table.info["kind"] == "log" and "ord" in table.columns)
+
+
+@cache
+def is_line(table: Table) -> bool:
+    """Rows are lines of another log row, whose `ord` they share: the entries of a journal."""
+    return "line" in table.columns
 
 
 def command_row(command: StoredCommand, now_ms: int) -> Row:

@@ -22,7 +22,7 @@ from zerosum.domain.identity import EntityKey, slot_of
 from zerosum.errors import Bug, RowsRefused
 from zerosum.ports import Batch, Change, Clash, SlotHead, TurnRecord
 from zerosum.store.chain import next_head
-from zerosum.store.mapping import Aggregate, LogRow, Row, command_row, is_log, key_of
+from zerosum.store.mapping import Aggregate, LogRow, Row, command_row, is_line, is_log, key_of
 from zerosum.store.table import METADATA
 
 S = TypeVar("S")
@@ -125,10 +125,10 @@ class _Steps:
     """Collects rows by (table, verb)."""
 
     def __init__(self) -> None:
-        self._by_target: dict[tuple[str, Verb], Step] = {}
+        self._by_target: dict[tuple[Table, Verb], Step] = {}
 
     def add(self, table: Table, verb: Verb, row: Row, origin: Origin) -> None:
-        target = (table.key, verb)
+        target = (table, verb)
         step = self._by_target.get(target)
         if step is None:
             step = self._by_target[target] = Step(table, verb)
@@ -217,7 +217,7 @@ def _log_rows(
 
 def _next_ord(table: Table, of_slot: Mapping[str, Sequence[Row]]) -> int:
     """Counts the slot's rows of the table; ledger entries share their journal's."""
-    if "line" in table.columns:
+    if is_line(table):
         return len(of_slot["journals"]) - 1
     return len(of_slot.get(table.name, ()))
 

@@ -7,12 +7,12 @@ replaced, what is to be announced, and the outcome. The invariant: nothing here 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from simulator.psp.account import Account
 from simulator.psp.change import Timer
 from simulator.psp.ids import derive
-from simulator.psp.stripe import payment
+from simulator.psp.stripe import payment, reading
 from simulator.psp.stripe.currency import DECIMALS
 from simulator.psp.stripe.objects import CONFIRMABLE, Act, Intent, Refund, Status, next_status
 from simulator.psp.stripe.payment import Context, Effect
@@ -20,16 +20,10 @@ from simulator.psp.stripe.token import token_of
 from simulator.psp.stripe.wire import (
     Form,
     Outcome,
-    account_balance_json,
-    account_json,
-    balance_json,
-    intent_json,
     invalid,
     is_expanding,
-    list_json,
     missing,
     nested,
-    refund_json,
     unexpected_state,
 )
 
@@ -38,9 +32,7 @@ AMOUNT_MAX_MINOR: Final = 10**12 - 1
 _AMOUNT_CHARS_MAX: Final = len(str(AMOUNT_MAX_MINOR))
 # Stripe's limits of metadata: 50 keys of 40 characters, values of 500.
 _METADATA_KEYS_MAX, _METADATA_KEY_CHARS_MAX, _METADATA_VALUE_CHARS_MAX = 50, 40, 500
-_PAGE_DEFAULT, _PAGE_MAX = 10, 100
 
-_ACCOUNT: Final = "acct_simulator"
 # API 2026-09-30.endive took the parameter away; docs.stripe.com/changelog/endive/2026-09-30/
 # removes-the-payment-method-types-parameter-from-payment-intents-and-setup-intents.
 _METHOD_TYPES_REMOVED: Final = ("create", "confirm")
@@ -279,87 +271,6 @@ def _refund(_: str, form: Form, context: Context) -> Effect:
     return payment.give_back(refund, charge, context)
 
 
-def _retrieve(id_: str, _: Form, context: Context) -> Effect:
-    intent = context.account.intents.get(id_)
-    if intent is None:
-        return Effect(missing("payment_intent", id_))
-    if "stale_read" in context.side:
-        intent = context.account.stale(intent, now_ms=context.now_ms, window_ms=context.stale_ms)
-    return Effect(Outcome(shown=intent))
-
-
-def _retrieve_refund(id_: str, _: Form, context: Context) -> Effect:
-    refund = context.account.refunds.get(id_)
-    return Effect(Outcome(shown=refund) if refund else missing("refund", id_, param="id"))
-
-
-def _retrieve_charge(id_: str, _: Form, context: Context) -> Effect:
-    charge = context.account.charges.get(id_)
-    return Effect(Outcome(shown=charge) if charge else missing("charge", id_, param="id"))
-
-
-def _list_intents(_: str, form: Form, context: Context) -> Effect:
-    return _page("/v1/payment_intents", form, context.account.intents, intent_json)
-
-
-def _list_refunds(_: str, form: Form, context: Context) -> Effect:
-    refunds = context.account.refunds
-    intent, charge = form.get("payment_intent"), form.get("charge")
-    if intent is not None:
-        if intent not in context.account.intents:
-            return Effect(missing("payment_intent", intent, param="payment_intent"))
-        refunds = {id_: refunds[id_] for id_ in context.account.refunds_of.get(intent, ())}
-    if charge is not None:
-        refunds = {id_: each for id_, each in refunds.items() if each.charge == charge}
-    return _page("/v1/refunds", form, refunds, refund_json)
-
-
-def _balance(_id: str, _form: Form, context: Context) -> Effect:
-    """Everything that moved and is in no pay-out yet: available once its time has come, pending until then."""
-    account = context.account
-    sums: dict[bool, dict[str, int]] = {True: {}, False: {}}
-    for each in account.balance.values():
-        if each.id not in account.payout_of:
-            part = sums[each.available_on_ms <= context.now_ms]
-            part[each.currency] = part.get(each.currency, 0) + each.net
-    return Effect(Outcome(document=account_balance_json(available=sums[True], pending=sums[False])))
-
-
-def _list_balance(_: str, form: Form, context: Context) -> Effect:
-    movements, payouts = context.account.balance, context.account.payout_of
-    for name, value_of in (
-        ("source", lambda m: m.source),
-        ("type", lambda m: m.type),
-        ("payout", lambda m: payouts.get(m.id)),
-    ):
-        if name in form:
-            movements = {id_: each for id_, each in movements.items() if value_of(each) == form[name]}
-    return _page("/v1/balance_transactions", form, movements, balance_json)
-
-
-def _page(url: str, form: Form, things: Mapping[str, Any], show: Callable[[Any], dict[str, Any]]) -> Effect:
-    """Return one page, newest first; `starting_after` is the last id of the page before.
-
-    `things` are in the order of creation.
-    """
-    limit = form.get("limit", str(_PAGE_DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:4]) <= _PAGE_MAX):
-        return Effect(invalid("limit must be between 1 and 100", param="limit"))
-    newest = list(things)[::-1]
-    start = 0
-    if (after := form.get("starting_after")) is not None:
-        if after not in things:
-            return Effect(missing("object", after, param="starting_after", status=400))
-        start = newest.index(after) + 1
-    ids = newest[start : start + int(limit)]
-    has_more = len(newest) > start + len(ids)
-    return Effect(Outcome(document=list_json(url, [show(things[id_]) for id_ in ids], has_more=has_more)))
-
-
-def _account(_id: str, _form: Form, _context: Context) -> Effect:
-    return Effect(Outcome(document=account_json(_ACCOUNT)))
-
-
 def _free_id(prefix: str, context: Context, taken: Mapping[str, object]) -> str:
     """Derive an id from the call's name; a name used again (its key was forgotten) gets the next number."""
     number = 0
@@ -399,15 +310,15 @@ _FUNCTIONS: Final[Mapping[str, tuple[Callable[[str, Form, Context], Effect], fro
     "confirm": (_confirm, _CONFIRM_PARAMS),
     "cancel": (_cancel, frozenset(("cancellation_reason",))),
     "capture": (_capture, frozenset(("amount_to_capture",))),
-    "retrieve": (_retrieve, frozenset(("client_secret",))),
-    "list": (_list_intents, _PAGE_PARAMS),
+    "retrieve": (reading.retrieve, frozenset(("client_secret",))),
+    "list": (reading.list_intents, _PAGE_PARAMS),
     "refund": (_refund, frozenset(("payment_intent", "charge", "amount", "metadata", "reason"))),
-    "list_refunds": (_list_refunds, _PAGE_PARAMS | {"payment_intent", "charge"}),
-    "retrieve_refund": (_retrieve_refund, frozenset()),
-    "retrieve_charge": (_retrieve_charge, frozenset()),
-    "list_balance_transactions": (_list_balance, _PAGE_PARAMS | {"source", "type", "payout"}),
-    "retrieve_account": (_account, frozenset()),
-    "retrieve_balance": (_balance, frozenset()),
+    "list_refunds": (reading.list_refunds, _PAGE_PARAMS | {"payment_intent", "charge"}),
+    "retrieve_refund": (reading.retrieve_refund, frozenset()),
+    "retrieve_charge": (reading.retrieve_charge, frozenset()),
+    "list_balance_transactions": (reading.list_balance_transactions, _PAGE_PARAMS | {"source", "type", "payout"}),
+    "retrieve_account": (reading.retrieve_account, frozenset()),
+    "retrieve_balance": (reading.retrieve_balance, frozenset()),
 }
 OPERATIONS: Final = frozenset(_FUNCTIONS)
 """Every operation's name, as faults, holds and statistics use it."""

@@ -132,8 +132,9 @@ class StripeAdapter:
             amount=amount,
             currency=request.money.currency.lower(),
             payment_method=request.token,
-            # API 2026-09-30 refuses `payment_method_types`. No redirects: nobody is there to follow one.
-            automatic_payment_methods={"enabled": True, "allow_redirects": "never"},
+            # Cards, and nothing that redirects: nobody is there to follow. The name since API 2026-09-30.endive. Source:
+            # docs.stripe.com/changelog/dahlia/2026-07-29/allowed-payment-method-types-parameter.
+            allowed_payment_method_types=["card"],
             capture_method="automatic",
             confirm=False,
             transfer_group=request.order_id,

@@ -1,0 +1,69 @@
+"""The life of `zerosum up`: what ends with it, what is kept, what it goes on from. Each test has a system of its own."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.caller import Caller, new_checkout
+from tests.e2e.deadline import until
+from tests.e2e.money import once, settled
+from tests.e2e.process import family, survivors
+from tests.e2e.system import RunningSystem
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def own() -> Iterator[RunningSystem]:
+    """A system that the test may end in any way."""
+    system = RunningSystem()
+    try:
+        yield system
+    finally:
+        system.end()
+
+
+def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and_stops_cleanly(
+    own: RunningSystem,
+) -> None:
+    """I24; Ctrl-C. One story, as a start takes long: up, paid, SIGKILL, up again on the same data, paid, SIGINT."""
+    before, after = new_checkout("before"), new_checkout("after")
+    own.start()
+    with Caller(own) as caller:
+        first = caller.pay(before)
+        assert settled(own, caller, before) == once("12.50")
+    members = family(own.pid("supervisor"))
+
+    own.signal(signal.SIGKILL)
+    assert own.wait() == -signal.SIGKILL
+    until("its whole family has ended", lambda: not survivors(members))
+
+    own.start()
+    with Caller(own) as caller:
+        assert caller.pay(before).body == first.body
+        assert settled(own, caller, before) == once("12.50")
+        caller.pay(after)
+        assert settled(own, caller, after) == once("12.50")
+    members = family(own.pid("supervisor"))
+
+    own.signal(signal.SIGINT)
+    assert own.wait() == 0
+    assert survivors(members) == {}
+    assert not (own.data / "run.json").exists()
+    assert "stopped; the data is kept" in own.last_words()
+
+
+def test_ctrl_c_during_the_start_leaves_no_process_behind(own: RunningSystem) -> None:
+    """A start can be given up at any time."""
+    own.begin()
+    supervisor = own.begun_pid()
+    until("the database runs", (own.data / "postgres" / "cluster" / "postmaster.pid").exists)
+    until("the Ray head is being started", lambda: "Ray head" in own.last_words())
+    members = family(supervisor)
+
+    os.kill(supervisor, signal.SIGINT)
+
+    assert own.wait() == 0
+    assert survivors(members) == {}

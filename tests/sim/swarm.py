@@ -1,0 +1,466 @@
+"""A swarm of checkouts under a mix of faults that one seed draws: a phase of trouble, then everything must come to rest.
+
+Everything that happens is drawn from the seed, on virtual time, so that the same seed is the same story.
+
+Invariant: the faults are those of real things: a store is atomic, a PSP keeps its keys, a dead process takes no step.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, TypeVar
+
+from actors.answer import Accepted, Answer, Applied, Failed, InFlight, Refused, Replied
+from tests.sim import psp as faults
+from tests.sim.faults import StoreDoor
+from tests.sim.house import SHARDS_OF, Doors, House, LocalPeer, ScriptedRisk, checkout, envelope, rows
+from tests.sim.proof import findings
+from tests.sim.psp import Object, ScriptedPsp
+from zerosum.domain import message as m
+from zerosum.domain.identity import EntityKey, Key
+from zerosum.domain.journal import Journal
+from zerosum.domain.refusal import Reason
+from zerosum.domain.wallet import Transfer
+from zerosum.errors import CommitAmbiguous, NotSent, OutcomeUnknown, SerializationConflict, Unavailable
+from zerosum.ports import Batch, Clash, Committed, DueTodo, ItemOutcome, Loaded, PspGateway, RiskAnswer, SlotHead
+from zerosum.ports import Store, Wanted
+from zerosum.store.memory import MemoryStore, Trouble
+
+T = TypeVar("T")
+
+CHECKOUTS = 10
+TROUBLE_S = 40
+REST_S = 4 * 3_600
+TOKENS = ("tok_visa",) * 6 + ("tok_decline", "tok_3ds", "tok_refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Rates in percent, drawn by a seed; one seed in ten has none, one in ten a single one that is high."""
+
+    drop_request: int = 0
+    drop_response: int = 0
+    stored_failure: int = 0
+    late: int = 0
+    not_sent: int = 0
+    conflict: int = 0
+    ambiguous: int = 0
+    away: int = 0
+    crashes_per_minute: int = 0
+    splits_per_minute: int = 0
+    front_restarts_per_minute: int = 0
+    peer_trouble: int = 0
+    risk_trouble: int = 0
+    webhook_lost: int = 0
+    webhook_copies_max: int = 1
+    late_charge: int = 0
+    latency_max_ms: int = 5
+
+
+_RATES_MAX = {
+    "drop_request": 30, "drop_response": 30, "stored_failure": 15, "late": 15, "not_sent": 20, "conflict": 40,
+    "ambiguous": 20, "away": 5, "crashes_per_minute": 20, "splits_per_minute": 6, "front_restarts_per_minute": 6,
+    "peer_trouble": 40, "risk_trouble": 40, "webhook_lost": 100, "webhook_copies_max": 5, "late_charge": 50,
+    "latency_max_ms": 400,
+}  # fmt: skip
+
+
+def mix_of(seed: int) -> Mix:
+    """What befalls the house of this seed."""
+    chance = Random(f"mix {seed}")
+    if seed % 10 == 0:
+        return Mix()
+    if seed % 10 == 1:
+        name = chance.choice(sorted(_RATES_MAX))
+        return Mix(**{name: 2 * _RATES_MAX[name] if name not in _COUNTS else _RATES_MAX[name]})
+    drawn = {name: chance.choice((0, chance.randint(0, most))) for name, most in _RATES_MAX.items()}
+    return Mix(**{**drawn, "webhook_copies_max": max(drawn["webhook_copies_max"], 1)})
+
+
+_COUNTS = {"webhook_lost", "webhook_copies_max", "latency_max_ms", "late_charge"}
+"""What is not doubled when it stands alone: it is at its most already, or no rate."""
+
+
+@dataclass(slots=True)
+class Chance:
+    """The one source of chance of a story, and whether there is still trouble."""
+
+    seed: int
+    mix: Mix
+    is_over: bool = False
+    random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = Random(f"story {self.seed}")
+
+    def hits(self, percent: int) -> bool:
+        return not self.is_over and self.random.random() * 100 < percent
+
+    async def pause(self) -> None:
+        """The time a message takes on its way."""
+        most = 2 if self.is_over else self.mix.latency_max_ms
+        await asyncio.sleep(self.random.randint(0, max(most, 1)) / 1_000)
+
+
+# ---- between the shards and the world ------------------------------------------------------------------------------
+
+
+class _Store(StoreDoor):
+    """A database at the other end of a wire."""
+
+    def __init__(self, chance: Chance, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self._chance = chance
+
+    async def take_slots(self, slots: Sequence[int], deployment: str) -> Sequence[SlotHead]:
+        return await self._over_the_wire(lambda: self.inner.take_slots(slots, deployment))
+
+    async def retake_slots(self, heads: Sequence[SlotHead]) -> Sequence[SlotHead]:
+        """Its own commit may be in doubt as well, and may have landed."""
+        if self._chance.hits(self._chance.mix.ambiguous):
+            if self._chance.random.random() < 0.5:
+                await self.inner.retake_slots(heads)
+            raise CommitAmbiguous("the taking of slots ended in doubt")
+        return await self._over_the_wire(lambda: self.inner.retake_slots(heads))
+
+    async def load(self, wanted: Wanted) -> Loaded[Any]:
+        if self._chance.hits(self._chance.mix.conflict // 4):
+            raise SerializationConflict("a read met a conflict")
+        return await self._over_the_wire(lambda: self.inner.load(wanted))
+
+    async def commit(self, batch: Batch[Any]) -> Committed | Clash:
+        chance, store = self._chance, self.inner
+        assert isinstance(store, MemoryStore)
+        if chance.hits(chance.mix.conflict):
+            await chance.pause()
+            raise SerializationConflict("40001")
+        if chance.hits(chance.mix.ambiguous):
+            kind = chance.random.choice([Trouble.AMBIGUOUS_APPLIED, Trouble.AMBIGUOUS_LOST, Trouble.AMBIGUOUS_LATE])
+            await chance.pause()
+            if kind is Trouble.AMBIGUOUS_LATE:
+                delay_s = chance.random.choice((0.0, 0.001, 0.05, 1.0, 20.0))
+                asyncio.get_running_loop().call_later(delay_s, store.land_late)
+            store.trouble_next(kind)
+            return await store.commit(batch)
+        return await self._over_the_wire(lambda: store.commit(batch))
+
+    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+        return await self._over_the_wire(lambda: self.inner.due_todos(slots, overdue_ms, rows_max))
+
+    async def _over_the_wire(self, call: Callable[[], Awaitable[T]]) -> T:
+        if self._chance.hits(self._chance.mix.away):
+            raise Unavailable("no connection")
+        await self._chance.pause()
+        result = await call()
+        await self._chance.pause()
+        return result
+
+
+@dataclass(slots=True)
+class _Peer:
+    chance: Chance
+    inner: LocalPeer
+
+    async def apply(self, transfer: Transfer) -> ItemOutcome:
+        return await self._send(lambda: self.inner.apply(transfer))
+
+    async def post(self, journal: Journal) -> ItemOutcome:
+        return await self._send(lambda: self.inner.post(journal))
+
+    async def _send(self, call: Callable[[], Awaitable[ItemOutcome]]) -> ItemOutcome:
+        await self.chance.pause()
+        if self.chance.hits(self.chance.mix.peer_trouble):
+            if self.chance.random.random() < 0.5:
+                raise NotSent("connection refused")
+            await call()
+            raise OutcomeUnknown("the answer was lost")
+        return await call()
+
+
+@dataclass(slots=True)
+class _Risk:
+    chance: Chance
+    inner: ScriptedRisk
+
+    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
+        await self.chance.pause()
+        if self.chance.hits(self.chance.mix.risk_trouble):
+            raise OutcomeUnknown("the risk check did not answer")
+        return await self.inner.assess(request)
+
+
+@dataclass(slots=True)
+class SwarmDoors(Doors):
+    """Trouble between every shard and its surroundings."""
+
+    chance: Chance
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return _Store(self.chance, store)
+
+    def gateway(self, number: int, gateway: PspGateway) -> PspGateway:
+        return gateway
+
+    def peer(self, number: int, peer: LocalPeer) -> Any:
+        return _Peer(self.chance, peer)
+
+    def risk(self, number: int, risk: ScriptedRisk) -> Any:
+        return _Risk(self.chance, risk)
+
+
+@dataclass(slots=True)
+class SwarmPsp(ScriptedPsp):
+    """A PSP whose troubles are drawn, and that tells of every change by webhook."""
+
+    chance: Chance | None = None
+    tell: Callable[[Object], None] = lambda _: None
+
+    async def call(self, request: m.PspRequest) -> m.Report:
+        assert self.chance is not None
+        await self.chance.pause()
+        try:
+            return await super(SwarmPsp, self).call(request)
+        finally:
+            await self.chance.pause()
+
+    def _fault(self, verb: str) -> str:
+        assert self.chance is not None
+        mix = self.chance.mix
+        rates = {
+            faults.DROP_REQUEST: mix.drop_request, faults.DROP_RESPONSE: mix.drop_response, faults.LATE: mix.late,
+            faults.NOT_SENT: mix.not_sent, faults.STORED_AFTER: mix.stored_failure,
+            # A refund whose key was burnt before it was executed is for people: no proof of absence is ever enough.
+            faults.STORED_FAILURE: mix.stored_failure if verb != m.PspVerb.REFUND else 0,
+        }  # fmt: skip
+        return next((fault for fault, percent in rates.items() if self.chance.hits(percent)), "")
+
+    def _execute(self, request: m.PspRequest) -> Object | None:
+        known = self.objects.get(request.object_id)
+        before = known.status if known else None
+        obj = super(SwarmPsp, self)._execute(request)
+        if obj is not None and obj.status is not before:
+            self.tell(obj)
+        return obj
+
+
+# ---- the story -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Swarm:
+    """One seed's house, its callers and its troubles. `told`: every fixed reply anyone ever got, by checkout."""
+
+    seed: int
+    chance: Chance = field(init=False)
+    house: House = field(init=False)
+    told: dict[str, set[bytes]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    deliveries: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.chance = Chance(self.seed, mix_of(self.seed))
+        self.house = House(psp=SwarmPsp(chance=self.chance, tell=self._changed), doors=SwarmDoors(self.chance))
+
+    async def run(self) -> list[str]:
+        """Everything that is wrong at the end; nothing, if all is well."""
+        await self._start()
+        commands = [self._command(number) for number in range(CHECKOUTS)]
+        callers = [asyncio.create_task(self._buy(command)) for command in commands]
+        mix = self.chance.mix
+        for rate, act in (
+            (mix.crashes_per_minute, self._crash),
+            (mix.splits_per_minute, self._split),
+            (mix.front_restarts_per_minute, self._restart_front),
+        ):
+            if rate:
+                self._spawn(self._now_and_then(rate, act))
+        keeper = asyncio.create_task(self._keep_alive())
+        await asyncio.sleep(TROUBLE_S)
+        self.chance.is_over = True
+        await asyncio.gather(*callers)
+        await self._come_to_rest()
+        await self._ask_again(commands)
+        keeper.cancel()
+        return [*self.wrong, *findings(self.house)]
+
+    async def _start(self) -> None:
+        self.chance.is_over = True
+        await self.house.start()
+        self.chance.is_over = False
+
+    def _command(self, number: int) -> m.SubmitCheckout:
+        chance = self.chance.random
+        amounts = [chance.randint(100, 9_999) for _ in range(chance.randint(1, 3))]
+        sellers = [chance.choice(("hot", f"seller-{chance.randint(1, 3)}")) for _ in amounts]
+        token = chance.choice(TOKENS)
+        return checkout(f"s{self.seed}-c{number}", *amounts, token=token, key=f"k-{number}", sellers=sellers)
+
+    # ---- callers ----
+
+    async def _buy(self, command: m.SubmitCheckout) -> None:
+        """A caller that clicks several times, and asks again with the same key until it has its reply."""
+        chance = self.chance.random
+        await asyncio.sleep(chance.random() * TROUBLE_S / 2)
+        clicks = [self._click(command) for _ in range(chance.choice((1, 1, 1, 2, 5)))]
+        if chance.random() < 0.2:
+            clicks.append(self._click(replace(command, key=Key(f"{command.key}-other"))))
+        if chance.random() < 0.2:
+            clicks.append(self._cheat(command))
+        await asyncio.gather(*clicks)
+
+    async def _click(self, command: m.SubmitCheckout) -> None:
+        while True:
+            await self.chance.pause()
+            answer = await self.house.submit(command)
+            reply = await self._reply_of(command, answer)
+            if reply is not None:
+                self.told.setdefault(command.checkout_id, set()).add(reply)
+                return
+            await asyncio.sleep(0.5)
+
+    async def _reply_of(self, command: m.SubmitCheckout, answer: Answer) -> bytes | None:
+        match answer:
+            case Replied(reply, _):
+                return reply
+            case Accepted():
+                return await self.house.fronts["payment"].outcome(envelope(command).entity, 14_000)
+            case Refused(refusal, _):
+                self.wrong.append(f"checkout {command.checkout_id} was refused: {refusal.reason}")
+                return b""
+            case InFlight() | Failed():
+                if isinstance(answer, Failed) and answer.kind == "Bug":
+                    self.wrong.append(f"checkout {command.checkout_id} failed: {answer.message}")
+                return None
+            case _:
+                self.wrong.append(f"checkout {command.checkout_id} was answered {answer}")
+                return b""
+
+    async def _cheat(self, command: m.SubmitCheckout) -> None:
+        """The same key for more money: never executed, whoever comes first; the buyer's own request may lose to it."""
+        await asyncio.sleep(1 + self.chance.random.random())
+        if not self.told.get(command.checkout_id) and not await self._is_known(command):
+            return
+        line = command.lines[0]
+        money = replace(line.money, amount_minor=line.money.amount_minor + 1)
+        other = replace(command, lines=(replace(line, money=money), *command.lines[1:]))
+        answer = await self.house.submit(other)
+        if isinstance(answer, Refused) and answer.refusal.reason is Reason.KEY_REUSED:
+            return
+        if not isinstance(answer, Failed):
+            self.wrong.append(f"the key of {command.checkout_id} was used for another request: {answer}")
+
+    async def _is_known(self, command: m.SubmitCheckout) -> bool:
+        return any(row["key"] == command.key for row in rows(self.house, "payment", "commands"))
+
+    async def _ask_again(self, commands: Sequence[m.SubmitCheckout]) -> None:
+        """One reply for ever: the same bytes to everyone, then and now."""
+        for command in commands:
+            answer = await self.house.submit(command)
+            reply = answer.reply if isinstance(answer, Replied) else None
+            if self.told.get(command.checkout_id) != {reply}:
+                self.wrong.append(f"checkout {command.checkout_id} was told {len(self.told[command.checkout_id])} replies")
+
+    # ---- troubles ----
+
+    async def _now_and_then(self, per_minute: int, act: Callable[[], Awaitable[None]]) -> None:
+        while not self.chance.is_over:
+            await asyncio.sleep(self.chance.random.expovariate(per_minute / 60))
+            if not self.chance.is_over:
+                await act()
+
+    async def _crash(self) -> None:
+        service = self.chance.random.choice(("payment", "payment", "payment", "wallet", "ledger"))
+        self.house.kill(self.chance.random.randrange(SHARDS_OF[service]), service)
+
+    async def _split(self) -> None:
+        """A second copy of a live shard: the first goes on behind a pause until the fence stops it."""
+        service = self.chance.random.choice(("payment", "payment", "wallet", "ledger"))
+        await self._revive(self.chance.random.randrange(SHARDS_OF[service]), service)
+
+    async def _restart_front(self) -> None:
+        await self.house.fronts["payment"].stop()
+        self.house.fronts["payment"] = self.house.new_front("payment")
+        self.house.fronts["payment"].start()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(0.5 + self.chance.random.random())
+            for service, shards in SHARDS_OF.items():
+                for number in range(shards):
+                    copy = self.house.copies[service][number]
+                    if copy is None or copy.host.shard.ended.is_set():
+                        await self._revive(number, service)
+
+    async def _revive(self, number: int, service: str) -> None:
+        try:
+            await self.house.revive(number, service)
+        except Unavailable:
+            return  # the next round tries again
+
+    # ---- webhooks ----
+
+    def _changed(self, obj: Object) -> None:
+        chance, mix = self.chance.random, self.chance.mix
+        if obj.status is m.ObjectStatus.ACTION_REQUIRED:
+            self._spawn(self._pass_challenge(obj))
+        if obj.status is m.ObjectStatus.CANCELED and self.chance.hits(mix.late_charge):
+            self._spawn(self._charge_late(obj))
+        if not self.chance.hits(mix.webhook_lost):
+            self.deliveries += 1
+            fact = self._fact(obj, f"evt_{self.deliveries}")
+            for _ in range(chance.randint(1, mix.webhook_copies_max)):
+                self._spawn(self._deliver(fact, chance.choice((0.0, 0.01, 0.1, 3.0, 30.0)) * chance.random()))
+
+    async def _pass_challenge(self, obj: Object) -> None:
+        await asyncio.sleep(self.chance.random.random() * 600)
+        if obj.status is m.ObjectStatus.ACTION_REQUIRED:
+            self.house.psp.pay_now(obj.id)
+            self._changed(obj)
+
+    async def _charge_late(self, obj: Object) -> None:
+        """The impossible: money moves for an object that was canceled. Told by webhook until it is taken."""
+        await asyncio.sleep(self.chance.random.random() * 20)
+        if obj.paid == 0:
+            self.house.psp.pay_now(obj.id)
+            self.deliveries += 1
+            await self._deliver(self._fact(obj, f"evt_{self.deliveries}"), 0)
+
+    def _fact(self, obj: Object, event_id: str) -> m.Report:
+        delivery = m.Delivery("stripe", event_id, "payment_intent.x", "00" * 32, "current")
+        return m.Report(
+            m.ReportSource.WEBHOOK, m.OrderId(obj.order_id), "stripe", obj.id, obj.status, obj.money, obj.order_id,
+            obj.reason, delivery=delivery,
+        )  # fmt: skip
+
+    async def _deliver(self, fact: m.Report, delay_s: float) -> None:
+        """Again and again until it is taken, as a PSP does."""
+        await asyncio.sleep(delay_s)
+        entity = EntityKey(m.Tenant("acme"), fact.order_id.rsplit("-", 1)[0])
+        while not isinstance(answer := await self.house.tell(entity, fact), Applied):
+            if not isinstance(answer, Failed):
+                self.wrong.append(f"a webhook of {entity.id} was answered {answer}")
+                return
+            await asyncio.sleep(1)
+
+    # ---- the end ----
+
+    async def _come_to_rest(self) -> None:
+        """No task of the world left, nothing owed: or the limit of time, and the findings say what is left."""
+        for _ in range(REST_S):
+            await asyncio.sleep(1)
+            is_owed = any(row["state"] == "OPEN" for row in rows(self.house, "payment", "todos"))
+            if not is_owed and not any(not task.done() for task in self.tasks):
+                break
+        await asyncio.sleep(200)  # late executions and late commits are over as well
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.wrong.append(f"a task of the swarm failed: {task.exception()!r}")
