@@ -9,7 +9,7 @@ Invariant: waiting is never state; whatever is lost here is found in the databas
 
 import asyncio
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -80,10 +80,14 @@ class Front(Generic[C]):
                 self._spawn(self._listen(position))
 
     async def stop(self) -> None:
-        """Stops listening and sending."""
+        """Stops listening and sending. What waits is answered as unavailable: it may have been recorded."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for queues in self._queues:
+            for queue in queues.values():
+                self._abandon(queue)
+                queue.clear()
 
     # ---- submitting ------------------------------------------------------------------------------------------
 
@@ -107,12 +111,19 @@ class Front(Generic[C]):
     async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
         try:
             answers = await self._ask(shard, is_inner, [item.command for item in batch])
+            for item, answer in zip(batch, answers, strict=True):
+                if not item.answer.done():
+                    item.answer.set_result(answer)
         finally:
             self._calls[shard] -= 1
-        for item, answer in zip(batch, answers, strict=True):
-            if not item.answer.done():
-                item.answer.set_result(answer)
+            self._abandon(batch)
         self._pump(shard)
+
+    def _abandon(self, queued: Iterable[_Queued[C]]) -> None:
+        """Nobody waits for ever: who has no answer by now gets none from here."""
+        for item in queued:
+            if not item.answer.done():
+                item.answer.set_result(Failed("Unavailable", "the server stopped asking the shard"))
 
     async def _ask(self, shard: int, is_inner: bool, commands: list[C]) -> Sequence[Answer]:
         """Asks until the shard answers or patience ends. Our own second asking may find the first in flight."""

@@ -267,16 +267,21 @@ def bench(
     what: Annotated[str, typer.Argument(help="knee, hot, memory or recovery.")] = "knee",
     tps: Annotated[float, typer.Option(min=1, help="The rate; knee begins there.")] = 100.0,
     seconds: Annotated[float, typer.Option(min=1, help="Length of a step, or of the whole run.")] = 20.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Of each kill, for recovery.")] = 10,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Measure a system of its own on this machine. Figures, never a verdict."""
     from loadtest.bench import bench as run_bench
+    from loadtest.recovery import recovery as run_recovery
     from zerosum.errors import Misconfigured
 
     with _told():
-        if what not in ("knee", "hot", "memory"):
-            raise Misconfigured("there are knee, hot and memory")
+        if what not in ("knee", "hot", "memory", "recovery"):
+            raise Misconfigured("there are knee, hot, memory and recovery")
+        if what == "recovery":
+            _exit(run_recovery(_settings(data_dir), repeats=repeats, as_json=as_json))
+            return
         _exit(run_bench(_settings(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
 
 

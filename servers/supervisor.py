@@ -187,7 +187,7 @@ class System:
             await self._await_child(name, port)
 
     def _child_ended(self, name: str, _code: int) -> None:
-        """Servers of a Ray that is lost go with it, at once: no call of theirs can end, and the next head is another cluster."""
+        """Servers of a Ray that is lost go with it: no call of theirs can end, and the next head is another cluster."""
         if name == "ray":
             for server in SERVICES:
                 if server in self.children:

@@ -113,7 +113,7 @@ class Pump:
 
 
 class _Connection:
-    """One kept connection to the receiver, one post at a time; no client library, which would cost ten times as much."""
+    """One kept connection to the receiver, one post at a time."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

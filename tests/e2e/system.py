@@ -191,7 +191,8 @@ class RunningSystem:
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows, as the auditor reads them."""
         url = EmbeddedPostgres(self.data / "postgres").urls()["auditor"].replace("+psycopg", "")
-        with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # one statement is a snapshot by itself
             return connection.execute(statement.encode(), values).fetchall()
 
 

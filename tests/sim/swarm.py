@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from actors.answer import Accepted, Answer, Applied, Failed, InFlight, Refused, Replied
 from tests.sim import psp as faults
 from tests.sim.faults import StoreDoor
-from tests.sim.house import SHARDS_OF, Doors, House, LocalPeer, ScriptedRisk, checkout, envelope, rows
+from tests.sim.house import SHARDS_OF, Copy, Doors, House, LocalPeer, ScriptedRisk, checkout, envelope, rows
 from tests.sim.proof import findings
 from tests.sim.psp import Object, ScriptedPsp
 from zerosum.domain import message as m
@@ -23,8 +23,19 @@ from zerosum.domain.journal import Journal
 from zerosum.domain.refusal import Reason
 from zerosum.domain.wallet import Transfer
 from zerosum.errors import CommitAmbiguous, NotSent, OutcomeUnknown, SerializationConflict, Unavailable
-from zerosum.ports import Batch, Clash, Committed, DueTodo, ItemOutcome, Loaded, PspGateway, RiskAnswer, SlotHead
-from zerosum.ports import Store, Wanted
+from zerosum.ports import (
+    Batch,
+    Clash,
+    Committed,
+    DueTodo,
+    ItemOutcome,
+    Loaded,
+    PspGateway,
+    RiskAnswer,
+    SlotHead,
+    Store,
+    Wanted,
+)
 from zerosum.store.memory import MemoryStore, Trouble
 
 T = TypeVar("T")
@@ -98,9 +109,9 @@ class Chance:
         return not self.is_over and self.random.random() * 100 < percent
 
     async def pause(self) -> None:
-        """The time a message takes on its way."""
-        most = 2 if self.is_over else self.mix.latency_max_ms
-        await asyncio.sleep(self.random.randint(0, max(most, 1)) / 1_000)
+        """The time a message takes on its way; none once all is well, so that coming to rest is told quickly."""
+        if not self.is_over:
+            await asyncio.sleep(self.random.randint(0, self.mix.latency_max_ms) / 1_000)
 
 
 # ---- between the shards and the world ------------------------------------------------------------------------------
@@ -227,11 +238,13 @@ class SwarmPsp(ScriptedPsp):
     def _fault(self, verb: str) -> str:
         assert self.chance is not None
         mix = self.chance.mix
+        is_keyed = verb != m.PspVerb.READ
         rates = {
-            faults.DROP_REQUEST: mix.drop_request, faults.DROP_RESPONSE: mix.drop_response, faults.LATE: mix.late,
-            faults.NOT_SENT: mix.not_sent, faults.STORED_AFTER: mix.stored_failure,
+            faults.DROP_REQUEST: mix.drop_request, faults.DROP_RESPONSE: mix.drop_response,
+            faults.NOT_SENT: mix.not_sent, faults.LATE: mix.late if is_keyed else 0,
+            faults.STORED_AFTER: mix.stored_failure if is_keyed else 0,
             # A refund whose key was burnt before it was executed is for people: no proof of absence is ever enough.
-            faults.STORED_FAILURE: mix.stored_failure if verb != m.PspVerb.REFUND else 0,
+            faults.STORED_FAILURE: mix.stored_failure if is_keyed and verb != m.PspVerb.REFUND else 0,
         }  # fmt: skip
         return next((fault for fault, percent in rates.items() if self.chance.hits(percent)), "")
 
@@ -256,6 +269,7 @@ class Swarm:
     house: House = field(init=False)
     told: dict[str, set[bytes]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    stale: list[Copy] = field(default_factory=list)
     deliveries: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -360,7 +374,9 @@ class Swarm:
             answer = await self.house.submit(command)
             reply = answer.reply if isinstance(answer, Replied) else None
             if self.told.get(command.checkout_id) != {reply}:
-                self.wrong.append(f"checkout {command.checkout_id} was told {len(self.told[command.checkout_id])} replies")
+                self.wrong.append(
+                    f"checkout {command.checkout_id} was told {len(self.told[command.checkout_id])} replies"
+                )
 
     # ---- troubles ----
 
@@ -392,12 +408,18 @@ class Swarm:
                     copy = self.house.copies[service][number]
                     if copy is None or copy.host.shard.ended.is_set():
                         await self._revive(number, service)
+            for copy in [stale for stale in self.stale if stale.host.shard.ended.is_set()]:
+                self.stale.remove(copy)
+                await copy.close()
 
     async def _revive(self, number: int, service: str) -> None:
+        older = self.house.copies[service][number]
+        self.stale.extend([older] if older is not None else [])
         try:
             await self.house.revive(number, service)
         except Unavailable:
-            return  # the next round tries again
+            if older is not None and older in self.stale:
+                self.stale.remove(older)  # it is still the one; the next round tries again
 
     # ---- webhooks ----
 
@@ -414,7 +436,7 @@ class Swarm:
                 self._spawn(self._deliver(fact, chance.choice((0.0, 0.01, 0.1, 3.0, 30.0)) * chance.random()))
 
     async def _pass_challenge(self, obj: Object) -> None:
-        await asyncio.sleep(self.chance.random.random() * 600)
+        await asyncio.sleep(self.chance.random.random() * 60)
         if obj.status is m.ObjectStatus.ACTION_REQUIRED:
             self.house.psp.pay_now(obj.id)
             self._changed(obj)
@@ -453,7 +475,7 @@ class Swarm:
             is_owed = any(row["state"] == "OPEN" for row in rows(self.house, "payment", "todos"))
             if not is_owed and not any(not task.done() for task in self.tasks):
                 break
-        await asyncio.sleep(200)  # late executions and late commits are over as well
+        await asyncio.sleep(100)  # late executions and late commits are over as well
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

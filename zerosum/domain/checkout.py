@@ -13,6 +13,8 @@ Invariants: no confirm is sent before its object's id is committed; an order FAI
 facts are never refused.
 """
 
+from dataclasses import replace
+
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Decision, Draft, Policy
@@ -165,7 +167,7 @@ def replay(draft: Draft, command: m.ReplayTodo) -> Refusal | None:
         return Refusal(Reason.NOT_A_DEAD_LETTER, "todo_id", f"the to-do is {todo.state}, not DEAD")
     if todo.kind is TodoKind.PREPARE:
         draft.move(todo, "TodoReplayed", command.operator)
-        _prepare_anew(draft, todo, f"replayed by {command.operator}")
+        _prepare_anew(draft, replace(todo, created_at_ms=draft.now_ms), f"replayed by {command.operator}")
         return None
     tries = 2 if todo.kind in PSP_KINDS else 1
     draft.rerun(todo, event="TodoReplayed", reason=command.operator, tries=tries, since_ms=draft.now_ms)

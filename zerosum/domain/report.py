@@ -14,7 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind
+from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
 _KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
@@ -69,7 +69,16 @@ def _learn_object(draft: Draft, order: Order, attempt: Attempt, fact: m.Report) 
     draft.happen(m.ObjectPrepared(order.id, fact.object_id))
     draft.settle(order.id, _KIND.PREPARE, _STATE.DONE, fact.object_id)
     if fact.status is _IS.UNCONFIRMED and order.status in _MOVING:
-        draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=attempt.opened_at_ms)
+        since_ms = _budget_since_ms(draft, order, _KIND.PREPARE)
+        draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=since_ms)
+
+
+def _budget_since_ms(draft: Draft, order: Order, kind: OperationKind) -> int:
+    """When the budget began that the newest operation of the kind is tried in, and what follows from it: an operator's
+    replay begins a new one."""
+    newest = order.newest(kind)
+    todo = draft.checkout.todos.get(todo_id(TodoKind(kind.value), order.id, newest.number)) if newest else None
+    return todo.created_at_ms if todo is not None else draft.now_ms
 
 
 # ---- what the object is --------------------------------------------------------------------------------------
@@ -97,8 +106,9 @@ def _unconfirmed(draft: Draft, order: Order, fact: m.Report) -> None:
 def _next_number(draft: Draft, order: Order, kind: OperationKind) -> None:
     attempt = order.attempt
     if attempt is not None:
+        since_ms = _budget_since_ms(draft, order, kind)
         draft.settle(order.id, kind, _STATE.NOT_EXECUTED, "")
-        draft.start(order.id, kind, psp=attempt.psp, object_id=attempt.object_id, since_ms=attempt.opened_at_ms)
+        draft.start(order.id, kind, psp=attempt.psp, object_id=attempt.object_id, since_ms=since_ms)
 
 
 def _pending(draft: Draft, order: Order, fact: m.Report) -> None:

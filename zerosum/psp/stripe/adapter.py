@@ -7,7 +7,6 @@ Invariant: a call ends as a report that may be believed, or as `NotSent`, `Store
 could not be meant (no key, no object) is a `Bug`, and nothing is sent.
 """
 
-import logging
 import time
 from typing import Final, assert_never
 
@@ -31,6 +30,7 @@ from zerosum.psp.stripe.mapping import (
     report_of_intent,
     report_of_refund,
 )
+from zerosum.psp.stripe.quiet import hush
 from zerosum.psp.stripe.transport import Transport
 from zerosum.psp.trouble import Unsettled
 
@@ -55,10 +55,7 @@ class StripeAdapter:
     ) -> None:
         if not api_key.strip():
             raise Misconfigured("the key for stripe is empty")
-        # The SDK reports latencies to Stripe with the next call unless told not to: 20 us a call, and nobody's business.
-        stripe.enable_telemetry = False
-        # At DEBUG the SDK logs what it sends, payment method tokens included.
-        logging.getLogger("stripe").setLevel(logging.WARNING)
+        hush()
         self._transport = Transport(
             timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
         )

@@ -1,0 +1,152 @@
+"""`zerosum bench recovery`: how long nobody is served after a SIGKILL, on a real system of its own. Printed, never asserted.
+
+    shard     a checkout shard: until a new checkout of that shard has its final reply
+    server    the payment server: the same, for any checkout
+    ray       Ray's head and all its processes: the same
+
+Invariant: the clock runs from the signal to a final reply over gRPC; what is asked again is asked with the same key.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import uuid4
+
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from actors.front import shard_of
+from loadtest.probe import shard_figures
+from servers.child import HEALTHY_AFTER_S
+from servers.keys import DEMO_TENANT, token_path
+from servers.supervisor import Simulated, System
+from zerosum.domain.identity import EntityKey
+from zerosum.settings import Settings
+from zerosum.v1 import payment_pb2 as pb
+from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
+
+GOALS_S: Final = {"shard": 5.0, "server": 3.0, "ray": 30.0}
+"""Median and worst are to stay below, on two cores that do nothing else."""
+
+ASK_EVERY_S: Final = 0.02
+ATTEMPT_S: Final = 15.0
+GIVE_UP_S: Final = 120.0
+CALM_S: Final = HEALTHY_AFTER_S + 1
+"""Between two kills: a child that dies sooner than 10 s after its start is started again more slowly."""
+
+CARD: Final = "pm_card_visa"
+
+_CHANNEL: Final = (
+    ("grpc.enable_retries", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+)
+
+
+class Recovery:
+    """A running system, and what it takes to bring parts of it back."""
+
+    def __init__(self, system: System, payments: Any) -> None:
+        self._system = system
+        self._payments = payments
+        settings = system.settings
+        token = token_path(settings.data_dir, "service").read_text(encoding="ascii")
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._metrics = f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+
+    async def after_shard(self) -> float:
+        """Seconds without checkout shard 0."""
+        pid = int((await asyncio.to_thread(shard_figures, self._metrics))["0"]["pid"])
+        return await self._after(lambda: os.kill(pid, signal.SIGKILL))
+
+    async def after_server(self) -> float:
+        """Seconds without the payment server."""
+        return await self._after(self._system.children["payment"].kill)
+
+    async def after_ray(self) -> float:
+        """Seconds without Ray."""
+        head = self._system.children["ray"].pid
+        if head is None:
+            raise RuntimeError("Ray does not run")
+        return await self._after(lambda: os.killpg(head, signal.SIGKILL))
+
+    async def until_served(self) -> None:
+        """Returns when a new checkout of shard 0 has a final reply. Raises TimeoutError.
+
+        A reply that is not final (its shard died in the middle, a lease must end first) is followed by another checkout.
+        """
+        request = self._checkout()
+        async with asyncio.timeout(GIVE_UP_S):
+            while not (reply := await self._final(request)):
+                request = self._checkout() if reply is False else request
+                await asyncio.sleep(ASK_EVERY_S)
+
+    async def _after(self, kill: Callable[[], object]) -> float:
+        began_s = time.monotonic()
+        kill()
+        await self.until_served()
+        return time.monotonic() - began_s
+
+    async def _final(self, request: pb.CreatePaymentRequest) -> bool | None:
+        """Whether the reply says that it is paid; None: there is no reply."""
+        try:
+            response = await self._payments.CreatePayment(request, timeout=ATTEMPT_S, metadata=self._metadata)
+        except grpc.aio.AioRpcError:
+            return None
+        return all(order.status == pb.ORDER_STATUS_SUCCESS for order in response.payment.payment_orders)
+
+    def _checkout(self) -> pb.CreatePaymentRequest:
+        shards = self._system.settings.checkout_shards
+        while True:
+            checkout_id = f"recovery-{uuid4().hex[:12]}"
+            if shard_of(EntityKey(DEMO_TENANT, checkout_id), shards) == 0:
+                break
+        order = pb.PaymentOrderRequest(
+            payment_order_id=f"{checkout_id}-a", seller_account="seller-recovery", amount="12.50", currency="USD"
+        )
+        return pb.CreatePaymentRequest(
+            checkout_id=checkout_id, buyer_info=pb.BuyerInfo(buyer_account="buyer-recovery"),
+            payment_method=pb.PaymentMethod(token=CARD), payment_orders=[order],
+        )  # fmt: skip
+
+
+def recovery(settings: Settings, *, repeats: int, as_json: bool) -> int:
+    """Starts a system of its own on the settings' data folder, kills and measures, stops it. 0 when it could measure."""
+    console = Console(stderr=as_json)
+    found = asyncio.run(_measure(settings, repeats, console))
+    table = Table("killed", "median s", "worst s", "goal s", title=f"until a checkout is final again, of {repeats}")
+    for name, seconds in found.items():
+        table.add_row(name, f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}", f"{GOALS_S[name]:.0f}")
+    console.print(table)
+    if as_json:
+        Console().print_json(json.dumps(found))
+    return 0
+
+
+async def _measure(settings: Settings, repeats: int, console: Console) -> dict[str, list[float]]:
+    system = System(settings, Simulated(1), tell=lambda what: console.print(f"starting {what}", style="dim"))
+    found: dict[str, list[float]] = {}
+    try:
+        await system.start()
+        async with grpc.aio.insecure_channel(system.settings.payment_address, options=_CHANNEL) as channel:
+            subject = Recovery(system, PaymentServiceStub(channel))
+            await subject.until_served()
+            measures: dict[str, Callable[[], Awaitable[float]]] = {
+                "shard": subject.after_shard, "server": subject.after_server, "ray": subject.after_ray
+            }  # fmt: skip
+            for name, measure in measures.items():
+                found[name] = []
+                for _ in range(repeats):
+                    await asyncio.sleep(CALM_S)
+                    found[name].append(round(await measure(), 2))
+                    console.print(f"{name:<8}{found[name][-1]:6.2f} s", highlight=False)
+    finally:
+        await system.stop()
+    return found

@@ -1,0 +1,34 @@
+"""Seeds of the swarm: whatever befalls, everything comes to rest and is right. `ZEROSUM_SWARM_SEEDS` sets how many.
+
+A failing seed is one call away: `ZEROSUM_SWARM_FIRST=<seed> ZEROSUM_SWARM_SEEDS=1 pytest tests/sim/test_swarm.py`.
+"""
+
+import os
+
+import pytest
+
+from tests.sim.swarm import Swarm, mix_of
+from tests.sim.virtual import run
+
+FIRST = int(os.environ.get("ZEROSUM_SWARM_FIRST", "0"))
+SEEDS = int(os.environ.get("ZEROSUM_SWARM_SEEDS", "40"))
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+def test_everything_comes_to_rest_and_is_right(seed: int) -> None:
+    """I1 to I9 at rest; I6 for every reply anyone ever got."""
+    wrong = run(Swarm(seed).run())
+
+    assert wrong == [], f"seed {seed}, {mix_of(seed)}"
+
+
+def test_the_same_seed_is_the_same_story() -> None:
+    """Same seed, same trace: the heads of all slots, which chain everything ever written."""
+
+    def heads(seed: int) -> list[tuple[int, bytes]]:
+        swarm = Swarm(seed)
+        run(swarm.run())
+        slots = swarm.house.stores["payment"].tables["slots"].rows.values()
+        return sorted((row["slot"], row["hash"]) for row in slots)
+
+    assert heads(7) == heads(7)
