@@ -81,6 +81,7 @@ class Batcher(Generic[S, C]):
         heads: Sequence[SlotHead],
         on_commit: Callable[[Outcome[S]], None],
         pause: Callable[[int], Awaitable[None]],
+        database_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._binding = binding
         self._store = store
@@ -88,6 +89,7 @@ class Batcher(Generic[S, C]):
         self._heads = {head.slot: head for head in heads}
         self._on_commit = on_commit
         self._pause = pause
+        self._database_ms = database_ms
         self._quarantined: set[EntityKey] = set()
 
     async def run(self, waiting: Sequence[Waiting[C]]) -> None:
@@ -128,7 +130,7 @@ class Batcher(Generic[S, C]):
 
     async def _decide(self, waiting: list[Waiting[C]]) -> _Decided[S]:
         held = {item.entity: self._memory.get(item.entity) for item in waiting}  # it may leave memory while we load
-        loaded = await self._store.load(self._wanted(waiting, held))
+        loaded = await self._load(self._wanted(waiting, held))
         for key, state in loaded.entities.items():
             self._memory.put(key, state)
         known = Known.of(loaded)
@@ -147,6 +149,11 @@ class Batcher(Generic[S, C]):
             decided.states[item.entity] = turn.after
             decided.turns.append((item, turn))
         return decided
+
+    async def _load(self, wanted: Wanted) -> Loaded[S]:
+        """What is wanted; where that is nothing but the time, the database's clock as the shard follows it will do."""
+        now_ms = self._database_ms() if wanted == Wanted() else None
+        return await self._store.load(wanted) if now_ms is None else Loaded(now_ms, {}, {}, {}, {})
 
     def _wanted(self, waiting: Sequence[Waiting[C]], held: Mapping[EntityKey, S | None]) -> Wanted:
         wants = [self._binding.wants(item.command) for item in waiting]

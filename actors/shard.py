@@ -84,7 +84,7 @@ class Shard(Generic[S, C]):
         self._work = asyncio.Event()
         self._timers: list[tuple[int, EntityKey, str]] = []
         self._rescheduled = asyncio.Event()
-        self._database_ahead_ms = 0
+        self._database_ahead_ms: int | None = None
         self._effects: Effects | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.outcomes = Outcomes()
@@ -95,10 +95,11 @@ class Shard(Generic[S, C]):
         """Takes the slots (every older copy is fenced from now on) and begins to serve. Raises Unavailable."""
         self._effects = effects
         heads = await self._store.take_slots(self._slots, self._deployment)
+        self._set_time((await self._store.load(Wanted())).now_ms)
         self.outcomes.begin(max((head.epoch for head in heads), default=0))
         batcher = Batcher(
             binding=self._binding, store=self._store, memory=self._memory, heads=heads,
-            on_commit=self._committed, pause=self._pause,
+            on_commit=self._committed, pause=self._pause, database_ms=self._database_ms,
         )  # fmt: skip
         loops = (self._serve(batcher), self._keep_time(), self._sweep())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
@@ -191,7 +192,6 @@ class Shard(Generic[S, C]):
         return batch
 
     def _committed(self, outcome: Outcome[S]) -> None:
-        self._set_time(outcome.now_ms)
         for key, (before, after) in outcome.changed.items():
             known = self._binding.timers(before) if before is not None else {}
             for todo_id, due_at_ms in self._binding.timers(after).items():
@@ -207,9 +207,13 @@ class Shard(Generic[S, C]):
     def _set_time(self, database_ms: int) -> None:
         """Timers run by the database's clock, which may be ahead of ours, and may jump."""
         ahead_ms = database_ms - self._clock.monotonic_ms()
-        if abs(ahead_ms - self._database_ahead_ms) > _CLOCK_JUMP_MS:
+        if self._database_ahead_ms is None or abs(ahead_ms - self._database_ahead_ms) > _CLOCK_JUMP_MS:
             self._rescheduled.set()
         self._database_ahead_ms = ahead_ms
+
+    def _database_ms(self) -> int | None:
+        """The database's clock, followed by ours between two readings, which are at most a sweep apart. None: not read yet."""
+        return None if self._database_ahead_ms is None else self._clock.monotonic_ms() + self._database_ahead_ms
 
     def _remind(self, due_at_ms: int, key: EntityKey, todo_id: str) -> None:
         heapq.heappush(self._timers, (due_at_ms, key, todo_id))
@@ -233,7 +237,7 @@ class Shard(Generic[S, C]):
         """Claims to-dos of entities in memory when they are due. The sweep finds all others."""
         while True:
             self._rescheduled.clear()
-            now_ms = self._clock.monotonic_ms() + self._database_ahead_ms
+            now_ms = self._database_ms() or 0
             while self._timers and self._timers[0][0] <= now_ms:
                 due_at_ms, key, todo_id = heapq.heappop(self._timers)
                 state = self._memory.peek(key)

@@ -2,9 +2,8 @@
 
 Off unless the setting `crash_dir` names a folder (tests and drills only); then a process dies at a point when the folder
 holds an order for it: a file `<process>@<point>`, or `<process>@<point>@<detail>`, whose text is the number of the pass at
-which to die, counted by each process from when the order was placed. The file is renamed to `...fired` before the process
-kills itself with SIGKILL, so that an order is carried out once, by one process, also after a restart; its text is then the
-id of the process that died.
+which to die, counted by each process from when the order was placed. Before the process kills itself with SIGKILL it takes the
+file away and leaves `...fired`, which holds its id: an order is carried out once, by one process, also after a restart.
 
     commit    every COMMIT of a service's database: all statements have run / it is durable, and nobody was told
     risk      the risk check's call
@@ -83,12 +82,13 @@ class _Orders:
                 self._die(order)
 
     def _die(self, order: Path) -> None:
-        fired = order.with_name(f"{order.name}.fired")
+        taken = order.with_name(f".{order.name}.{os.getpid()}")
         try:
-            order.rename(fired)
+            order.rename(taken)
         except FileNotFoundError:
             return  # another process was faster: an order is carried out once
-        fired.write_text(str(os.getpid()), encoding="ascii")
+        taken.write_text(str(os.getpid()), encoding="ascii")
+        taken.rename(order.with_name(f"{order.name}.fired"))
         _end_here()
 
 

@@ -213,7 +213,8 @@ class House:
 
     async def checkout(self, checkout_id: str) -> Checkout:
         key = EntityKey(TENANT, checkout_id)
-        return (await self.stores["payment"].load(Wanted(entities=(key,)))).entities[key]
+        found: Checkout = (await self.stores["payment"].load(Wanted(entities=(key,)))).entities[key]
+        return found
 
     async def stored_reply(self, entity: EntityKey) -> bytes | None:
         found = (await self.stores["payment"].load(Wanted(entities=(entity,)))).entities.get(entity)
@@ -263,7 +264,11 @@ class _Local:
 
 
 def checkout(
-    checkout_id: str, *amounts_minor: int, token: str = "tok_visa", key: str = "", sellers: Sequence[str] = ()
+    checkout_id: str,
+    *amounts_minor: int,
+    token: str = "tok_visa",
+    key: str = "",
+    sellers: Sequence[str] = (),
 ) -> m.SubmitCheckout:
     """A checkout with an order of each amount, in USD."""
     lines = tuple(

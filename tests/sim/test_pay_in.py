@@ -10,7 +10,7 @@ from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, NOT_SENT, STORED_AF
 from tests.sim.virtual import run
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
-from zerosum.domain.identity import EntityKey
+from zerosum.domain.identity import EntityKey, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason
@@ -83,7 +83,7 @@ def test_a_decline_is_believed_only_after_the_object_is_canceled() -> None:
 
     done = story(house, 1_000, token="tok_decline")
 
-    order = done.orders["c-1-o0"]
+    order = done.orders[OrderId("c-1-o0")]
     assert (order.status, order.reason) == (OrderStatus.FAILED, "CARD_DECLINED")
     assert {obj.status for obj in house.psp.objects.values()} == {m.ObjectStatus.CANCELED}
 
@@ -92,7 +92,10 @@ def test_an_object_the_psp_refuses_to_create_fails_the_order() -> None:
     """No object, no charge: a definitive no."""
     done = story(House(), 1_000, token="tok_refused")
 
-    assert (done.orders["c-1-o0"].status, done.orders["c-1-o0"].reason) == (OrderStatus.FAILED, "NO_SUCH_TOKEN")
+    assert (done.orders[OrderId("c-1-o0")].status, done.orders[OrderId("c-1-o0")].reason) == (
+        OrderStatus.FAILED,
+        "NO_SUCH_TOKEN",
+    )
 
 
 def test_a_blocked_checkout_never_reaches_the_psp() -> None:
@@ -292,7 +295,7 @@ def test_a_retry_budget_that_is_spent_leaves_a_dead_letter_and_the_attempt_unkno
 
     done = run(tell())
 
-    order = done.orders["c-1-o0"]
+    order = done.orders[OrderId("c-1-o0")]
     assert order.status is OrderStatus.EXECUTING
     assert order.attempt is not None
     assert order.attempt.state == "UNKNOWN"
@@ -333,7 +336,7 @@ def test_money_that_moves_after_the_order_failed_is_suspended_and_refunded_once(
 
     done, house = run(tell())
 
-    assert done.orders["c-1-o0"].status is OrderStatus.FAILED
+    assert done.orders[OrderId("c-1-o0")].status is OrderStatus.FAILED
     assert [(case.kind, case.is_resolved) for case in done.mismatches.values()] == [("late_charge", True)]
     assert len(house.psp.refunds) == 1
     assert sorted(row["movement"] for row in rows(house, "ledger", "journals")) == [
@@ -361,7 +364,9 @@ def test_the_refund_of_a_late_charge_is_made_once_whatever_befalls_it(fault: str
     assert len(house.psp.refunds) == 1
 
 
-@pytest.mark.parametrize("twist", [{"money": Money(999, "USD")}, {"money": Money(1_000, "EUR")}, {"reference": "other"}])
+@pytest.mark.parametrize(
+    "twist", [{"money": Money(999, "USD")}, {"money": Money(1_000, "EUR")}, {"reference": "other"}]
+)
 def test_another_amount_currency_or_reference_is_not_a_success(twist: dict[str, Money | str]) -> None:
     """S9: every field of an answer is compared with what was asked."""
 
@@ -372,7 +377,7 @@ def test_another_amount_currency_or_reference_is_not_a_success(twist: dict[str, 
 
     done = run(tell())
 
-    assert done.orders["c-1-o0"].status is not OrderStatus.SUCCESS
+    assert done.orders[OrderId("c-1-o0")].status is not OrderStatus.SUCCESS
     assert len(done.mismatches) == 1
     assert any(todo.state is TodoState.DEAD for todo in done.todos.values())
 
@@ -381,7 +386,9 @@ def test_a_webhook_before_the_answer_settles_the_order() -> None:
     """S5: the order's row precedes the call."""
 
     async def tell() -> tuple[Checkout, dict[str, int]]:
-        house = await House(psp=ScriptedPsp(always={"read": DROP_RESPONSE}, script={"confirm": [DROP_RESPONSE]})).start()
+        house = await House(
+            psp=ScriptedPsp(always={"read": DROP_RESPONSE}, script={"confirm": [DROP_RESPONSE]})
+        ).start()
         await house.submit(checkout("c-1", 1_000))
         await asyncio.sleep(1)
         key = EntityKey(TENANT, "c-1")
@@ -409,7 +416,7 @@ def test_status_never_regresses_on_a_late_report() -> None:
 
     done, outcomes = run(tell())
 
-    assert done.orders["c-1-o0"].status is OrderStatus.SUCCESS
+    assert done.orders[OrderId("c-1-o0")].status is OrderStatus.SUCCESS
     assert outcomes == ["IGNORED"] * len(m.ObjectStatus)
 
 
@@ -460,7 +467,9 @@ def test_a_charge_whose_key_the_psp_has_forgotten_is_not_repeated() -> None:
     """S10: three virtual days with every answer lost; the object can be paid only once."""
 
     async def tell() -> dict[str, int]:
-        house = await House(psp=ScriptedPsp(script={"confirm": [DROP_RESPONSE]}, always={"read": DROP_RESPONSE})).start()
+        house = await House(
+            psp=ScriptedPsp(script={"confirm": [DROP_RESPONSE]}, always={"read": DROP_RESPONSE})
+        ).start()
         await house.pay(checkout("c-1", 1_000))
         for _ in range(3):
             await house.skip(24 * HOUR_MS)

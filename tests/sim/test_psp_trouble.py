@@ -1,29 +1,25 @@
-"""A PSP that is slow, away, too busy, or tells things late, twice or in the wrong order. Rows S1 to S11, P8, P33, O1, C3,
-C5 of the failure catalogue."""
+"""A PSP that is slow, away, too busy, or tells things late, twice or in the wrong order. Rows S1 to S11."""
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import pytest
 
-from actors.answer import Answer, Applied, Refused, Replied
-from tests.sim.house import HOUR_MS, TENANT, Doors, House, ScriptedRisk, checkout, envelope, rows
+from actors.answer import Answer, Applied
+from tests.sim.house import HOUR_MS, TENANT, Doors, House, checkout, envelope, rows
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, NOT_SENT, ScriptedPsp
 from tests.sim.virtual import VirtualClock, run
 from zerosum import limits
 from zerosum.domain import message as m
-from zerosum.domain.checkout_state import Checkout, CheckoutStatus
-from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, derived_key
+from zerosum.domain.checkout_state import Checkout
+from zerosum.domain.identity import EntityKey, Key, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
-from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import TodoState
-from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.errors import NotSent, OutcomeUnknown
-from zerosum.ports import PspGateway, RiskAnswer
+from zerosum.ports import PspGateway
 from zerosum.psp.breaker import Breaker, BreakerState
 from zerosum.psp.gateway import Gateway
 from zerosum.psp.limiter import Limiter
@@ -319,182 +315,3 @@ def test_an_order_that_is_pending_for_hours_is_asked_for_seldom_and_told_as_pend
 
     assert findings(house) == []
     assert reads <= 9
-
-
-# ---- P8, P33, O1: budgets and people -------------------------------------------------------------------------------
-
-
-def test_a_risk_check_that_never_answers_is_a_dead_letter_and_no_psp_ever_hears_of_it() -> None:
-    """P8, P33: fail closed; the budget spent, people decide; replayed, the checkout is paid once."""
-
-    async def tell() -> tuple[Checkout, list[Any], House]:
-        house = await House(risk=ScriptedRisk(failures=limits.TRIES_MAX)).start()
-        await house.pay(checkout("c-1", 1_000, 2_000))
-        stopped = await house.settle("c-1")
-        calls = list(house.psp.calls)
-        await house.tell(C1, m.ReplayTodo("assess_risk/1", Key("r-1"), "ops"))
-        await house.settle("c-1")
-        return stopped, calls, house
-
-    stopped, calls, house = run(tell())
-
-    assert calls == []
-    assert stopped.todos["assess_risk/1"].state is TodoState.DEAD
-    assert {order.status for order in stopped.orders.values()} == {OrderStatus.NOT_STARTED}
-    assert findings(house) == []
-
-
-@dataclass(slots=True)
-class _RiskDoors(Doors):
-    """A risk check whose answers are lost, and which answers otherwise the next time."""
-
-    def risk(self, number: int, risk: ScriptedRisk) -> Any:
-        return _Fickle()
-
-
-@dataclass(slots=True)
-class _Fickle:
-    calls: int = 0
-
-    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
-        self.calls += 1
-        if self.calls == 1:
-            raise OutcomeUnknown("the answer ALLOW was lost")
-        return RiskAnswer(m.Verdict.BLOCK, "RULE_7")
-
-
-def test_the_first_verdict_that_is_stored_counts() -> None:
-    """P8: durable before any PSP is called; a lost one was never given."""
-
-    async def tell() -> tuple[Checkout, House]:
-        house = await House(doors=_RiskDoors()).start()
-        await house.pay(checkout("c-1", 1_000))
-        await house.tell(C1, m.RecordVerdict("assess_risk/1", m.Verdict.ALLOW, ""))
-        return await house.settle("c-1"), house
-
-    done, house = run(tell())
-
-    assert (done.status, done.verdict, done.verdict_reason) == (CheckoutStatus.FAILED, m.Verdict.BLOCK, "RULE_7")
-    assert house.psp.calls == []
-
-
-def test_a_peer_that_refuses_for_good_is_a_dead_letter_and_the_charge_stands() -> None:
-    """P33: the state of the money is untouched, and people see why; a replay without a repair changes nothing."""
-
-    async def tell() -> tuple[Checkout, Checkout, House]:
-        house = await House().start()
-        taken = derived_key(TENANT, "c-1-o0", "credit", 1)
-        other = Transfer(TENANT, taken, "thief", TransferKind.CREDIT_PENDING, Money(5, "USD"), OrderId("o-0"))
-        await house.fronts["wallet"].submit([other])
-        await house.pay(checkout("c-1", 1_000))
-        stopped = await house.settle("c-1")
-        await house.tell(C1, m.ReplayTodo("credit_wallet/1/c-1-o0", Key("r-1"), "ops"))
-        return stopped, await house.settle("c-1"), house
-
-    stopped, again, house = run(tell())
-
-    for done in (stopped, again):
-        order = done.orders[OrderId("c-1-o0")]
-        assert (order.status, order.wallet_updated, order.ledger_updated) == (OrderStatus.SUCCESS, False, True)
-        assert [todo.id for todo in done.todos.values() if todo.state is TodoState.DEAD] == ["credit_wallet/1/c-1-o0"]
-    assert house.psp.charges == {"c-1-o0": 1}
-    assert [row["owner"] for row in rows(house, "wallet", "wallets")] == ["thief"]
-
-
-def test_two_operators_replaying_one_dead_letter_at_once_have_one_effect() -> None:
-    """O1: the second is told that it is no dead letter any more, or is the same act."""
-
-    async def tell() -> tuple[list[Answer], House]:
-        house = await House(psp=ScriptedPsp(always={"confirm": DROP_RESPONSE, "read": DROP_RESPONSE})).start()
-        await house.pay(checkout("c-1", 1_000))
-        await house.skip(24 * HOUR_MS)
-        dead = await house.settle("c-1")
-        (name,) = [todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD]
-        house.psp.always.clear()
-        keys = ("r-1", "r-2", "r-1", "r-2")
-        acts = [house.tell(C1, m.ReplayTodo(name, Key(key), f"ops-{key}")) for key in keys]
-        answers = list(await asyncio.gather(*acts))
-        await house.settle("c-1")
-        return answers, house
-
-    answers, house = run(tell())
-
-    assert answers[0] == Applied(is_replay=False)
-    assert answers[2] == Applied(is_replay=True)
-    assert [answer.refusal.reason for answer in answers if isinstance(answer, Refused)] == [
-        Reason.NOT_A_DEAD_LETTER
-    ] * 2
-    assert findings(house) == []
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (
-            {"confirm": DROP_REQUEST, "read": DROP_RESPONSE},
-            {"confirm": [DROP_REQUEST, DROP_RESPONSE], "read": ["", DROP_RESPONSE]},
-        ),
-        (
-            {"prepare": DROP_RESPONSE},
-            {"prepare": [DROP_REQUEST, DROP_RESPONSE], "confirm": [DROP_REQUEST, DROP_RESPONSE]},
-        ),
-    ],
-)
-def test_a_replayed_charge_has_a_new_budget_to_its_end(before: dict[str, str], after: dict[str, list[str]]) -> None:
-    """O1, P33: what follows from a replay lives from the replay's budget, not from the one that is spent."""
-
-    async def tell() -> House:
-        house = await House(psp=ScriptedPsp(always=dict(before))).start()
-        await house.pay(checkout("c-1", 1_000))
-        await house.skip(24 * HOUR_MS)
-        dead = await house.settle("c-1")
-        (name,) = [todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD]
-        house.psp.always.clear()
-        house.psp.script = {verb: list(faults) for verb, faults in after.items()}
-        await house.tell(C1, m.ReplayTodo(name, Key("r-1"), "ops"))
-        await house.settle("c-1")
-        return house
-
-    assert findings(run(tell())) == []
-
-
-# ---- C3, C5 --------------------------------------------------------------------------------------------------------
-
-
-def test_the_same_key_of_another_tenant_is_another_command() -> None:
-    """C3: ids and keys live inside a tenant, the PSP's keys too."""
-
-    async def tell() -> tuple[list[Answer], list[str]]:
-        house = await House().start()
-        one = checkout("c-1", 1_000)
-        other = replace(one, tenant=Tenant("umbrella"))
-        await house.fronts["payment"].submit([envelope(one), envelope(other)])
-        await asyncio.sleep(60)
-        again = [await house.submit(one), await house.submit(other)]
-        return again, [call.key for call in house.psp.calls]
-
-    again, keys = run(tell())
-
-    assert [type(answer) for answer in again] == [Replied, Replied]
-    assert len(keys) == len(set(keys)) == 4
-
-
-def test_a_retry_a_day_and_a_month_later_brings_the_same_bytes() -> None:
-    """C5: commands live as long as their orders, through restarts of everything."""
-
-    async def tell() -> tuple[bytes | None, list[Answer]]:
-        house = await House().start()
-        first = await house.pay(checkout("c-1", 1_000))
-        await house.settle("c-1")
-        answers = []
-        for hours in (25, 30 * 24):
-            await house.skip(hours * HOUR_MS)
-            number = house.shard_number("c-1")
-            await house.crash(number)
-            await house.revive(number)
-            answers.append(await house.submit(checkout("c-1", 1_000)))
-        return first, answers
-
-    first, answers = run(tell())
-
-    assert answers == [Replied(first or b"", is_replay=True)] * 2

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from tests.sim.swarm import Swarm, mix_of
+from tests.sim.swarm import Swarm
+from tests.sim.trouble import mix_of
 from tests.sim.virtual import run
 
 FIRST = int(os.environ.get("ZEROSUM_SWARM_FIRST", "0"))
