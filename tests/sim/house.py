@@ -305,3 +305,18 @@ _BINDINGS: dict[str, Any] = {"payment": _ByEnvelope(), "wallet": wallet_binding(
 
 def _is_webhook(command: Any) -> bool:
     return isinstance(command, m.CheckoutCommand) and isinstance(command.body, m.Report)
+
+
+def webhook(event_id: str, status: m.ObjectStatus, object_id: str = "pi_1") -> m.Report:
+    """A verified webhook about the first order of c-1."""
+    delivery = m.Delivery("stripe", event_id, "payment_intent.x", "00" * 32, "current")
+    order_id = checkout("c-1").lines[0].order_id
+    return m.Report(
+        m.ReportSource.WEBHOOK, order_id, "stripe", object_id, status, Money(1_000, "USD"), order_id, "",
+        delivery=delivery,
+    )  # fmt: skip
+
+
+def pending(house: House) -> list[int]:
+    """What each wallet has pending, by owner."""
+    return [row["pending_minor"] for row in sorted(rows(house, "wallet", "wallets"), key=lambda row: row["owner"])]

@@ -19,10 +19,11 @@ from tests.unit.server_fakes import CARD, MemoryLog, checkout, with_status
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.limits import WEBHOOK_BODY_MAX
+from zerosum.readers import view_of
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 
-PAYMENT = payment_of(with_status(checkout(), OrderStatus.SUCCESS, is_booked=True))
+PAYMENT = payment_of(view_of(with_status(checkout(), OrderStatus.SUCCESS, is_booked=True)))
 CREATED = pb.CreatePaymentResponse(payment=PAYMENT)
 AUTH = ("Authorization", "Bearer caller-token")
 JSON = ("Content-Type", "application/json")

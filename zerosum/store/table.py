@@ -160,8 +160,8 @@ TODOS = _table(
 MISMATCHES = _table(
     "payment", "mismatches", "child",
     _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _small("number"),
-    _text("payment_order_id"), _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"), _text("currency"), _text("detail"),
-    _text("state"), _long("opened_at_ms"),
+    _text("payment_order_id"), _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"),
+    _text("currency"), _text("detail"), _text("state"), _long("opened_at_ms"),
     key=("slot", "tenant", "checkout_id", "mismatch_id"),
 )  # fmt: skip
 

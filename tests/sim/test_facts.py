@@ -1,0 +1,189 @@
+"""Facts that come late, twice, out of order or about something else, through the whole house. Rows P29, P35, S4 to S11."""
+
+import asyncio
+
+import pytest
+
+from tests.sim.house import HOUR_MS, TENANT, House, checkout, rows, webhook
+from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, STORED_AFTER, ScriptedPsp
+from tests.sim.virtual import run
+from zerosum.domain import message as m
+from zerosum.domain.checkout_state import Checkout, CheckoutStatus
+from zerosum.domain.identity import EntityKey, OrderId
+from zerosum.domain.money import Money
+from zerosum.domain.order import OrderStatus
+from zerosum.domain.todo import TodoState
+from zerosum.v1.payment_pb2 import CreatePaymentResponse
+from zerosum.v1.payment_pb2 import OrderStatus as WireStatus
+
+
+def test_money_that_moves_after_the_order_failed_is_suspended_and_refunded_once() -> None:
+    """P35: facts are never refused."""
+
+    async def tell() -> tuple[Checkout, House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000, token="tok_decline"))
+        failed = await house.settle("c-1")
+        house.psp.pay_now("pi_1")
+        for event in ("evt_1", "evt_1", "evt_2"):
+            await house.tell(failed.key, webhook(event, m.ObjectStatus.CHARGED))
+        return await house.settle("c-1"), house
+
+    done, house = run(tell())
+
+    assert done.orders[OrderId("c-1-o0")].status is OrderStatus.FAILED
+    assert [(case.kind, case.is_resolved) for case in done.mismatches.values()] == [("late_charge", True)]
+    assert len(house.psp.refunds) == 1
+    assert sorted(row["movement"] for row in rows(house, "ledger", "journals")) == [
+        "suspense_charge",
+        "suspense_refund",
+    ]
+
+
+@pytest.mark.parametrize("fault", [DROP_REQUEST, DROP_RESPONSE, STORED_AFTER])
+def test_the_refund_of_a_late_charge_is_made_once_whatever_befalls_it(fault: str) -> None:
+    """P35 with lost answers."""
+
+    async def tell() -> tuple[Checkout, House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000, token="tok_decline"))
+        failed = await house.settle("c-1")
+        house.psp.pay_now("pi_1")
+        house.psp.script["refund"] = [fault, fault]
+        await house.tell(failed.key, webhook("evt_1", m.ObjectStatus.CHARGED))
+        return await house.settle("c-1"), house
+
+    done, house = run(tell())
+
+    assert next(iter(done.mismatches.values())).is_resolved
+    assert len(house.psp.refunds) == 1
+
+
+@pytest.mark.parametrize(
+    "twist", [{"money": Money(999, "USD")}, {"money": Money(1_000, "EUR")}, {"reference": "other"}]
+)
+def test_another_amount_currency_or_reference_is_not_a_success(twist: dict[str, Money | str]) -> None:
+    """S9: every field of an answer is compared with what was asked."""
+
+    async def tell() -> Checkout:
+        house = await House(psp=ScriptedPsp(twist=twist)).start()
+        await house.pay(checkout("c-1", 1_000))
+        return await house.settle("c-1")
+
+    done = run(tell())
+
+    assert done.orders[OrderId("c-1-o0")].status is not OrderStatus.SUCCESS
+    assert len(done.mismatches) == 1
+    assert any(todo.state is TodoState.DEAD for todo in done.todos.values())
+
+
+def test_a_webhook_before_the_answer_settles_the_order() -> None:
+    """S5: the order's row precedes the call."""
+
+    async def tell() -> tuple[Checkout, dict[str, int]]:
+        house = await House(
+            psp=ScriptedPsp(always={"read": DROP_RESPONSE}, script={"confirm": [DROP_RESPONSE]})
+        ).start()
+        await house.submit(checkout("c-1", 1_000))
+        await asyncio.sleep(1)
+        key = EntityKey(TENANT, "c-1")
+        answers = [await house.tell(key, webhook("evt_1", m.ObjectStatus.CHARGED)) for _ in range(20)]
+        assert {type(answer).__name__ for answer in answers} == {"Applied"}
+        return await house.settle("c-1"), dict(house.psp.charges)
+
+    done, charges = run(tell())
+
+    assert done.is_payment_done
+    assert charges == {"c-1-o0": 1}
+
+
+def test_status_never_regresses_on_a_late_report() -> None:
+    """S8: recorded, ignored."""
+
+    async def tell() -> tuple[Checkout, list[str]]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000))
+        paid = await house.settle("c-1")
+        for number, status in enumerate(m.ObjectStatus):
+            await house.tell(paid.key, webhook(f"evt_{number}", status))
+        outcomes = [row["outcome"] for row in rows(house, "payment", "inbox")]
+        return await house.settle("c-1"), outcomes
+
+    done, outcomes = run(tell())
+
+    assert done.orders[OrderId("c-1-o0")].status is OrderStatus.SUCCESS
+    assert outcomes == ["IGNORED"] * len(m.ObjectStatus)
+
+
+def test_a_charge_of_another_object_goes_to_suspense_and_opens_a_case() -> None:
+    """Design section 8: a possible second charge is a mismatch, never a second success."""
+
+    async def tell() -> Checkout:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000))
+        paid = await house.settle("c-1")
+        await house.tell(paid.key, webhook("evt_1", m.ObjectStatus.CHARGED, object_id="pi_other"))
+        return await house.settle("c-1")
+
+    assert [case.kind for case in run(tell()).mismatches.values()] == ["second_charge"]
+
+
+def test_a_webhook_about_an_unknown_checkout_is_recorded_once() -> None:
+    """P29: 2xx only after a durable insert, for what we do not know too."""
+
+    async def tell() -> list[str]:
+        house = await House().start()
+        for _ in range(3):
+            await house.tell(EntityKey(TENANT, "c-nobody"), webhook("evt_1", m.ObjectStatus.CHARGED))
+        return [row["outcome"] for row in rows(house, "payment", "inbox")]
+
+    assert run(tell()) == ["UNMATCHED"]
+
+
+def test_a_pending_order_answers_the_caller_and_ends_by_poll_without_any_webhook() -> None:
+    """S6, S11: pending is visible; polling after 1, 2, 4 .. minutes brings the end."""
+
+    async def tell() -> tuple[CreatePaymentResponse, Checkout, int]:
+        house = await House().start()
+        reply = await house.pay(checkout("c-1", 1_000, token="tok_3ds"))
+        await asyncio.sleep(1_800)
+        house.psp.pay_now("pi_1")
+        done = await house.settle("c-1")
+        return CreatePaymentResponse.FromString(reply or b""), done, house.psp.counts["read"]
+
+    reply, done, reads = run(tell())
+
+    assert reply.payment.payment_orders[0].status == WireStatus.ORDER_STATUS_PENDING
+    assert done.status is CheckoutStatus.DONE
+    assert reads < 10
+
+
+def test_a_charge_whose_key_the_psp_has_forgotten_is_not_repeated() -> None:
+    """S10: three virtual days with every answer lost; the object can be paid only once."""
+
+    async def tell() -> dict[str, int]:
+        house = await House(
+            psp=ScriptedPsp(script={"confirm": [DROP_RESPONSE]}, always={"read": DROP_RESPONSE})
+        ).start()
+        await house.pay(checkout("c-1", 1_000))
+        for _ in range(3):
+            await house.skip(24 * HOUR_MS)
+            house.psp.answered.clear()
+        house.psp.always.clear()
+        dead = await house.settle("c-1")
+        name = next(todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD)
+        await house.tell(dead.key, m.ReplayTodo(name, "r-1", "ops"))  # type: ignore[arg-type]  # ids are strings
+        await house.settle("c-1")
+        return dict(house.psp.charges)
+
+    assert run(tell()) == {"c-1-o0": 1}
+
+
+def test_an_answer_deadline_fixes_the_reply_as_things_stand() -> None:
+    """Design section 4: after about 10 s, whichever comes first."""
+
+    async def tell() -> CreatePaymentResponse:
+        house = await House(psp=ScriptedPsp(always={"confirm": DROP_REQUEST, "read": DROP_RESPONSE})).start()
+        return CreatePaymentResponse.FromString(await house.pay(checkout("c-1", 1_000), timeout_ms=15_000) or b"")
+
+    assert run(tell()).payment.payment_orders[0].status == WireStatus.ORDER_STATUS_EXECUTING
