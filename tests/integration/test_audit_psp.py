@@ -27,7 +27,10 @@ async def pay(psp: PspProcess) -> dict[str, str]:
     async with psp.client() as sdk:
         for order_id, (amount, currency) in PAYMENTS.items():
             params: Any = {"amount": amount, "currency": currency, "payment_method": "pm_card_visa", "confirm": True}
-            params |= {"allowed_payment_method_types": ["card"], "metadata": {"payment_order_id": order_id, "tenant": "acme"}}
+            params |= {
+                "allowed_payment_method_types": ["card"],
+                "metadata": {"payment_order_id": order_id, "tenant": "acme"},
+            }
             paid = await sdk.v1.payment_intents.create_async(params, options={"idempotency_key": order_id})
             intents[order_id] = paid.id
         await sdk.v1.refunds.create_async({"payment_intent": intents["po-3"]}, options={"idempotency_key": "back"})
