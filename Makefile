@@ -16,7 +16,7 @@ PYTHON ?=
 
 # Quick first: what breaks is known sooner. tests/tidy holds this list to the folders there are.
 QUICK_TESTS := tests/tidy tests/unit tests/contract tests/sim
-PROCESS_TESTS := tests/integration tests/e2e tests/chaos
+PROCESS_TESTS := tests/integration tests/e2e
 
 .PHONY: help demo test up check lint format protos lock clean
 

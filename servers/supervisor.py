@@ -14,8 +14,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,8 @@ class System:
             await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
         for name, port in ports.items():
             await self._await_child(name, port)
+        self._tell("shards")
+        await asyncio.gather(*(self._await_shards(name, ports[name]) for name in SERVICES))
         self._is_up = True
         self._write_run_file()
 
@@ -202,6 +206,18 @@ class System:
         if not await until_listening("127.0.0.1", port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
             raise Misconfigured(f"{name} does not serve on port {port}; see {self._data / 'logs' / f'{name}.log'}")
 
+    async def _await_shards(self, name: str, port: int) -> None:
+        """Waits until every shard of a service has told its figures: only then does a call find it ready."""
+        url = f"http://{self.settings.bind_host}:{port + self.settings.metrics_port_offset}/metrics"
+        wanted = {"payment": self.settings.checkout_shards, "wallet": self.settings.account_shards}
+        shards = wanted.get(name, self.settings.ledger_shards)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + READY_TIMEOUT_S
+        while await asyncio.to_thread(_count_shards, url) < shards:
+            if loop.time() > end_s:
+                raise Misconfigured(f"the shards of {name} do not serve; see {self._data / 'logs'}")
+            await asyncio.sleep(0.1)
+
     def _serve_command(self, name: str) -> list[str]:
         return [sys.executable, "-m", "servers.cli", "serve", name]
 
@@ -269,6 +285,15 @@ class System:
     def _own_pids(self) -> dict[str, int]:
         pid = self.database_pid()
         return {"supervisor": os.getpid()} | ({"database": pid} if pid is not None else {})
+
+
+def _count_shards(metrics_url: str) -> int:
+    """Shards that have told a server their figures."""
+    try:
+        with urllib.request.urlopen(metrics_url, timeout=2) as page:  # noqa: S310 - our own loopback address
+            return page.read().count(b'zerosum_shard{figure="pid"') if page.status == HTTPStatus.OK else 0
+    except OSError:
+        return 0
 
 
 def read_run_file(data_dir: Path) -> dict[str, Any]:

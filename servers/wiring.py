@@ -39,7 +39,6 @@ from zerosum.psp.breaker import Breaker
 from zerosum.psp.gateway import Gateway
 from zerosum.psp.limiter import Limiter
 from zerosum.psp.stripe import PSP as STRIPE
-from zerosum.psp.stripe.adapter import KEY_HORIZON_MS, StripeAdapter
 from zerosum.risk.allow_list import AllowList
 from zerosum.settings import Settings
 from zerosum.store.checkpoint import roll_up
@@ -73,6 +72,8 @@ def database_url(settings: Settings, role: str) -> str:
 
 async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     """A checkout shard: the story, its store, and a runner that reaches the PSP, the wallet and the ledger."""
+    from zerosum.psp.stripe.adapter import KEY_HORIZON_MS, StripeAdapter  # 0.3 s that the servers need not wait for
+
     _log_to_file(settings, "payment", slots)
     crash.arm(settings.crash_dir, crash.Process.PAYMENT_SHARD)
     store, clock = open_store("payment", database_url(settings, "payment")), SystemClock()

@@ -18,7 +18,7 @@ from tests.sim.trouble import Chance, SwarmDoors, SwarmPsp, mix_of
 from zerosum.domain import message as m
 from zerosum.domain.identity import EntityKey, Key, OrderId
 from zerosum.domain.refusal import Reason
-from zerosum.errors import Unavailable
+from zerosum.errors import Retryable
 
 CHECKOUTS = 10
 TROUBLE_S = 40
@@ -60,6 +60,7 @@ class Swarm:
             if rate:
                 self._spawn(self._now_and_then(rate, act))
         keeper = asyncio.create_task(self._keep_alive())
+        keeper.add_done_callback(self._ended)
         await asyncio.sleep(TROUBLE_S)
         self.chance.is_over = True
         await asyncio.gather(*callers)
@@ -186,7 +187,7 @@ class Swarm:
         self.stale.extend([older] if older is not None else [])
         try:
             await self.house.revive(number, service)
-        except Unavailable:
+        except Retryable:
             if older is not None and older in self.stale:
                 self.stale.remove(older)  # it is still the one; the next round tries again
 
