@@ -3,6 +3,7 @@
 Invariant: a process that has ended and was not reaped yet (a zombie) does not live.
 """
 
+import os
 import socket
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def family(pid: int) -> set[int]:
 def survivors(pids: set[int]) -> dict[int, str]:
     """Those that still run, by what they are."""
     return {pid: _name(pid) for pid in pids if is_alive(pid)}
+
+
+def naming(text: str) -> dict[int, str]:
+    """Processes whose command line or environment names this, but for our own."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in told and int(folder.name) != os.getpid() and is_alive(int(folder.name)):
+            found[int(folder.name)] = _name(int(folder.name))
+    return found
 
 
 def listening(pid: int) -> set[tuple[str, int]]:

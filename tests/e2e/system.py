@@ -66,13 +66,16 @@ class RunningSystem:
 
     def begin(self) -> None:
         """Starts it, and does not wait."""
-        values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
-        ours = {f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}
         command = [sys.executable, "-m", "servers.cli", "up"]
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **ours}, stdout=log, stderr=log, start_new_session=True
+                command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log, start_new_session=True
             )
+
+    def environment(self) -> dict[str, str]:
+        """What a command of this system runs in: its folder, its ports, its shorter times."""
+        values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
+        return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
 
     def begun_pid(self) -> int:
         """The supervisor's process."""

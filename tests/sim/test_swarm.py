@@ -8,7 +8,7 @@ import os
 import pytest
 
 from tests.sim.swarm import Swarm
-from tests.sim.trouble import mix_of
+from tests.sim.trouble import Mix, mix_of
 from tests.sim.virtual import run
 
 FIRST = int(os.environ.get("ZEROSUM_SWARM_FIRST", "0"))
@@ -21,6 +21,20 @@ def test_everything_comes_to_rest_and_is_right(seed: int) -> None:
     wrong = run(Swarm(seed).run())
 
     assert wrong == [], f"seed {seed}, {mix_of(seed)}"
+
+
+def test_checkouts_whose_risk_budget_is_spent_are_paid_once_an_operator_replays_them() -> None:
+    """Seed 2641: a risk check that is down for long leaves dead letters; each replay is one act, done twice or not."""
+    swarm = Swarm(2641)
+    swarm.chance.mix = Mix(risk_trouble=100)
+
+    wrong = run(swarm.run())
+
+    replays = [
+        row for row in swarm.house.stores["payment"].tables["commands"].rows.values() if row["method"] == "ReplayTodo"
+    ]
+    assert wrong == []
+    assert len(replays) > 0
 
 
 def test_the_same_seed_is_the_same_story() -> None:

@@ -1,0 +1,48 @@
+"""`zerosum demo` as a user runs it, small: clean with faults and kills, red whatever is planted. Issue: `--sabotage`."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.process import naming
+from tests.e2e.system import ROOT, RunningSystem
+
+LIMIT_S = 240.0
+SMALL = ("--tps", "5", "--seconds", "6", "--seed", "11")
+
+
+def demo(*options: str) -> tuple[int, str]:
+    """Runs it on ports and a folder of its own: exit status and what it printed."""
+    system = RunningSystem()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "servers.cli", "demo", *SMALL, *options],
+            cwd=ROOT, env={**system.environment(), "COLUMNS": "100"}, capture_output=True, text=True, timeout=LIMIT_S,
+            check=False,
+        )  # fmt: skip
+        assert naming(str(system.folder)) == {}
+    finally:
+        system.end()
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_demo_with_faults_and_kills_ends_with_a_clean_certificate() -> None:
+    """Done when: the certificate is clean, and every order was charged exactly once."""
+    status, printed = demo()
+
+    assert status == 0, printed
+    assert "SIGKILL checkout shard 0" in printed
+    assert "SIGKILL payment server" in printed
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "caught_by"), [("double-charge", "I4"), ("lose-posting", "POSTINGS"), ("forget-order", "I24")]
+)
+def test_sabotage_makes_the_certificate_red(sabotage: str, caught_by: str) -> None:
+    """A check that cannot fail proves nothing: each planted damage is found and named."""
+    status, printed = demo("--no-kills", "--sabotage", sabotage)
+
+    assert status == 1, printed
+    assert "NOT CLEAN" in printed
+    assert f"✗  {caught_by}" in printed
