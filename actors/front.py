@@ -97,13 +97,18 @@ class Front(Generic[C]):
         queued = [_Queued(command, loop.create_future()) for command in commands]
         for item in queued:
             shard = shard_of(self._entity_of(item.command), len(self._links))
-            self._queues[shard][self._is_inner(item.command)].append(item)
-            self._pump(shard)
+            is_inner = self._is_inner(item.command)
+            queue = self._queues[shard][is_inner]
+            queue.append(item)
+            if not is_inner:
+                self._pump(shard)
+            elif len(queue) == 1:  # a webhook gathers others: nobody waits for it but the PSP
+                loop.call_later(limits.WEBHOOK_GATHER_MS / 1_000, self._pump, shard, True)
         return await asyncio.gather(*(item.answer for item in queued))
 
-    def _pump(self, shard: int) -> None:
+    def _pump(self, shard: int, is_gathered: bool = False) -> None:
         for is_inner, queue in self._queues[shard].items():
-            while queue and self._calls[shard] < CALLS_PER_SHARD:
+            while queue and (is_gathered or not is_inner) and self._calls[shard] < CALLS_PER_SHARD:
                 batch = [queue.popleft() for _ in range(min(len(queue), limits.BATCH_TURNS_MAX))]
                 self._calls[shard] += 1
                 self._spawn(self._send(shard, is_inner, batch))
@@ -117,7 +122,7 @@ class Front(Generic[C]):
         finally:
             self._calls[shard] -= 1
             self._abandon(batch)
-        self._pump(shard)
+        self._pump(shard, is_gathered=True)
 
     def _abandon(self, queued: Iterable[_Queued[C]]) -> None:
         """Nobody waits for ever: who has no answer by now gets none from here."""

@@ -1,4 +1,4 @@
-"""Natural batching of calls to a peer: while one call of a slot range is on its way, the next collects. No timers.
+"""Batches of calls to a peer: while one call of a slot range is on its way, the next collects, and gathers a moment longer.
 
 Every item waits for the result of its own key. What a failed call says holds for every item of that call: it says nothing
 about what was recorded, except where the connection was refused before anything left.
@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from zerosum.domain.identity import slot_of
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import NotSent, OutcomeUnknown, PspTrouble
-from zerosum.limits import PEER_BATCH_MAX, PEER_RANGES, RETRY_AFTER_CAP_MS, SLOTS
+from zerosum.limits import PEER_BATCH_MAX, PEER_GATHER_MS, PEER_RANGES, RETRY_AFTER_CAP_MS, SLOTS
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.v1.common_pb2 import ItemResult
 
@@ -90,6 +90,8 @@ class Batcher(Generic[T]):
         waiting = self._waiting[number]
         try:
             while waiting:
+                if len(waiting) < PEER_BATCH_MAX:
+                    await asyncio.sleep(PEER_GATHER_MS / 1_000)
                 await self._send_one(_take(waiting))
         finally:
             del self._senders[number]
