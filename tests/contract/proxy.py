@@ -1,9 +1,11 @@
 """A TCP proxy before the database that cuts a connection at its next COMMIT, before or after the server has carried it out."""
 
 import asyncio
+import re
 from enum import Enum
 
-COMMIT = b"COMMIT\x00"
+PREPARED_COMMIT = re.compile(rb"P.{4}([^\0]+)\0COMMIT\0", re.DOTALL)
+"""The message that prepares COMMIT, and the name it gives it; from then on a message that binds this name is a COMMIT."""
 
 
 class Cut(Enum):
@@ -70,8 +72,11 @@ class CutProxy:
         server_reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
+        commit: re.Pattern[bytes] | None = None
         while data := await reader.read(65_536):
-            if data.endswith(COMMIT) and self._cut is not None:
+            if found := PREPARED_COMMIT.search(data):
+                commit = re.compile(rb"B.{4}\0" + re.escape(found[1]) + rb"\0", re.DOTALL)
+            if self._cut is not None and commit is not None and commit.search(data):
                 cut, self._cut = self._cut, None
                 writer.close()  # whatever the server answers from here on is lost
                 if cut is Cut.AFTER:

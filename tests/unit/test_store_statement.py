@@ -75,18 +75,18 @@ def test_statements_hold_no_values_and_every_column() -> None:
 
     assert insert is statement.insert(PAYMENT_ORDERS)
     assert [name for name, _ in insert.columns] == names
-    assert all(f"%({name})s" in insert.sql for name in names)
-    assert "'" not in insert.sql
+    assert insert.query.names == tuple(names)
+    assert b"'" not in insert.query.sql
 
 
 def test_an_update_leaves_the_key_and_fixed_columns_alone() -> None:
     """What is written once is not even sent again."""
     update = statement.update(PAYMENT_ORDERS, frozenset({"amount", "amount_minor"}))
 
-    assert '"amount" =' not in update.sql
-    assert '"slot" = u."slot",' not in update.sql
-    assert '"reason" = u."reason"' in update.sql
-    assert "= ANY(CAST(%(slots)s AS INT4[]))" in update.sql
+    assert b'"amount" =' not in update.query.sql
+    assert b'"slot" = u."slot",' not in update.query.sql
+    assert b'"reason" = u."reason"' in update.query.sql
+    assert re.search(rb"= ANY\(CAST\(\$\d+ AS INT4\[\]\)\)", update.query.sql)
 
 
 # ---- positions -----------------------------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.ledger_reader import owner_of
 from zerosum.store.mapping import Row, key_of
-from zerosum.store.session import Call, Session, compiled
+from zerosum.store.session import Session
 from zerosum.store.table import ACCOUNTS, CHECKPOINTS
+from zerosum.store.wire import Call, compiled
 
 
 async def roll_up(database: Database, slots: Sequence[int], every_entries: int = CHECKPOINT_EVERY_ENTRIES) -> int:

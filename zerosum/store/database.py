@@ -1,4 +1,4 @@
-"""One service's way to its database: a transaction that reads, one that writes, and a hint.
+"""One service's way to its database: a transaction that reads, one that writes, and a look.
 
 Invariant: cancelling a caller never reaches a transaction: it runs in a task of its own, to its end, and `close` waits for
 all of them.
@@ -9,12 +9,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from zerosum.errors import CommitAmbiguous, SerializationConflict, Unavailable, ZerosumError
 from zerosum.store import failure
-from zerosum.store.session import Session
+from zerosum.store.session import Begin, Session
+from zerosum.store.wire import Call, Driver, Rows
 
 T = TypeVar("T")
 
@@ -22,6 +22,9 @@ READ_TRIES = 5
 TAKE_TRIES = 10
 RETRY_PAUSE_MS = 20
 """Reads and the taking of slots are tried again on 40001, with full jitter: 10 x 20 ms is far below a second."""
+
+_PREPARED = "zerosum_prepared"
+"""Where the pool keeps, with each connection, what it has prepared."""
 
 _CONFLICT = (SerializationConflict,)
 _CONFLICT_OR_DOUBT = (SerializationConflict, CommitAmbiguous)
@@ -36,27 +39,25 @@ class Database:
 
     async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` in one SERIALIZABLE READ ONLY snapshot; again on a conflict. Raises Unavailable, Misconfigured."""
-        return await self._again(lambda: self._run(work, commits=False), READ_TRIES, _CONFLICT)
+        return await self._again(lambda: self._run(work, Begin.READ), READ_TRIES, _CONFLICT)
 
-    async def hint(self, work: Callable[[Connection], T]) -> T:
+    async def look(self, call: Call) -> Rows:
         """Runs one statement READ COMMITTED: good enough to look, never to decide. Raises Unavailable, Misconfigured."""
-        return await self._again(lambda: self._look(work, "READ COMMITTED"), READ_TRIES, _CONFLICT)
-
-    async def look(self, work: Callable[[Connection], T]) -> T:
-        """Runs one statement without a transaction around it: its own snapshot, one round trip. Raises as `hint`."""
-        return await self._again(lambda: self._look(work, "AUTOCOMMIT"), READ_TRIES, _CONFLICT)
+        return await self._again(
+            lambda: self._run(lambda session: session.look(call), Begin.LOOK), READ_TRIES, _CONFLICT
+        )
 
     async def write(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` SERIALIZABLE and commits, once; `work` may have rolled back itself. Errors: see `failure.py`."""
-        return await self._detached(self._run(work, commits=True))
+        return await self._detached(self._run(work, Begin.WRITE))
 
     async def write_unless_conflict(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The same, whole again on 40001; an ambiguous end is told."""
-        return await self._again(lambda: self._run(work, commits=True), TAKE_TRIES, _CONFLICT)
+        return await self._again(lambda: self._run(work, Begin.WRITE), TAKE_TRIES, _CONFLICT)
 
     async def write_again(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """The same for work that may be repeated whole, also when its commit was ambiguous. Raises Unavailable, ..."""
-        return await self._again(lambda: self._run(work, commits=True), TAKE_TRIES, _CONFLICT_OR_DOUBT)
+        return await self._again(lambda: self._run(work, Begin.WRITE), TAKE_TRIES, _CONFLICT_OR_DOUBT)
 
     async def close(self) -> None:
         """Waits for what still runs, then closes every connection."""
@@ -87,35 +88,28 @@ class Database:
         if not task.cancelled():
             task.exception()  # its caller may be gone; an exception nobody fetched would be printed at exit
 
-    async def _run(self, work: Callable[[Session], Awaitable[T]], *, commits: bool) -> T:
+    async def _run(self, work: Callable[[Session], Awaitable[T]], begin: Begin) -> T:
         is_committing = False
         try:
             async with self.engine.connect() as connection:
-                driver = (await connection.get_raw_connection()).driver_connection
+                pooled = await connection.get_raw_connection()
+                driver: Driver | None = pooled.driver_connection
                 assert driver is not None
-                session = Session(driver, is_read_only=not commits)
+                session = Session(driver, pooled.info.setdefault(_PREPARED, {}), begin)
                 try:
                     result = await work(session)
-                    is_committing = commits
-                    await (session.commit() if commits else session.rollback())
+                    if begin is Begin.WRITE:
+                        is_committing = True
+                        await session.commit()
                 finally:
                     if driver.closed:
                         await self._forget(connection)
                     else:
-                        await driver.rollback()
+                        await session.rollback()
                 return result
         except failure.DATABASE_ERRORS as error:
             # Also what closing raises: once COMMIT was sent, no later error makes the end of it certain.
             raised = failure.at_commit(error) if is_committing else failure.before_commit(error)
-            raise raised from (None if failure.quotes_rows(raised) else error)
-
-    async def _look(self, work: Callable[[Connection], T], isolation_level: str) -> T:
-        try:
-            async with self.engine.connect() as connection:
-                await connection.execution_options(isolation_level=isolation_level)
-                return await connection.run_sync(work)
-        except failure.DATABASE_ERRORS as error:
-            raised = failure.before_commit(error)
             raise raised from (None if failure.quotes_rows(raised) else error)
 
     async def _forget(self, connection: AsyncConnection) -> None:

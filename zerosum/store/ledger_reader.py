@@ -18,11 +18,11 @@ from zerosum.readers import AccountRow, LedgerEntryRow, Page
 from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.ledger import balance_of, currency_of
-from zerosum.store.loading import rows_of
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.paging import EVERY_SLOT, after_parameters, beyond, page, position_of
-from zerosum.store.session import Call, Session, compiled
+from zerosum.store.session import Session
 from zerosum.store.table import ACCOUNTS
+from zerosum.store.wire import Call, compiled
 
 
 class SqlLedgerReader:
@@ -38,7 +38,7 @@ class SqlLedgerReader:
     async def journal(self, tenant: Tenant, journal_id: str) -> tuple[Journal, int] | None:
         """The journal and when it was posted."""
         values = {"tenant": tenant, "journal_id": journal_id}
-        rows = await self.database.hint(lambda connection: rows_of(connection, _JOURNAL, values))
+        rows = (await self.database.look(Call(_JOURNAL, values))).by_name()
         return journal_of(rows, rows) if rows else None
 
     async def entries(self, tenant: Tenant, account: str, rows_max: int, after: str) -> Page[LedgerEntryRow]:
@@ -47,7 +47,7 @@ class SqlLedgerReader:
         values: dict[str, Any] = {"tenant": tenant, "account": account, "rows": rows_max + 1}
         values |= after_parameters(position or ())
         clause = entries_clause(is_first=position is None)
-        rows = await self.database.hint(lambda connection: rows_of(connection, clause, values))
+        rows = (await self.database.look(Call(compiled(clause), values))).by_name()
         read = page(rows, rows_max, "ledger_entries", lambda row: (row["slot"], row["seq"], row["ord"], row["line"]))
         return Page([entry_of(row) for row in read.rows], read.after)
 
@@ -72,7 +72,7 @@ class SqlLedgerReader:
 
     async def sums(self, tenant: Tenant) -> Sequence[Money]:
         """From the entries alone, each currency once, by its code."""
-        rows = await self.database.hint(lambda connection: connection.execute(_SUMS, {"tenant": tenant}).all())
+        rows = await self.database.look(Call(_SUMS, {"tenant": tenant}))
         return [Money(int(minor), currency) for currency, minor in rows]
 
 
@@ -106,10 +106,12 @@ async def _kept(session: Session, tenant: Tenant, owned: dict[str, str]) -> dict
 
 # ---- statements ----------------------------------------------------------------------------------------------------
 
-_JOURNAL = text(
-    "SELECT j.tenant, j.journal_id, j.owner, j.movement, j.payment_order_id, j.at_ms, e.account, e.amount_minor, "
-    "e.currency FROM ledger.journals AS j JOIN ledger.entries AS e ON e.slot = j.slot AND e.seq = j.seq "
-    "AND e.ord = j.ord WHERE j.tenant = :tenant AND j.journal_id = :journal_id ORDER BY e.line"
+_JOURNAL = compiled(
+    text(
+        "SELECT j.tenant, j.journal_id, j.owner, j.movement, j.payment_order_id, j.at_ms, e.account, e.amount_minor, "
+        "e.currency FROM ledger.journals AS j JOIN ledger.entries AS e ON e.slot = j.slot AND e.seq = j.seq "
+        "AND e.ord = j.ord WHERE j.tenant = :tenant AND j.journal_id = :journal_id ORDER BY e.line"
+    )
 )
 
 
@@ -143,8 +145,10 @@ SUMMED = text(
     "AND n.seq > coalesce(c.seq, 0)) AS e GROUP BY a.account"
 )
 
-_SUMS = text(
-    "SELECT currency, sum(amount_minor) FROM ledger.entries WHERE tenant = :tenant GROUP BY currency ORDER BY currency"
+_SUMS = compiled(
+    text(
+        "SELECT currency, sum(amount_minor) FROM ledger.entries WHERE tenant = :tenant GROUP BY currency ORDER BY currency"
+    )
 )
 
 

@@ -3,25 +3,23 @@
 Invariant: nothing is read that was not asked for by its whole key, so that SERIALIZABLE sees no conflict with others' rows.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
-from sqlalchemy import Connection, Table, TextClause, text
+from sqlalchemy import Table, text
 
 from zerosum.domain.identity import CommandKey, EntityKey, Tenant, slot_of
 from zerosum.ports import Loaded, Wanted
 from zerosum.store.mapping import Aggregate, Row, command_of, key_of
-from zerosum.store.session import Call, Session, compiled
+from zerosum.store.session import Session
 from zerosum.store.statement import Statement, select
 from zerosum.store.table import INBOX, PAYMENT_ORDERS
+from zerosum.store.wire import Call, compiled
 
 S = TypeVar("S")
 
-CLOCK = text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)")
+CLOCK = Call(compiled(text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)")), {})
 """The database's clock, milliseconds since 1970, UTC."""
-
-
-_CLOCK = Call(compiled(CLOCK), {})
 
 
 async def load(session: Session, aggregate: Aggregate[S], wanted: Wanted) -> Loaded[S]:
@@ -39,7 +37,7 @@ async def load(session: Session, aggregate: Aggregate[S], wanted: Wanted) -> Loa
         ),
     }
     sent = {name: (statement, rows) for name, (statement, rows) in asked.items() if rows}
-    clock, *replies = (await session.send([_CLOCK, *(prepared.call(rows) for prepared, rows in sent.values())])).all()
+    clock, *replies = (await session.send([CLOCK, *(prepared.call(rows) for prepared, rows in sent.values())])).all()
     found: dict[str, list[Row]] = {
         name: prepared.rows(reply) for (name, (prepared, _)), reply in zip(sent.items(), replies, strict=True)
     }
@@ -96,10 +94,3 @@ def _commands(aggregate: Aggregate[S], keys: Sequence[CommandKey]) -> tuple[Stat
 def _entity_of(aggregate: Aggregate[S], row: Row) -> EntityKey:
     _, tenant, name = key_of(aggregate.root)
     return EntityKey(Tenant(row[tenant]), row[name])
-
-
-def rows_of(connection: Connection, clause: TextClause, parameters: Mapping[str, Any]) -> list[Row]:
-    """The rows a statement returns, by column name."""
-    result = connection.execute(clause, parameters)
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]

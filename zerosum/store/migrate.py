@@ -8,13 +8,14 @@ Invariant: a server works on the revision it was built for, or not at all.
 
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.store import failure
 from zerosum.store.database import Database
 from zerosum.store.engine import database_url
+from zerosum.store.wire import Call, compiled
 
 HEAD = "0001"
 """The newest revision: a constant, so that a server need not load Alembic (0.6 s) to know it. A test holds it to the files."""
@@ -50,13 +51,12 @@ def migrate(admin_url: str) -> None:
 async def require_revision(database: Database) -> None:
     """Raises Misconfigured when the database is at another revision than HEAD, Unavailable when it is away."""
     try:
-        found = await database.hint(_revision)
+        rows = await database.look(_REVISION)
     except Misconfigured as missing:
         raise Misconfigured(f"the database was never migrated, or this role may not look; wanted {HEAD}") from missing
+    found = ",".join(sorted(name for (name,) in rows)) or "none"
     if found != HEAD:
         raise Misconfigured(f"the database is at revision {found}; this server wants {HEAD}: run the migrations")
 
 
-def _revision(connection: Connection) -> str:
-    rows = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a name of ours
-    return ",".join(sorted(rows.scalars())) or "none"
+_REVISION = Call(compiled(text(f"SELECT version_num FROM {VERSION_TABLE}")), {})  # noqa: S608 - a name of ours

@@ -18,7 +18,7 @@ from zerosum.domain.order import OrderStatus
 from zerosum.domain.todo import PSP_KINDS, TodoState
 from zerosum.readers import HistoryRow, ListFilter, MalformedPosition, OrderView, Page, PaymentView, TodoRow
 from zerosum.store.database import Database
-from zerosum.store.loading import load_entities, rows_of
+from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
 from zerosum.store.paging import (
     EVERY_SLOT,
@@ -30,8 +30,9 @@ from zerosum.store.paging import (
     position_of,
 )
 from zerosum.store.payment import PAYMENT, todo_of
-from zerosum.store.session import Call, Session, compiled
+from zerosum.store.session import Session
 from zerosum.store.table import TODOS
+from zerosum.store.wire import Call, compiled
 
 IN_FLIGHT = "payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"
 """As the index `payment_orders_in_flight` states it, so that the planner sees that it serves."""
@@ -52,7 +53,7 @@ class SqlPaymentReader:
     async def payment(self, key: EntityKey) -> PaymentView | None:
         """As callers see it, by one statement."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        rows = await self.database.look(lambda connection: connection.execute(_PAYMENT, values).all())
+        rows = await self.database.look(Call(_PAYMENT, values))
         if not rows:
             return None
         status, is_done, created_at_ms = rows[0][:3]
@@ -62,14 +63,14 @@ class SqlPaymentReader:
     async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
         """As callers see it, by one statement."""
         values = {"tenant": tenant, "order_id": order_id}
-        rows = await self.database.look(lambda connection: connection.execute(_ORDER, values).all())
+        rows = await self.database.look(Call(_ORDER, values))
         return _order_view(*rows[0]) if rows else None
 
     async def reply(self, key: EntityKey) -> bytes | None:
         """The fixed reply, by one statement."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        found = await self.database.look(lambda connection: connection.execute(_REPLY, values).scalar_one_or_none())
-        return None if found is None else bytes(found)
+        rows = await self.database.look(Call(_REPLY, values))
+        return rows[0][0] if rows else None
 
     async def checkout(self, key: EntityKey) -> Checkout | None:
         """The checkout, whole."""
@@ -79,8 +80,8 @@ class SqlPaymentReader:
     async def home_of(self, tenant: Tenant, order_id: OrderId) -> EntityKey | None:
         """The checkout that holds a payment order."""
         values = {"tenant": tenant, "order_id": order_id}
-        found = await self.database.hint(lambda connection: connection.execute(_HOME, values).scalar_one_or_none())
-        return None if found is None else EntityKey(tenant, found)
+        rows = await self.database.look(Call(_HOME, values))
+        return EntityKey(tenant, rows[0][0]) if rows else None
 
     async def checkouts(self, tenant: Tenant, wanted: ListFilter, rows_max: int, after: str) -> Page[Checkout]:
         """Newest first; with a seller in the order of that seller's index. Raises MalformedPosition."""
@@ -101,7 +102,7 @@ class SqlPaymentReader:
     async def history(self, key: EntityKey) -> Sequence[HistoryRow]:
         """All of it, in order."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        rows = await self.database.hint(lambda connection: connection.execute(HISTORY_OF, values).all())
+        rows = await self.database.look(Call(compiled(HISTORY_OF), values))
         return [HistoryRow(*row) for row in rows]
 
     async def todos(self, tenant: Tenant, state: TodoState | None, rows_max: int, after: str) -> Page[TodoRow]:
@@ -128,7 +129,7 @@ class SqlPaymentReader:
     async def todo(self, key: EntityKey, todo_id: str) -> TodoRow | None:
         """One, with the stored request it would send."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id, "todo_id": todo_id}
-        rows = await self.database.hint(lambda connection: rows_of(connection, _TODO, values))
+        rows = (await self.database.look(Call(_TODO, values))).by_name()
         return _todo_row(key.tenant, rows[0]) if rows else None
 
     async def in_flight(
@@ -139,14 +140,14 @@ class SqlPaymentReader:
         clause = in_flight_clause(is_first=position is None)
         values = {"tenant": tenant, "older_than_ms": older_than_ms, "slots": EVERY_SLOT, "rows": rows_max + 1}
         values |= after_parameters(position or ())
-        rows = await self.database.hint(lambda connection: connection.execute(clause, values).all())
+        rows = await self.database.look(Call(compiled(clause), values))
         read = page(rows, rows_max, "in_flight", tuple)
         return Page([(EntityKey(tenant, row[1]), OrderId(row[2])) for row in read.rows], read.after)
 
     async def count_in_flight(self, older_than_ms: int) -> int:
         """Over all tenants."""
         values = {"older_than_ms": older_than_ms, "slots": EVERY_SLOT}
-        return await self.database.hint(lambda connection: int(connection.execute(_COUNT, values).scalar_one()))
+        return int((await self.database.look(Call(_COUNT, values)))[0][0])
 
 
 # ---- statements ----------------------------------------------------------------------------------------------------
@@ -157,20 +158,26 @@ _SHOWN = (
 )
 """The columns of an OrderView, in its order."""
 
-_ORDER = text(
-    f"SELECT {_SHOWN} FROM payment.payment_orders AS o "  # noqa: S608 - names of ours
-    "WHERE o.tenant = :tenant AND o.payment_order_id = :order_id"
+_ORDER = compiled(
+    text(
+        f"SELECT {_SHOWN} FROM payment.payment_orders AS o "  # noqa: S608 - names of ours
+        "WHERE o.tenant = :tenant AND o.payment_order_id = :order_id"
+    )
 )
 
-_PAYMENT = text(
-    f"SELECT e.status, e.is_payment_done, e.created_at_ms, {_SHOWN} FROM payment.payment_events AS e "  # noqa: S608 - names of ours
-    "JOIN payment.payment_orders AS o ON o.slot = e.slot AND o.tenant = e.tenant AND o.checkout_id = e.checkout_id "
-    "WHERE e.slot = CAST(:slot AS INT4) AND e.tenant = :tenant AND e.checkout_id = :checkout_id ORDER BY o.position"
+_PAYMENT = compiled(
+    text(
+        f"SELECT e.status, e.is_payment_done, e.created_at_ms, {_SHOWN} FROM payment.payment_events AS e "  # noqa: S608 - names of ours
+        "JOIN payment.payment_orders AS o ON o.slot = e.slot AND o.tenant = e.tenant AND o.checkout_id = e.checkout_id "
+        "WHERE e.slot = CAST(:slot AS INT4) AND e.tenant = :tenant AND e.checkout_id = :checkout_id ORDER BY o.position"
+    )
 )
 
-_REPLY = text(
-    "SELECT reply FROM payment.payment_events "
-    "WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND checkout_id = :checkout_id"
+_REPLY = compiled(
+    text(
+        "SELECT reply FROM payment.payment_events "
+        "WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND checkout_id = :checkout_id"
+    )
 )
 
 
@@ -180,23 +187,29 @@ def _order_view(
     return OrderView(checkout_id, order_id, seller_account, amount, currency, OrderStatus(status), *rest)
 
 
-_HOME = text("SELECT checkout_id FROM payment.payment_orders WHERE tenant = :tenant AND payment_order_id = :order_id")
+_HOME = compiled(
+    text("SELECT checkout_id FROM payment.payment_orders WHERE tenant = :tenant AND payment_order_id = :order_id")
+)
 
 HISTORY_OF = text(
     "SELECT version, at_ms, type, payment_order_id, status, detail FROM payment.history "
     "WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant AND checkout_id = :checkout_id ORDER BY version"
 )
 
-_TODO = text(
-    "SELECT t.*, coalesce(o.request, '') AS request FROM payment.todos AS t LEFT JOIN payment.operations AS o ON "
-    "o.slot = t.slot AND o.tenant = t.tenant AND o.checkout_id = t.checkout_id "
-    "AND o.payment_order_id = t.payment_order_id AND o.kind = t.kind AND o.number = t.number "
-    "WHERE t.slot = CAST(:slot AS INT4) AND t.tenant = :tenant AND t.checkout_id = :checkout_id AND t.todo_id = :todo_id"
+_TODO = compiled(
+    text(
+        "SELECT t.*, coalesce(o.request, '') AS request FROM payment.todos AS t LEFT JOIN payment.operations AS o ON "
+        "o.slot = t.slot AND o.tenant = t.tenant AND o.checkout_id = t.checkout_id "
+        "AND o.payment_order_id = t.payment_order_id AND o.kind = t.kind AND o.number = t.number "
+        "WHERE t.slot = CAST(:slot AS INT4) AND t.tenant = :tenant AND t.checkout_id = :checkout_id AND t.todo_id = :todo_id"
+    )
 )
 
-_COUNT = text(
-    f"SELECT count(*) FROM payment.payment_orders WHERE slot = ANY(CAST(:slots AS INT4[])) AND {IN_FLIGHT} "  # noqa: S608 - our own text
-    f"AND created_at_ms <= {NOW_MS} - CAST(:older_than_ms AS INT8)"
+_COUNT = compiled(
+    text(
+        f"SELECT count(*) FROM payment.payment_orders WHERE slot = ANY(CAST(:slots AS INT4[])) AND {IN_FLIGHT} "  # noqa: S608 - our own text
+        f"AND created_at_ms <= {NOW_MS} - CAST(:older_than_ms AS INT8)"
+    )
 )
 
 

@@ -1,44 +1,39 @@
-"""Statements of one transaction sent together: one round trip for all of them, by the driver's pipeline.
-
-A batch of one turn is eight statements. One by one through SQLAlchemy each costs a round trip and two switches of the event
-loop; together they cost one. The statements are SQLAlchemy's `text()`, compiled once by its dialect; the connection is its
-pool's.
+"""One transaction: its statements go out together, in one round trip, and so does COMMIT after them.
 
 Invariant: replies are those of the statements that succeeded before the first that did not, in order; nothing is committed
-here.
+but by `commit`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from enum import Enum
 
 import psycopg
-from psycopg.pq import ExecStatus
-from sqlalchemy import TextClause
-from sqlalchemy.dialects.postgresql.psycopg import PGDialectAsync_psycopg
 
 from zerosum.crash import Point, reach
-
-_DIALECT = PGDialectAsync_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-
-READ_ONLY = "SET TRANSACTION READ ONLY"
+from zerosum.store.wire import Call, Driver, Prepared, Query, Rows, exchange
 
 
-class Call(NamedTuple):
-    """A statement that returns rows, in the driver's own notation, and its parameters."""
+class Begin(Enum):
+    """How a transaction begins."""
 
-    sql: str
-    parameters: Mapping[str, Any]
+    WRITE = Query(b"BEGIN ISOLATION LEVEL SERIALIZABLE", ())
+    READ = Query(b"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", ())
+    LOOK = Query(b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", ())
+
+
+_COMMIT = Call(Query(b"COMMIT", ()), {})
+_ROLLBACK = Call(Query(b"ROLLBACK", ()), {})
 
 
 @dataclass(frozen=True, slots=True)
 class Replies:
     """The rows of each call that succeeded, and what ended the rest."""
 
-    rows: Sequence[Sequence[tuple[Any, ...]]]
-    error: psycopg.Error | UnicodeEncodeError | None
+    rows: Sequence[Rows]
+    error: psycopg.Error | None
 
-    def all(self) -> Sequence[Sequence[tuple[Any, ...]]]:
+    def all(self) -> Sequence[Rows]:
         """The rows of every call. Raises the driver's error."""
         if self.error is not None:
             raise self.error
@@ -48,44 +43,40 @@ class Replies:
 class Session:
     """One transaction on one connection. It begins with the first call."""
 
-    def __init__(self, driver: "psycopg.AsyncConnection[Any]", *, is_read_only: bool = False) -> None:
+    def __init__(self, driver: Driver, prepared: Prepared, begin: Begin) -> None:
         self._driver = driver
-        self._is_read_only = is_read_only
+        self._prepared = prepared
+        self._begin = Call(begin.value, {})
         self._has_begun = False
 
     async def send(self, calls: Sequence[Call]) -> Replies:
-        """Sends all calls, waits for all replies."""
-        cursors: list[psycopg.AsyncCursor[Any]] = []
-        failure: psycopg.Error | UnicodeEncodeError | None = None
-        try:
-            async with self._driver.pipeline() as pipeline:
-                if self._is_read_only and not self._has_begun:
-                    await self._driver.execute(READ_ONLY)
-                self._has_begun = True
-                for call in calls:
-                    cursors.append(await self._driver.execute(cast(Any, call.sql), call.parameters))
-                await pipeline.sync()
-        except (psycopg.Error, UnicodeEncodeError) as error:
-            failure = error
-        rows = [await cursor.fetchall() for cursor in cursors if _has_rows(cursor)]
-        return Replies(rows, failure)
+        """Sends all calls, waits for all replies. Raises what `exchange` raises."""
+        before = () if self._has_begun else (self._begin,)
+        self._has_begun = True
+        rows, error = await exchange(self._driver, self._prepared, [*before, *calls])
+        return Replies(rows[len(before) :], error)
+
+    async def look(self, call: Call) -> Rows:
+        """One statement and the end of its transaction in one round trip."""
+        self._has_begun = True
+        rows, error = await exchange(self._driver, self._prepared, [self._begin, call, _COMMIT])
+        self._has_begun = error is not None
+        return Replies(rows, error).all()[1]
 
     async def rollback(self) -> None:
         """Ends the transaction; the next call begins another."""
-        self._has_begun = False
-        await self._driver.rollback()
+        if self._has_begun:
+            self._has_begun = False
+            _, error = await exchange(self._driver, self._prepared, [_ROLLBACK])
+            if error is not None:
+                raise error
 
     async def commit(self) -> None:
         """Sends COMMIT. Nothing is sent where nothing has begun."""
         reach(Point.COMMIT_BEFORE)
-        await self._driver.commit()
+        if self._has_begun:
+            self._has_begun = False
+            _, error = await exchange(self._driver, self._prepared, [_COMMIT])
+            if error is not None:
+                raise error
         reach(Point.COMMIT_AFTER)
-
-
-def compiled(clause: TextClause) -> str:
-    """A statement in the driver's notation."""
-    return str(clause.compile(dialect=_DIALECT))
-
-
-def _has_rows(cursor: "psycopg.AsyncCursor[Any]") -> bool:
-    return cursor.pgresult is not None and cursor.pgresult.status == ExecStatus.TUPLES_OK

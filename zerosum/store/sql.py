@@ -27,8 +27,9 @@ from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK, load
 from zerosum.store.mapping import Aggregate, Row
 from zerosum.store.plan import Plan, Step, Verb, clash, plan
-from zerosum.store.session import Call, Replies, Session, compiled
+from zerosum.store.session import Replies, Session
 from zerosum.store.table import SERVICES, TODOS
+from zerosum.store.wire import Call, compiled
 
 S = TypeVar("S")
 
@@ -57,11 +58,9 @@ class SqlStore(Generic[S]):
         return await self.database.write_unless_conflict(lambda session: _retake(session, self._aggregate, heads))
 
     async def load(self, wanted: Wanted) -> Loaded[S]:
-        """Reads what is wanted and the clock in one snapshot; the clock alone is one statement without a transaction."""
+        """Reads what is wanted and the clock in one snapshot; the clock alone is one statement."""
         if wanted == _NOTHING:
-            return Loaded(
-                await self.database.look(lambda connection: connection.execute(CLOCK).scalar_one()), {}, {}, {}, {}
-            )
+            return Loaded((await self.database.look(CLOCK))[0][0], {}, {}, {}, {})
         return await self.database.read(lambda session: load(session, self._aggregate, wanted))
 
     async def commit(self, batch: Batch[S]) -> Committed | Clash:
@@ -77,7 +76,7 @@ class SqlStore(Generic[S]):
         if self._aggregate.service != "payment" or not slots:
             return ()
         values = {"slots": statement.int_array(slots), "overdue_ms": overdue_ms, "rows_max": rows_max}
-        rows = await self.database.hint(lambda connection: connection.execute(DUE, values).all())
+        rows = await self.database.look(Call(compiled(DUE), values))
         return [DueTodo(EntityKey(Tenant(tenant), checkout_id), todo_id) for tenant, checkout_id, todo_id in rows]
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Table,
 
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.plan import SEEN
-from zerosum.store.session import Call, compiled
+from zerosum.store.wire import Call, Query, compiled
 
 HEAD = ("slot", "epoch", "seq", "hash")
 """What a slot's head is made of, in the order of `ports.SlotHead`."""
@@ -26,13 +26,13 @@ HEAD = ("slot", "epoch", "seq", "hash")
 class Statement:
     """A statement over arrays, and how its rows become parameters. `with_slots`: it also takes their distinct slots.
 
-    `sql`: the same in the driver's notation. `returns`: names of the columns of a reply.
+    `query`: the same in the server's notation. `returns`: names of the columns of a reply.
     """
 
     clause: TextClause
     columns: tuple[tuple[str, Callable[[Sequence[Any]], str]], ...]
     with_slots: bool
-    sql: str
+    query: Query
     returns: tuple[str, ...]
 
     def parameters(self, rows: Sequence[Row]) -> dict[str, str]:
@@ -44,7 +44,7 @@ class Statement:
 
     def call(self, rows: Sequence[Row]) -> Call:
         """The statement for these rows, ready to be sent."""
-        return Call(self.sql, self.parameters(rows))
+        return Call(self.query, self.parameters(rows))
 
     def rows(self, reply: Iterable[tuple[Any, ...]]) -> list[Row]:
         """A reply's rows by column name."""

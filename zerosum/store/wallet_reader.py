@@ -12,10 +12,11 @@ from zerosum.domain.money import Money
 from zerosum.domain.wallet import Wallet, wallet_key
 from zerosum.readers import Page, WalletEntryRow
 from zerosum.store.database import Database
-from zerosum.store.loading import load_entities, rows_of
+from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
 from zerosum.store.paging import Position, after_parameters, beyond, page, position_of
 from zerosum.store.wallet import WALLET
+from zerosum.store.wire import Call, compiled
 
 
 class SqlWalletReader:
@@ -42,7 +43,7 @@ class SqlWalletReader:
         position = position_of("wallet_entries", (int, int), after)
         values = entries_parameters(key, rows_max + 1, position)
         clause = entries_clause(is_first=position is None)
-        rows = await self.database.hint(lambda connection: rows_of(connection, clause, values))
+        rows = (await self.database.look(Call(compiled(clause), values))).by_name()
         read = page(rows, rows_max, "wallet_entries", lambda row: (row["version"], row["ord"]))
         return Page([entry_of(row) for row in read.rows], read.after)
 

@@ -1,0 +1,145 @@
+"""Statements on a connection of the driver, many of them in one pass: queued, sent and answered with two waits, not two each.
+
+The driver's own pipeline talks to the server after every statement, and its ROLLBACK throws all prepared statements away.
+Here a statement is prepared once a connection and kept; parameters travel as text, their types stand in the statement.
+Below this file is libpq as the driver wraps it (`psycopg.pq`), above it nobody sees a socket.
+
+Invariant: after any error that is not the server's own answer the connection is closed: nothing half read is ever used again.
+"""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import abc
+from psycopg.abc import PQGen
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Ready, Wait
+from sqlalchemy import TextClause
+from sqlalchemy.dialects.postgresql.base import PGDialect
+
+_DIALECT = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+
+Driver = psycopg.AsyncConnection[Any]
+Prepared = MutableMapping[bytes, bytes]
+"""What a connection has prepared: names by statement. It lives as long as the connection."""
+
+
+class Query(NamedTuple):
+    """A statement in the server's notation (`$1`, `$2`, ...), and the names of its parameters in that order."""
+
+    sql: bytes
+    names: tuple[str, ...]
+
+
+class Call(NamedTuple):
+    """A statement and the values of its parameters by name."""
+
+    query: Query
+    parameters: Mapping[str, Any]
+
+
+class Rows(list[tuple[Any, ...]]):
+    """The rows of one statement. `names`: of their columns."""
+
+    names: tuple[str, ...] = ()
+
+    def by_name(self) -> list[dict[str, Any]]:
+        """Each row as a dict."""
+        return [dict(zip(self.names, row, strict=True)) for row in self]
+
+
+def compiled(clause: TextClause) -> Query:
+    """SQLAlchemy's `text()` in the server's notation."""
+    made = clause.compile(dialect=_DIALECT)
+    return Query(str(made).encode(), tuple(made.positiontup or ()))
+
+
+async def exchange(
+    driver: Driver, prepared: Prepared, calls: Sequence[Call]
+) -> tuple[list[Rows], psycopg.Error | None]:
+    """The rows of each statement up to the first that failed, and its error.
+
+    Raises UnicodeEncodeError and psycopg.DataError for a text that cannot travel (nothing was sent), psycopg.Error where
+    the connection failed.
+    """
+    values = [tuple(_wire_form(call.parameters[name]) for name in call.query.names) for call in calls]
+    new = list(dict.fromkeys(call.query.sql for call in calls if call.query.sql not in prepared))
+    names = {sql: b"zerosum_%d" % (len(prepared) + index) for index, sql in enumerate(new)}
+    async with driver.lock:
+        try:
+            results = await driver.wait(
+                _pass(driver.pgconn, names, [call.query.sql for call in calls], values, prepared)
+            )
+        except BaseException:
+            await driver.close()
+            raise
+    error = next((result for result in results if result.status not in _SUCCESS), None)
+    if error is not None:
+        results = results[: results.index(error)]
+    for sql, _ in zip(new, results, strict=False):
+        prepared[sql] = names[sql]
+    read = Transformer.from_context(driver)
+    rows = [_rows(read, result) for result in results[len(new) :]]
+    return rows, None if error is None else error_from_result(error)
+
+
+_SUCCESS = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK})
+
+
+def _pass(
+    connection: PGconn,
+    new: Mapping[bytes, bytes],
+    statements: Sequence[bytes],
+    values: Sequence[tuple[bytes | None, ...]],
+    prepared: Prepared,
+) -> PQGen[list[PGresult]]:
+    """Queues everything, sends it, and yields to the event loop only where the socket is not ready."""
+    syncs = 1
+    connection.enter_pipeline_mode()
+    for sql, name in new.items():
+        connection.send_prepare(name, sql)
+    if new:  # apart, since preparing takes a snapshot, and BEGIN must come before any
+        connection.pipeline_sync()
+        syncs += 1
+    for sql, parameters in zip(statements, values, strict=True):
+        connection.send_query_prepared(prepared.get(sql) or new[sql], parameters)
+    connection.pipeline_sync()
+    while connection.flush():
+        if (yield Wait.RW) & Ready.R:
+            connection.consume_input()
+    results: list[PGresult] = []
+    while syncs:
+        while connection.is_busy():
+            yield Wait.R
+            connection.consume_input()
+        result = connection.get_result()
+        if connection.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection to the database was lost")
+        if result is None:
+            continue  # what stands between two statements
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            syncs -= 1
+        else:
+            results.append(result)
+    connection.exit_pipeline_mode()
+    return results
+
+
+def _rows(read: abc.Transformer, result: PGresult) -> Rows:
+    read.set_pgresult(result)
+    rows = Rows(read.load_rows(0, result.ntuples, tuple))
+    rows.names = tuple((result.fname(column) or b"").decode() for column in range(result.nfields))
+    return rows
+
+
+def _wire_form(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    form = str(value).encode()
+    if b"\0" in form:
+        raise psycopg.DataError("a text holds the character NUL, which the database does not store")
+    return form
