@@ -15,12 +15,12 @@ from zerosum.domain import message as m
 from zerosum.domain.checkout import decide
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Policy
-from zerosum.domain.effect import effect_of
+from zerosum.domain.effect import assessment, effect_of
 from zerosum.domain.identity import CommandKey, EntityKey
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.domain.todo import TodoKind
+from zerosum.domain.todo import TodoKind, todo_id
 from zerosum.limits import RETRY_HINT_MS
-from zerosum.ports import InboxRecord, KeyReuse, StoredCommand, TurnRecord, Wanted
+from zerosum.ports import InboxRecord, Judge, KeyReuse, StoredCommand, TurnRecord, Wanted
 
 CREATE_PAYMENT = "CreatePayment"
 REPLAY_TODO = "ReplayTodo"
@@ -30,11 +30,17 @@ _ID_REUSED = Refusal(Reason.CHECKOUT_ID_REUSED, "checkout_id", "the checkout exi
 
 
 class PaymentBinding:
-    """Takes the turns of checkouts. `encode_reply` makes the fixed reply's bytes from a checkout."""
+    """Takes the turns of checkouts. `encode_reply` makes the fixed reply's bytes from a checkout.
 
-    def __init__(self, policy: Policy, encode_reply: Callable[[Checkout], bytes]) -> None:
+    `judge`: the risk check, where it can say its verdict at once; the verdict is then part of the submit's own turn.
+    """
+
+    def __init__(
+        self, policy: Policy, encode_reply: Callable[[Checkout], bytes], judge: Judge = lambda _: None
+    ) -> None:
         self._policy = policy
         self._encode_reply = encode_reply
+        self._judge = judge
 
     def entity(self, command: m.CheckoutCommand) -> EntityKey:
         """The checkout."""
@@ -141,7 +147,8 @@ class PaymentBinding:
         now_ms: int,
         command: StoredCommand | None = None,
     ) -> Turn[Checkout]:
-        decision = decide(state, body, now_ms, self._policy)
+        verdict = self._verdict(body) if isinstance(body, m.SubmitCheckout) else None
+        decision = decide(state, body, now_ms, self._policy, verdict)
         if isinstance(decision, Refusal):
             return Turn(state, None, Refused(decision, is_replay=False))
         if not decision.events:
@@ -155,11 +162,17 @@ class PaymentBinding:
             answer = Replied(after.reply, is_replay=False) if after.reply is not None else AcceptedAnswer()
         return Turn(after, record, answer, decision.runs)
 
+    def _verdict(self, body: m.SubmitCheckout) -> m.RecordVerdict | None:
+        said = self._judge(assessment(body))
+        if said is None:
+            return None
+        return m.RecordVerdict(todo_id(TodoKind.ASSESS_RISK, "", 1), said.verdict, said.reason)
+
     # ---- to-dos ----------------------------------------------------------------------------------------------
 
-    def run_of(self, state: Checkout, todo_id: str, now_ms: int) -> Run | None:
-        """The effect of an open to-do."""
-        todo = state.todos.get(todo_id)
+    def run_of(self, state: Checkout, name: str, now_ms: int) -> Run | None:
+        """The effect of the open to-do of that name."""
+        todo = state.todos.get(name)
         if todo is None or not todo.is_open or todo.kind is TodoKind.ANSWER:
             return None
         return Run(state.key, todo.id, todo.tries, effect_of(state, todo, now_ms, self._policy.horizon_ms))

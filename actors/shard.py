@@ -2,7 +2,7 @@
 
 Two lanes of mailboxes: callers' commands are bounded, per entity and in all, and refused when full; results of effects,
 webhooks and claims have a lane that admission never refuses. While one batch is on its way the next collects; when it
-returns, all that waits goes. No timers gather anything. Source: design section 3.
+returns, all that waits goes, and in a crowd a moment later (`BATCH_PACE_MS`). Source: design section 3, docs/adr/0007.
 
 Invariant: at most one batch is under way, and an entity's commands are taken in the order they came.
 """
@@ -170,7 +170,11 @@ class Shard(Generic[S, C]):
                     continue
                 self.figures.batches += 1
                 self.figures.turns += len(batch)
+                began_ms = self._clock.monotonic_ms()
                 await batcher.run(batch)
+                if len(batch) > 1:  # there is a crowd: what comes within the pace shares the next commit
+                    next_ms = began_ms + limits.BATCH_PACE_MS
+                    await self._clock.sleep_ms(max(0, next_ms - self._clock.monotonic_ms()))
         except Superseded as end:
             self.figures.fenced += 1
             _log.warning("superseded: this copy of the shard ends", slots=len(self._slots), reason=str(end))

@@ -81,8 +81,9 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
         psp=STRIPE, answer_after_ms=settings.answer_after_ms, lease_ms=settings.effect_lease_ms,
         backoff_base_ms=limits.BACKOFF_BASE_MS, backoff_cap_ms=settings.backoff_cap_ms, horizon_ms=KEY_HORIZON_MS,
     )  # fmt: skip
+    risk = AllowList(settings.risk_blocked_buyers_file)
     shard: Shard[Any, Any] = Shard(
-        binding=PaymentBinding(policy, encode_reply), store=store, slots=slots,
+        binding=PaymentBinding(policy, encode_reply, risk.judge), store=store, slots=slots,
         deployment=settings.deployment, clock=clock,
     )  # fmt: skip
     adapter = StripeAdapter(_psp_api_key(settings), url=settings.psp_url, timeout_ms=settings.psp_timeout_ms)
@@ -94,7 +95,7 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     channels = [open_channel(settings.wallet_address), open_channel(settings.ledger_address)]
     wallet, ledger = GrpcWalletPeer(channels[0], token), GrpcLedgerPeer(channels[1], token)
     runner = Runner(
-        gateway=gateway, risk=AllowList(settings.risk_blocked_buyers_file), wallet=wallet, ledger=ledger, clock=clock,
+        gateway=gateway, risk=risk, wallet=wallet, ledger=ledger, clock=clock,
         lease_ms=settings.effect_lease_ms, tell=shard.tell,
     )  # fmt: skip
     await shard.start(runner)

@@ -9,7 +9,7 @@ Invariant: an implementation either brings an answer that may be believed, or ra
 what may have happened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -216,6 +216,10 @@ class RiskCheck(Protocol):
     async def assess(self, request: AssessRisk) -> RiskAnswer:
         """The verdict. Raises NotSent or OutcomeUnknown: asked again, the checkout waits (fail closed)."""
         ...
+
+
+Judge = Callable[[AssessRisk], RiskAnswer | None]
+"""A risk check that needs nobody else: its verdict at once, or None: it must be asked as an effect."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,11 @@ class RunningSystem:
         addresses = {
             f"{name}_address": f"127.0.0.1:{ports[f'{name}_port']}" for name in ("payment", "wallet", "ledger")
         }
+        self.blocked_buyers = self.folder / "blocked_buyers"
+        self.blocked_buyers.touch()
+        files = {"data_dir": "data", "crash_dir": "crash", "risk_blocked_buyers_file": self.blocked_buyers.name}
         self.settings = Settings.model_validate(
-            {"data_dir": self.folder / "data", "crash_dir": self.folder / "crash", **ports, **addresses, **FASTER}
+            {**{name: self.folder / file for name, file in files.items()}, **ports, **addresses, **FASTER}
         )
         self.data = self.settings.data_dir
         make_keys(self.data)

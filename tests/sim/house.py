@@ -48,11 +48,12 @@ POLICY = Policy(
 
 @dataclass(slots=True)
 class ScriptedRisk:
-    """Allows, blocks, or is down for the next `failures` calls."""
+    """Allows, blocks, or is down for the next `failures` calls. `is_at_once`: it needs nobody else, and nothing fails."""
 
     verdict: m.Verdict = m.Verdict.ALLOW
     failures: int = 0
     calls: int = 0
+    is_at_once: bool = False
 
     async def assess(self, request: m.AssessRisk) -> RiskAnswer:
         self.calls += 1
@@ -60,6 +61,10 @@ class ScriptedRisk:
             self.failures -= 1
             raise NotSent("the risk check is down")
         return RiskAnswer(self.verdict, "")
+
+    def judge(self, request: m.AssessRisk) -> RiskAnswer | None:
+        """The verdict, where it is one to be had at once."""
+        return RiskAnswer(self.verdict, "") if self.is_at_once else None
 
 
 @dataclass(slots=True)
@@ -150,7 +155,9 @@ class House:
 
     async def revive(self, number: int, service: str = "payment") -> Host:
         """A (new) copy of a shard; an older one is fenced by it. Raises Unavailable where its store is away."""
-        binding = PaymentBinding(self.policy, encode_reply) if service == "payment" else _BINDINGS[service]
+        binding = _BINDINGS[service]
+        if service == "payment":
+            binding = PaymentBinding(self.policy, encode_reply, self.risk.judge)
         shard: Shard[Any, Any] = Shard(
             binding=binding, store=self.doors.store(service, number, self.stores[service]),
             slots=slots_of_shard(number, SHARDS_OF[service]), deployment="sim", clock=VirtualClock(),

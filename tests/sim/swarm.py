@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from actors.answer import Accepted, Answer, Applied, Failed, InFlight, Refused, Replied
-from tests.sim.house import SHARDS_OF, TENANT, Copy, House, checkout, envelope, rows
+from tests.sim.house import SHARDS_OF, TENANT, Copy, House, ScriptedRisk, checkout, envelope, rows
 from tests.sim.proof import findings
 from tests.sim.psp import Object
 from tests.sim.trouble import Chance, SwarmDoors, SwarmPsp, mix_of
@@ -44,7 +44,10 @@ class Swarm:
 
     def __post_init__(self) -> None:
         self.chance = Chance(self.seed, mix_of(self.seed))
-        self.house = House(psp=SwarmPsp(chance=self.chance, tell=self._changed), doors=SwarmDoors(self.chance))
+        self.house = House(
+            psp=SwarmPsp(chance=self.chance, tell=self._changed), doors=SwarmDoors(self.chance),
+            risk=ScriptedRisk(is_at_once=self.seed % 4 == 0),
+        )  # fmt: skip
 
     async def run(self) -> list[str]:
         """Everything that is wrong at the end; nothing, if all is well."""

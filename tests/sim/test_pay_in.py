@@ -107,6 +107,29 @@ def test_a_blocked_checkout_never_reaches_the_psp() -> None:
     assert house.psp.calls == []
 
 
+def test_a_verdict_that_needs_nobody_is_part_of_the_submit() -> None:
+    """One commit less on the buyer's way; what is stored is the same, and no to-do is left to ask again."""
+    house = House(risk=ScriptedRisk(is_at_once=True))
+
+    done = story(house, 1_000)
+
+    assert (done.status, done.verdict, house.risk.calls) == (CheckoutStatus.DONE, m.Verdict.ALLOW, 0)
+    assert done.todos["assess_risk/1"].state is TodoState.DONE
+    asked_and_told = [row["type"] for row in house.stores["payment"].tables["history"].rows.values()][:3]
+    assert asked_and_told == ["CheckoutSubmitted", "RiskAssessed", "AttemptOpened"]
+
+
+def test_a_checkout_blocked_at_once_is_answered_by_its_submit() -> None:
+    """P8: no PSP hears of it, and its reply is fixed in the very commit that accepts it."""
+    house = House(risk=ScriptedRisk(verdict=m.Verdict.BLOCK, is_at_once=True))
+
+    done = story(house, 1_000, 2_000)
+
+    assert done.status is CheckoutStatus.FAILED
+    assert done.reply is not None
+    assert house.psp.calls == []
+
+
 def test_a_checkout_waits_while_the_risk_check_is_down() -> None:
     """P8: fail closed, then go on with one verdict."""
     house = House(risk=ScriptedRisk(failures=5))

@@ -55,6 +55,15 @@ async def test_who_stands_in_the_file_is_blocked_with_the_reason(tmp_path: Path)
     assert await check.assess(request("b-bad", "s-bad")) == BUYER_BLOCKED
 
 
+async def test_the_verdict_at_once_is_the_same_and_none_where_the_file_is_away(tmp_path: Path) -> None:
+    """P8: what cannot be read is no verdict; the checkout is stored and asks again."""
+    check = AllowList(written(tmp_path / "blocked", "b-bad\n", at_s=1))
+
+    assert (check.judge(request("b1")), check.judge(request("b-bad"))) == (ALLOWED, BUYER_BLOCKED)
+    (tmp_path / "blocked").unlink()
+    assert check.judge(request("b1")) is None
+
+
 async def test_only_the_whole_account_is_meant(tmp_path: Path) -> None:
     check = AllowList(written(tmp_path / "blocked", "b1\n", at_s=1))
 

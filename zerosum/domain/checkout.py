@@ -29,15 +29,23 @@ RISK_BLOCKED = "RISK_BLOCKED"
 
 
 def decide(
-    checkout: Checkout | None, command: m.SubmitCheckout | m.Inner, now_ms: int, policy: Policy
+    checkout: Checkout | None,
+    command: m.SubmitCheckout | m.Inner,
+    now_ms: int,
+    policy: Policy,
+    verdict: m.RecordVerdict | None = None,
 ) -> Decision | Refusal:
     """What follows from a command. A decision without events means that it tells nothing new.
 
+    `verdict`: what the risk check said of a submitted checkout before it was decided; it is committed with the submit.
     Refusals: UNKNOWN_ID (no such checkout or to-do), NOT_A_DEAD_LETTER (a replay). No money moves by a refusal.
     """
     draft = Draft(checkout, now_ms, policy)
     if isinstance(command, m.SubmitCheckout):
         submit(draft, command)
+        if verdict is not None:
+            record_verdict(draft, verdict)
+        answer_if_ready(draft)
         return draft.decision()
     if checkout is None:
         return Refusal(Reason.UNKNOWN_ID, "checkout_id", "no such checkout")

@@ -121,7 +121,9 @@ class Draft:
         self.move(replace(todo, state=TodoState.DONE, reason=""), "TodoDone", "")
 
     def close(self, todo: Todo) -> None:
-        """Marks a to-do done; the caller records what happened."""
+        """Marks a to-do done; the caller records what happened. A run that was not yet to start never will."""
+        if todo.id in self._runs:
+            self._runs.remove(todo.id)
         self._put(replace(todo, state=TodoState.DONE, reason=""))
 
     def close_psp_todos(self, order_id: OrderId) -> None:

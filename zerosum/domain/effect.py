@@ -50,6 +50,12 @@ def request_of(text: str) -> m.PspRequest:
     return m.PspRequest(**{**fields, "verb": m.PspVerb(fields["verb"])}, money=money)
 
 
+def assessment(command: m.SubmitCheckout) -> m.AssessRisk:
+    """What the risk check is asked about a checkout that is only submitted."""
+    orders = tuple((line.seller_account, line.money) for line in command.lines)
+    return m.AssessRisk(command.tenant, command.checkout_id, command.buyer.account, orders)
+
+
 def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> Effect:
     """The request this run of the to-do makes. Raises Bug for a to-do that has none (`answer`) or whose order is gone."""
     match todo.kind:

@@ -31,6 +31,16 @@ class AllowList:
 
         Raises NotSent where the file cannot be read: nobody was asked and no money moved.
         """
+        return self._verdict(request)
+
+    def judge(self, request: AssessRisk) -> RiskAnswer | None:
+        """The same at once. None where the file cannot be read: the checkout is stored, waits and asks again."""
+        try:
+            return self._verdict(request)
+        except NotSent:
+            return None
+
+    def _verdict(self, request: AssessRisk) -> RiskAnswer:
         blocked = self._read()
         if request.buyer_account in blocked:
             return RiskAnswer(Verdict.BLOCK, "buyer_blocked")
