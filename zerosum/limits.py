@@ -57,8 +57,8 @@ EFFECT_LEASE_MS = 15_000
 PEER_TIMEOUT_MS = 5_000
 BATCH_PACE_MS = 25
 """After a batch of more than one turn a shard begins the next one no earlier than 25 ms after the one before: what comes
-meanwhile shares its commit. A lone turn never waits. Three commits stand between a buyer and the answer, so a crowd adds 3 x 12 ms
-to the median, and a shard commits at most 40 times a second. See docs/adr/0007."""
+meanwhile shares its commit. A lone turn never waits. Three commits stand between a buyer and the answer, so a crowd adds
+3 x 12 ms to the median, and a shard commits at most 40 times a second. See docs/adr/0007."""
 
 PEER_BATCH_MAX = 256
 PEER_RANGES = 1
