@@ -190,6 +190,8 @@ class Front(Generic[C]):
             if news.is_reset:
                 await self._read_all()
             epoch, position = news.epoch, news.position
+            if len(news.replies) > 1:
+                await asyncio.sleep(limits.BATCH_PACE_MS / 1_000)  # a crowd shares the next call, as it shares commits
 
     async def _read_all(self) -> None:
         """News may be missing: look in the database for everyone who waits."""

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from zerosum.domain.identity import EntityKey
 
@@ -65,8 +66,12 @@ class Outcomes:
                     await self._changed.wait()
             except TimeoutError:
                 return News(self._epoch, self._next, (), is_reset=False)
-        replies = [(entity, reply) for kept, entity, reply in self._kept if kept >= position]
-        return News(self._epoch, self._next, replies, is_reset=False)
+        return News(self._epoch, self._next, self._since(position), is_reset=False)
+
+    def _since(self, position: int) -> list[tuple[EntityKey, bytes]]:
+        """From the newest backwards: what is asked for is at the end of a long board."""
+        found = takewhile(lambda kept: kept[0] >= position, reversed(self._kept))
+        return [(entity, reply) for _, entity, reply in found][::-1]
 
     def _oldest(self) -> int:
         return self._kept[0][0] if self._kept else self._next

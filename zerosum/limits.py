@@ -62,12 +62,12 @@ meanwhile shares its commit. A lone turn never waits. Three commits stand betwee
 
 PEER_BATCH_MAX = 256
 PEER_RANGES = 1
-PEER_GATHER_MS = 100
+PEER_GATHER_MS = 250
 """Calls to wallet and ledger: items a call = one batch of theirs; one call in flight per range, a range per shard of theirs.
-They are off the caller's way (the reply is fixed when the order is), so each call gathers for 100 ms: at 25 orders/s a shard
-that is 2.5 postings a commit instead of one, and it bounds what a posting is late by. See docs/adr/0007."""
+They are off the caller's way (the reply is fixed when the order is), so each call gathers for 250 ms: at 25 orders/s a shard
+that is 6 postings a commit instead of one, and it bounds what a posting is late by. See docs/adr/0007."""
 
-WEBHOOK_GATHER_MS = 50
+WEBHOOK_GATHER_MS = 250
 """Webhooks on their way to a shard gather likewise: nobody waits for one but the PSP, for seconds."""
 
 BACKOFF_BASE_MS = 100
