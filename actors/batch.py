@@ -4,7 +4,8 @@ The answer to every "no" of the store is one of these, all here:
 
     Clash                  a row was there before: those turns and every later turn of their entities are decided again
     SerializationConflict  the same batch again, reads included; after two, in halves
-    RowsRefused            halves, down to the one turn whose row cannot be stored: only it fails
+    RowsRefused            halves, down to the one turn whose row cannot be stored: only it fails; a row that is only held
+                           by somebody else (RowHeld) may be asked for again
     CommitAmbiguous        raise our own epoch, so that what is still on its way can never land; forget; follow what has
                            landed (its open to-dos run); run the same commands again: their rows decide
     Superseded             a newer copy owns these slots: this one ends
@@ -25,7 +26,7 @@ from actors.answer import Accepted, Answer, Failed, InFlight
 from actors.memory import Memory
 from actors.turn import Binding, Known, Run, Turn, Versioned
 from zerosum.domain.identity import EntityKey, slot_of
-from zerosum.errors import Bug, CommitAmbiguous, RowsRefused, SerializationConflict, Superseded, Unavailable
+from zerosum.errors import Bug, CommitAmbiguous, RowHeld, RowsRefused, SerializationConflict, Superseded, Unavailable
 from zerosum.ports import Batch, Change, Clash, Committed, Loaded, SlotHead, Store, Wanted
 
 S = TypeVar("S", bound=Versioned)
@@ -252,6 +253,10 @@ class Batcher(Generic[S, C]):
         self._memory.forget({item.entity for item in waiting})
         if len(waiting) == 1:
             (item,) = waiting
+            if isinstance(refused, RowHeld):
+                _log.warning("row held", tenant=item.entity.tenant, entity=item.entity.id, reason=str(refused))
+                item.answer(Failed("Unavailable", str(refused)))
+                return
             if isinstance(refused, Bug):
                 self._quarantine(item.entity, refused)
             else:

@@ -59,7 +59,11 @@ class CommitAmbiguous(Retryable):
 
 
 class RowsRefused(ZerosumError):
-    """The database refuses some row of the batch (SQLSTATE class 22 or 23, or a lock timeout). Nothing was committed."""
+    """The database refuses some row of the batch (SQLSTATE class 22 or 23). Nothing was committed."""
+
+
+class RowHeld(RowsRefused):
+    """Some row of the batch is held by a transaction that does not end. Nothing was committed; the row itself is fine."""
 
 
 class Superseded(ZerosumError):

@@ -13,7 +13,7 @@ from tests.contract import sample
 from tests.contract.house import Shard, SqlHouse
 from tests.contract.proxy import Cut, CutProxy
 from zerosum.domain.identity import slot_of
-from zerosum.errors import CommitAmbiguous, Misconfigured, RowsRefused, SerializationConflict, Unavailable
+from zerosum.errors import CommitAmbiguous, Misconfigured, RowHeld, SerializationConflict, Unavailable
 from zerosum.ports import Clash, Committed, Wanted
 from zerosum.store.catalog import aggregate_of
 from zerosum.store.database import Database
@@ -157,7 +157,7 @@ async def test_a_row_held_too_long_is_told_as_a_row(sql_house: SqlHouse) -> None
             "INSERT INTO payment.commands VALUES (%s, %s, %s, %s, '1:x', 'c9', NULL, 1)", [slot_of(*key), *key]
         )
 
-        with pytest.raises(RowsRefused):
+        with pytest.raises(RowHeld):
             await shard.commit(draft)
     assert house.rows("payment", "history") == []
 

@@ -19,6 +19,7 @@ from zerosum.domain.identity import Key, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.wallet import Transfer, TransferKind
+from zerosum.errors import RowHeld
 from zerosum.ports import Batch, Clash, Committed, Loaded, Store, Wanted
 
 # ---- A4: poison ----------------------------------------------------------------------------------------------------
@@ -46,6 +47,45 @@ def test_a_command_whose_row_cannot_be_stored_fails_alone(place: int, is_same_ow
     assert failed == [place]
     assert isinstance(answers[place], Failed)
     assert sum(row["pending_minor"] for row in rows(house, "wallet", "wallets")) == 1_500
+
+
+class _Held(Doors):
+    """Rows of checkout c-held are held by somebody else's transaction, for as long as `is_held`."""
+
+    is_held = True
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return _HeldStore(self, store) if service == "payment" else store
+
+
+class _HeldStore(StoreDoor):
+    def __init__(self, doors: _Held, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self._doors = doors
+
+    async def commit(self, batch: Batch[Any]) -> Committed | Clash:
+        if self._doors.is_held and any(turn.entity.id == "c-held" for turn in batch.turns):
+            raise RowHeld("a row of payment.payment_orders is held too long (55P03)")
+        return await self.inner.commit(batch)
+
+
+def test_a_row_that_somebody_holds_is_asked_for_again_and_its_neighbours_commit() -> None:
+    """A10: a lock timeout says nothing about the row: typed and retryable, and afterwards the same command goes through."""
+
+    async def tell() -> tuple[list[Answer], bytes | None]:
+        doors = _Held()
+        house = await House(doors=doors).start()
+        commands = [checkout(name, 1_000) for name in ("c-1", "c-held", "c-2")]
+        answers = await asyncio.gather(*(house.submit(command) for command in commands))
+        doors.is_held = False
+        return answers, await house.pay(commands[1])
+
+    answers, reply = run(tell())
+
+    assert [type(answer) for answer in answers] == [Accepted, Failed, Accepted]
+    assert isinstance(answers[1], Failed)
+    assert answers[1].kind == "Unavailable"
+    assert reply is not None
 
 
 class _Contradicting(Doors):

@@ -4,7 +4,7 @@ A card number is 13 to 19 digits with an issuer's prefix, of that issuer's lengt
 digits may be of any script, and may be grouped by spaces or dashes of any kind, marks without width included; nothing
 else may stand inside it, and no letter or digit right beside it. Looser rules alarm on clean data: hashes, instants.
 
-Not searched: amounts and instants, which have parsers of their own. No alarm by construction: our derived keys (their 40
+Every string of a request is searched. No alarm by construction: our derived keys (their 40
 hex digits are longer than a card), UUIDs with a letter in them (dashes at 8-4-4-4-12 are no card's grouping), instants in
 milliseconds, microseconds and nanoseconds (they begin with 1, no issuer's digit). Source: failures.md I20, security test 6.
 

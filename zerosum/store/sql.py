@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import text
 
 from zerosum.domain.identity import EntityKey, Tenant
-from zerosum.errors import CommitAmbiguous, RowsRefused, Superseded
+from zerosum.errors import CommitAmbiguous, RowHeld, Superseded
 from zerosum.ports import Batch, Clash, Committed, DueTodo, Loaded, SlotHead, Wanted
 from zerosum.store import failure, statement
 from zerosum.store.chain import GENESIS
@@ -139,7 +139,7 @@ def _check_locks(replies: Replies, steps: Sequence[Step]) -> None:
     """
     failed = len(replies.rows) - 1
     if replies.error is not None and failed >= 0 and failure.sqlstate(replies.error) == failure.LOCK_TIMEOUT:
-        raise RowsRefused(f"a row of {steps[failed].table.fullname} is held too long ({failure.LOCK_TIMEOUT})")
+        raise RowHeld(f"a row of {steps[failed].table.fullname} is held too long ({failure.LOCK_TIMEOUT})")
 
 
 # ---- slots ---------------------------------------------------------------------------------------------------------

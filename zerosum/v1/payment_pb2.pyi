@@ -132,7 +132,7 @@ class BuyerInfo(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     COUNTRY_FIELD_NUMBER: _builtins.int
     buyer_account: _builtins.str
-    """The buyer's account at the caller: letters, digits, "_", ".", "-"; at least one non-digit."""
+    """The buyer's account at the caller: letters, digits, "_", ".", "-"."""
     name: _builtins.str
     """Optional."""
     email: _builtins.str
