@@ -8,12 +8,14 @@ Invariant: the clock runs from the signal to a final reply over gRPC; what is as
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -71,11 +73,17 @@ class Recovery:
         return await self._after(self._system.children["payment"].kill)
 
     async def after_ray(self) -> float:
-        """Seconds without Ray."""
+        """Seconds without Ray: its head, its raylet and every shard, all at once."""
         head = self._system.children["ray"].pid
         if head is None:
             raise RuntimeError("Ray does not run")
-        return await self._after(lambda: os.killpg(head, signal.SIGKILL))
+
+        def kill() -> None:
+            for pid in _session(head):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+        return await self._after(kill)
 
     async def until_served(self) -> None:
         """Returns when a new checkout of shard 0 has a final reply. Raises TimeoutError.
@@ -115,6 +123,16 @@ class Recovery:
             checkout_id=checkout_id, buyer_info=pb.BuyerInfo(buyer_account="buyer-recovery"),
             payment_method=pb.PaymentMethod(token=CARD), payment_orders=[order],
         )  # fmt: skip
+
+
+def _session(leader: int) -> list[int]:
+    """Every process of a session: a child of Ray's may outlive it in a process group of its own, and serve on."""
+    members = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(int(folder.name)) == leader:
+                members.append(int(folder.name))
+    return members
 
 
 def recovery(settings: Settings, *, repeats: int, as_json: bool) -> int:
