@@ -15,8 +15,8 @@ READY := $(VENV)/.ready
 PYTHON ?=
 
 # Quick first: what breaks is known sooner. tests/tidy holds this list to the folders there are.
-QUICK_TESTS := tests/tidy tests/unit tests/contract tests/sim
-PROCESS_TESTS := tests/integration tests/e2e
+QUICK_TESTS := tests/tidy tests/unit tests/contract tests/sim tests/world
+PROCESS_TESTS := tests/integration tests/e2e tests/chaos
 
 .PHONY: help demo test up check lint format protos lock clean
 

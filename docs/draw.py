@@ -1,6 +1,7 @@
 """Draws what documents say from what the code says: `python docs/draw.py`.
 
     docs/order-states.md    whole, from the tables of `zerosum.domain.order`
+    docs/crash-points.md    whole, from `zerosum.crash`, the code that passes its points, and `loadtest.chaos.case`
     README.md               the table of settings between its two marks, from `zerosum.settings`
 
 `python docs/draw.py --check` writes nothing and exits with 1 where a page is not what the tables say.
@@ -8,17 +9,21 @@
 Invariant: what is drawn has nothing that is not in the tables or in the text below, so it can never tell another story.
 """
 
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "order-states.md"
+CRASH_PAGE = ROOT / "docs" / "crash-points.md"
 README = ROOT / "README.md"
 MARKS = ("<!-- settings: drawn by docs/draw.py -->\n\n", "\n<!-- end of settings -->")
 
 sys.path.insert(0, str(ROOT))
 
-from zerosum.domain.order import (  # noqa: E402 - the path above makes the package importable from a bare checkout
+from loadtest.chaos.case import CASES, Harm  # noqa: E402 - the path above makes the package importable from a bare checkout
+from zerosum.crash import POINTS_OF, Point  # noqa: E402 - likewise
+from zerosum.domain.order import (  # noqa: E402 - likewise
     ANSWERABLE,
     TERMINAL,
     TRANSITIONS,
@@ -69,7 +74,7 @@ SETTINGS = {
     "in_flight_alert_ms": "orders older than this and not final raise an alert",
     "risk_blocked_buyers_file": "accounts the risk check blocks, one a line; empty: everyone is allowed",
     "log_level": "of our own lines",
-    "crash_dir": "tests and drills only: orders to die at named points; empty: never",
+    "crash_dir": "tests and drills only: orders to die or stand still at named points; empty: never",
 }
 
 INTRODUCTION = """\
@@ -81,6 +86,56 @@ An order moves by this table and by nothing else. A pair of status and event tha
 (`ILLEGAL_TRANSITION`). Status never regresses; a report that comes late is recorded beside it. FAILED and CANCELED are
 reached only with proof that no money moved.
 """
+
+
+CRASH_INTRODUCTION = """\
+# Crash points
+
+Drawn by `docs/draw.py` from `zerosum/crash.py` and `loadtest/chaos/case.py`; do not edit.
+
+A pair of named points stands around every commit and every call to the outside. `zerosum chaos` has a process die (SIGKILL) or
+stand still (SIGSTOP, then SIGCONT) at each of them, and cuts its connections to the database there; at a commit it is the
+COMMIT's own connection that ends, before the server has it or after. Each time: the harm is seen, the same shard or server
+serves a new checkout, and the money of the checkout concerned has moved exactly once, by every book. Results are kept in
+`chaos/matrix.json` of the data folder, for the code that gave them: a second run goes on with what is missing.
+"""
+
+PAIRS = {
+    "commit": ("all statements of a transaction have run", "it is durable, and nobody was told"),
+    "risk": ("the risk check was not asked", "its verdict is known, and not recorded"),
+    "psp": ("the request to the PSP was not sent", "its answer is known, and not recorded"),
+    "wallet": ("the credit was not sent to the wallet service", "it is applied, and not recorded"),
+    "ledger": ("the journal was not sent to the ledger service", "it is posted, and not recorded"),
+    "reply": ("a caller's submit was handed to no shard", "the fixed reply is known, and not sent"),
+    "webhook": ("a verified event was handed to no shard", "it is recorded, and the PSP was not answered"),
+}
+
+
+def crash_points() -> str:
+    """The whole page. Raises KeyError for a pair that is not explained above."""
+    pairs = list(dict.fromkeys(str(point).partition(".")[0] for point in Point))
+    rows = [f"| {pair} | {PAIRS[pair][0]} | {PAIRS[pair][1]} | {_passers(pair)} | {_places(pair)} |" for pair in pairs]
+    head = ("## Pairs", "", "| pair | before | after | passed by | stands in |", "|---|---|---|---|---|")
+    cases = [f"| {case.row} | {case.process} | {case.point} | {case.detail} | {case.nth} |" for case in CASES]
+    matrix = (
+        "## The matrix", "",
+        f"{len(CASES)} cases, each with {', '.join(Harm)}: {len(CASES) * len(Harm)} cells. The row is that of failures.md.", "",
+        "| row | process | point | detail | pass |", "|---|---|---|---|---|",
+    )  # fmt: skip
+    return "\n".join((CRASH_INTRODUCTION, *head, *rows, "", *matrix, *cases, ""))
+
+
+def _passers(pair: str) -> str:
+    return ", ".join(process for process, pairs in POINTS_OF.items() if pair in pairs)
+
+
+def _places(pair: str) -> str:
+    """The files in which the pair stands."""
+    reached = re.compile(rf"\breach\(Point\.{pair.upper()}_(?:BEFORE|AFTER)\b")
+    files = [path for room in ("zerosum", "actors", "servers") for path in sorted((ROOT / room).rglob("*.py"))]
+    return ", ".join(
+        f"`{path.relative_to(ROOT)}`" for path in files if reached.search(path.read_text(encoding="utf-8"))
+    )
 
 
 def order_states() -> str:
@@ -146,7 +201,7 @@ def _default(value: object) -> str:
 
 def main(arguments: list[str]) -> int:
     """Writes the pages, or with `--check` compares them. Returns the exit status."""
-    pages = {PAGE: order_states(), README: readme(README.read_text(encoding="utf-8"))}
+    pages = {PAGE: order_states(), CRASH_PAGE: crash_points(), README: readme(README.read_text(encoding="utf-8"))}
     if "--check" in arguments:
         return int(any(not page.exists() or page.read_text(encoding="utf-8") != text for page, text in pages.items()))
     for page, text in pages.items():

@@ -37,6 +37,10 @@ class Psp:
         counts: dict[str, int] = stats.get("faults", {})
         return counts
 
+    def webhooks_pending(self) -> int:
+        """Events that wait for their delivery, or for their next attempt."""
+        return int(self._call("GET", "stats").get("webhooks", {}).get("pending", 0))
+
     def settle(self) -> Path:
         """Has the settlement file of everything written; its path."""
         return Path(self._call("POST", "settlement", {"from_ms": 0})["path"])
@@ -83,6 +87,15 @@ class Books:
         """Effects not yet finished, dead letters left out; -1 while the database is away."""
         found = self._rows("SELECT count(*) FROM payment.todos WHERE state = 'OPEN'")
         return int(found[0][0]) if found else -1
+
+    def knows(self, checkout_id: str) -> bool:
+        """Whether the checkout is stored."""
+        return bool(self._rows("SELECT 1 FROM payment.payment_events WHERE checkout_id = %s", [checkout_id]))
+
+    def waits_for_risk(self, checkout_id: str) -> bool:
+        """Whether the checkout's risk check is an effect that is not finished."""
+        sql = "SELECT 1 FROM payment.todos WHERE checkout_id = %s AND kind = 'assess_risk' AND state = 'OPEN'"
+        return bool(self._rows(sql, [checkout_id]))
 
     def close(self) -> None:
         """Closes the connection."""

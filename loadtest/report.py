@@ -49,9 +49,14 @@ def write_report(
     path: Path, certificate: Certificate, samples: Sequence[Sample], statuses: Sequence[StatusCount] = ()
 ) -> None:
     """Writes the report, whole or not at all."""
+    write_page(path, render_report(certificate, samples, statuses))
+
+
+def write_page(path: Path, page: str) -> None:
+    """Writes a document, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(render_report(certificate, samples, statuses), encoding="utf-8")
+    fresh.write_text(page, encoding="utf-8")
     fresh.replace(path)
 
 
@@ -65,15 +70,20 @@ def render_report(certificate: Certificate, samples: Sequence[Sample], statuses:
         "<h2>Speed <small>from the intended instant to the final answer</small></h2>",
         _latencies(certificate),
         "<h2>Over time</h2>",
-        *(_chart(chart) for chart in charts(certificate, samples, statuses)),
+        *(chart_panel(chart) for chart in charts(certificate, samples, statuses)),
         "<h2>The audit <small>what an outsider can check</small></h2>",
-        _audit(certificate.invariants),
+        audit_table(certificate.invariants),
         "<h2>What was done to it</h2>",
         _injected(certificate),
         "<h2>Run it again</h2>",
         f"<pre>{escape(certificate.facts.command)}</pre>",
         f"<footer>Seed {certificate.facts.seed}. Drawn without a network; nothing on this page loads anything.</footer>",
     ]
+    return html_page(title, body)
+
+
+def html_page(title: str, body: Iterable[str]) -> str:
+    """A whole document in the house's style. `title` is escaped here; `body` is HTML already."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -105,16 +115,17 @@ def _cards(certificate: Certificate) -> str:
         ("stuck", certificate.stuck),
     ]
     cards = [
-        _card("checkouts intended", f"{certificate.intents:,}"),
-        _card("charges in the PSP's book", f"{certificate.effects:,}"),
+        card("checkouts intended", f"{certificate.intents:,}"),
+        card("charges in the PSP's book", f"{certificate.effects:,}"),
     ]
-    cards += [_card(name, f"{count:,}", "bad" if count else "good") for name, count in zero]
+    cards += [card(name, f"{count:,}", "bad" if count else "good") for name, count in zero]
     batch = f"{facts.average_batch:.1f}" if facts.average_batch is not None else "-"
-    cards.append(_card("average batch, turns a commit", batch))
+    cards.append(card("average batch, turns a commit", batch))
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _card(name: str, value: str, kind: str = "") -> str:
+def card(name: str, value: str, kind: str = "") -> str:
+    """A figure with its name. `kind`: "good", "bad" or neither."""
     return f'<div class="card {kind}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
 
 
@@ -147,7 +158,8 @@ def _ms(value: float | None) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"  # noqa: PLR2004 - three digits are enough to read
 
 
-def _audit(invariants: Iterable[Invariant]) -> str:
+def audit_table(invariants: Iterable[Invariant]) -> str:
+    """Every invariant with what the audit says of it."""
     rows = "".join(_invariant(each) for each in invariants)
     heads = '<tr><th></th><th>statement</th><th class="n">examined</th><th class="n">wrong</th><th>state</th></tr>'
     return f'<div class="panel audit"><table>{heads}{rows}</table></div>'
@@ -184,20 +196,21 @@ def _injected(certificate: Certificate) -> str:
     injected = {name.replace("_", " "): f"{count:,}" for name, count in facts.faults_injected.items()}
     injected |= {event.label: f"at {(event.t_ms - begin_ms) / 1_000:.1f} s" for event in certificate.events}
     return (
-        f'<div class="two"><div class="panel"><h3>Injected</h3>{_pairs(injected)}</div>'
-        f'<div class="panel"><h3>Settings and circumstances</h3>{_pairs(beside)}</div></div>'
+        f'<div class="two"><div class="panel"><h3>Injected</h3>{pair_table(injected)}</div>'
+        f'<div class="panel"><h3>Settings and circumstances</h3>{pair_table(beside)}</div></div>'
     )
 
 
-def _pairs(pairs: Mapping[str, str]) -> str:
+def pair_table(pairs: Mapping[str, str]) -> str:
+    """Names and values in two columns."""
     rows = "".join(
         f'<tr><td>{escape(name)}</td><td class="n">{escape(value)}</td></tr>' for name, value in pairs.items()
     )
     return f"<table>{rows or '<tr><td>nothing</td></tr>'}</table>"
 
 
-def _chart(chart: Chart) -> str:
-    """Drawn twice, for wide and for narrow pages, so that letters keep their size."""
+def chart_panel(chart: Chart) -> str:
+    """A chart in its panel, drawn twice, for wide and for narrow pages, so that letters keep their size."""
     wide = draw(chart, width=1_040, height=270).replace("<svg ", '<svg class="wide" ', 1)
     narrow = draw(chart, width=520, height=280).replace("<svg ", '<svg class="narrow" ', 1)
     shape = "box" if chart.is_stacked else ""

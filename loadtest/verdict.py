@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.certificate import Event, Facts, Phase, certify
+from loadtest.certificate import Certificate, Event, Facts, Phase, certify
 from loadtest.probe import Psp
 from loadtest.report import read_status_counts, write_report
 from loadtest.sample import read_samples
@@ -44,6 +44,17 @@ class Material:
 
 def pronounce(material: Material, console: Console) -> int:
     """Audits, prints the certificate, writes the report. 0 when the audit is clean."""
+    certificate = examine(material)
+    page = material.folder / "report.html"
+    samples = read_samples(material.folder / "samples.jsonl")
+    write_report(page, certificate, samples, read_status_counts(material.folder / "statuses.jsonl"))
+    print_certificate(certificate, console)
+    console.print(f"report   {page}\naudit    {material.folder / 'audit.json'}", highlight=False, soft_wrap=True)
+    return 0 if certificate.is_clean else 1
+
+
+def examine(material: Material) -> Certificate:
+    """Audits, and makes the certificate from what the audit says. Raises Bug where there was no audit."""
     truth = material.folder / "psp-truth.jsonl"
     lines = material.psp.truth()
     if material.sabotage == "double-charge":
@@ -53,14 +64,7 @@ def pronounce(material: Material, console: Console) -> int:
     truth.write_bytes(b"".join(lines))
     report = _audit(material, truth)
     samples = read_samples(material.folder / "samples.jsonl")
-    certificate = certify(
-        audit=report, samples=samples, phases=material.phases, events=material.events, facts=material.facts
-    )
-    page = material.folder / "report.html"
-    write_report(page, certificate, samples, read_status_counts(material.folder / "statuses.jsonl"))
-    print_certificate(certificate, console)
-    console.print(f"report   {page}\naudit    {material.folder / 'audit.json'}", highlight=False, soft_wrap=True)
-    return 0 if certificate.is_clean else 1
+    return certify(audit=report, samples=samples, phases=material.phases, events=material.events, facts=material.facts)
 
 
 def _audit(material: Material, truth: Path) -> dict[str, object]:
@@ -69,7 +73,8 @@ def _audit(material: Material, truth: Path) -> dict[str, object]:
     journals = sorted(str(path) for path in (data / "runs").glob("*/journal.jsonl"))
     command = [
         sys.executable, "-m", "simulator.audit", "--psp-truth", str(truth), "--journal", *journals, "--settlement",
-        str(material.settlement), "--logs", str(data / "logs"), "--canary", *material.canaries, "--digests",
+        str(material.settlement), "--logs", str(data / "logs"),
+        *(["--canary", *material.canaries] if material.canaries else []), "--digests",
         str(data / "audit-digests.json"), "--dead-letters-count", "--json", str(out),
     ]  # fmt: skip
     environment = {**os.environ, "ZEROSUM_AUDITOR_DATABASE_URL": database_url(material.settings, "auditor")}

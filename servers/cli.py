@@ -239,6 +239,34 @@ def demo(
 
 
 @main.command()
+def chaos(
+    minutes: Annotated[float, typer.Option(min=0, help="How long the monkey is let loose.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of the monkey, the load and the simulator's faults.")] = 1,
+    points: Annotated[
+        str, typer.Option(help="Crash points: all, few or none. What is done is not done again.")
+    ] = "all",
+    stop_seconds: Annotated[float, typer.Option(min=0.1, help="How long a stopped process stands still.")] = 20.0,
+    tps: Annotated[float, typer.Option(min=0.1, help="Checkouts a second under the monkey.")] = 10.0,
+    split_brain: Annotated[bool, typer.Option("--split-brain/--no-split-brain", help="Two copies of a shard.")] = True,
+    rpc_failures: Annotated[
+        bool, typer.Option("--rpc-failures", help="Ray's calls fail at random, throughout.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Do harm to real processes: crash points, split brain, a monkey under load, the audit. Status 0 only when clean."""
+    import os
+
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # gRPC's threads run here while children are started
+    from loadtest.chaos.run import chaos as run_chaos
+
+    with _told():
+        _exit(run_chaos(
+            _settings(data_dir), minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
+            split_brain=split_brain, rpc_failures=rpc_failures,
+        ))  # fmt: skip
+
+
+@main.command()
 def load(
     profile: Annotated[str, typer.Argument(help="steady-10, steady-50, hot-seller, duplicate-clicks, retry-storm.")],
     seconds: Annotated[int, typer.Option(min=1)] = 60,
@@ -283,6 +311,33 @@ def bench(
             _exit(run_recovery(_settings(data_dir), repeats=repeats, as_json=as_json))
             return
         _exit(run_bench(_settings(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
+
+
+@main.command()
+def simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    first_seed: Annotated[int, typer.Option(min=0, help="Where they begin.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="This one alone.")] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="With --seed: its timeline, step by step.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    state: Annotated[Path | None, typer.Option(help="Keep the tally in this file, and go on from it.")] = None,
+    faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
+    checkouts: Annotated[int, typer.Option(min=0, help="With --seed: how many. 0: as usual.")] = 0,
+    trouble_seconds: Annotated[float, typer.Option(min=0, help="With --seed: length of the trouble. 0: as usual.")] = 0,
+) -> None:
+    """Run the whole system in one thread on virtual time, from seeds. Status 0 only when nothing was wrong."""
+    from simulator.world.command import simulate as run_worlds
+    from zerosum.errors import Misconfigured
+
+    with _told():
+        try:
+            status = run_worlds(
+                seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
+                checkouts=checkouts, trouble_s=trouble_seconds,
+            )  # fmt: skip
+        except ValueError as odd:
+            raise Misconfigured(str(odd)) from odd
+        _exit(status)
 
 
 # ---- common --------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""Named points at which a process may be made to die: before and after every commit and every call to the outside.
+"""Named points at which a process may be made to die or stand still: around every commit and every call to the outside.
 
 Off unless the setting `crash_dir` names a folder (tests and drills only); then a process dies at a point when the folder
 holds an order for it: a file `<process>@<point>`, or `<process>@<point>@<detail>`, whose text is the number of the pass at
 which to die, counted by each process from when the order was placed. Before the process kills itself with SIGKILL it takes the
 file away and leaves `...fired`, which holds its id: an order is carried out once, by one process, also after a restart.
+Where the text ends in ` stop`, the process stops itself instead (SIGSTOP), until somebody lets it go on (SIGCONT).
 
     commit    every COMMIT of a service's database: all statements have run / it is durable, and nobody was told
     risk      the risk check's call
@@ -12,15 +13,15 @@ file away and leaves `...fired`, which holds its id: an order is carried out onc
     reply     a caller's submit: nothing was handed to a shard / the fixed reply is known, and not sent
     webhook   a verified event: not handed to a shard / recorded, and the PSP was not answered
 
-Invariant: a point does nothing at all where no folder is set, and never anything but die where one is.
+Invariant: a point does nothing at all where no folder is set, and never anything but die or stand still where one is.
 """
 
 import os
 import signal
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn
 
 
 class Point(StrEnum):
@@ -51,6 +52,13 @@ class Process(StrEnum):
     PAYMENT_SERVER = "payment-server"
 
 
+class Act(StrEnum):
+    """What a process does to itself at a point."""
+
+    KILL = "kill"
+    STOP = "stop"
+
+
 POINTS_OF: Mapping[Process, frozenset[str]] = {
     Process.PAYMENT_SHARD: frozenset({"commit", "risk", "psp", "wallet", "ledger"}),
     Process.WALLET_SHARD: frozenset({"commit"}),
@@ -69,7 +77,7 @@ class _Orders:
         self._passes: dict[tuple[str, int], int] = {}
 
     def obey(self, point: Point, detail: str) -> None:
-        """Dies here if an order says so."""
+        """Dies or stops here if an order says so."""
         names = [f"{self._process}@{point}", f"{self._process}@{point}@{detail}"]
         for name in names if detail else names[:1]:
             order = self._folder / name
@@ -78,10 +86,11 @@ class _Orders:
             except FileNotFoundError:
                 continue
             passes = self._passes[name, placed_at_ns] = self._passes.get((name, placed_at_ns), 0) + 1
-            if passes >= int(text):
-                self._die(order)
+            nth, _, act = text.partition(" ")
+            if passes >= int(nth):
+                self._carry_out(order, Act(act or Act.KILL))
 
-    def _die(self, order: Path) -> None:
+    def _carry_out(self, order: Path, act: Act) -> None:
         taken = order.with_name(f".{order.name}.{os.getpid()}")
         try:
             order.rename(taken)
@@ -89,7 +98,7 @@ class _Orders:
             return  # another process was faster: an order is carried out once
         taken.write_text(str(os.getpid()), encoding="ascii")
         taken.rename(order.with_name(f"{order.name}.fired"))
-        _end_here()
+        _ACTS[act]()
 
 
 _orders: _Orders | None = None
@@ -102,13 +111,15 @@ def arm(folder: Path | None, process: Process) -> None:
 
 
 def reach(point: Point, detail: str = "") -> None:
-    """Stands in the code where the point is. Returns at once, or never."""
+    """Stands in the code where the point is. Returns at once, or never, or when somebody has sent SIGCONT."""
     if _orders is not None:
         _orders.obey(point, detail)
 
 
-def place_order(folder: Path, process: Process, point: Point, *, detail: str = "", nth: int = 1) -> Path:
-    """Asks that kind of process to die at its `nth` pass from now on. Returns the file that is there when it has."""
+def place_order(
+    folder: Path, process: Process, point: Point, *, detail: str = "", nth: int = 1, act: Act = Act.KILL
+) -> Path:
+    """Asks that kind of process to die or stop at its `nth` pass from now on. Returns the file that is there when it has."""
     if str(point).partition(".")[0] not in POINTS_OF[process]:
         raise ValueError(f"a {process} never passes {point}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,12 +127,19 @@ def place_order(folder: Path, process: Process, point: Point, *, detail: str = "
     fired = folder / f"{name}.fired"
     fired.unlink(missing_ok=True)
     half = folder / f".{name}"
-    half.write_text(str(nth), encoding="ascii")
+    half.write_text(str(nth) if act is Act.KILL else f"{nth} {act}", encoding="ascii")
     half.rename(folder / name)
     return fired
 
 
-def _end_here() -> NoReturn:
+def _end_here() -> None:
     """As a power cut would: no handler, no flush."""
     os.kill(os.getpid(), signal.SIGKILL)
-    raise SystemExit  # not reached
+
+
+def _stop_here() -> None:
+    """The signal goes to this very thread, so that none of its next instructions runs before the process stands still."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
+_ACTS: Mapping[Act, Callable[[], None]] = {Act.KILL: _end_here, Act.STOP: _stop_here}

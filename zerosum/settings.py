@@ -64,4 +64,4 @@ class Settings(BaseSettings):
     """The allow-list adapter's file; None = everyone is allowed."""
     log_level: str = "INFO"
     crash_dir: Path | None = None
-    """For tests and drills: a folder with orders to die at named points (`crash.py`). None: never."""
+    """For tests and drills: a folder with orders to die or stand still at named points (`crash.py`). None: never."""

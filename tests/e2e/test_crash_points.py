@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
+from loadtest.chaos.case import CASES
 from tests.e2e.caller import Caller, new_checkout
 from tests.e2e.deadline import until
 from tests.e2e.money import once, settled
@@ -20,35 +21,6 @@ from zerosum.v1 import payment_pb2 as pb
 pytestmark = pytest.mark.e2e
 
 RISK = {Point.RISK_BEFORE, Point.RISK_AFTER}
-SHARD, SERVER = Process.PAYMENT_SHARD, Process.PAYMENT_SERVER
-
-CASES = [
-    # row   who dies             where                   detail     at which pass
-    ("P1", SERVER, Point.REPLY_BEFORE, "", 1),
-    ("P1", SHARD, Point.COMMIT_BEFORE, "", 1),
-    ("P2", SHARD, Point.COMMIT_AFTER, "", 1),
-    ("P2", SHARD, Point.RISK_BEFORE, "", 1),
-    ("A1", SHARD, Point.RISK_AFTER, "", 1),
-    ("A1", SHARD, Point.COMMIT_BEFORE, "", 2),
-    ("A1", SHARD, Point.COMMIT_AFTER, "", 2),
-    ("P3", SHARD, Point.PSP_BEFORE, "prepare", 1),
-    ("P3", SHARD, Point.PSP_AFTER, "prepare", 1),
-    ("P3", SHARD, Point.PSP_BEFORE, "confirm", 1),
-    ("P5", SHARD, Point.PSP_AFTER, "confirm", 1),
-    ("P5", SHARD, Point.COMMIT_BEFORE, "", 3),
-    ("P6", SHARD, Point.COMMIT_AFTER, "", 3),
-    ("P6", SERVER, Point.REPLY_AFTER, "", 1),
-    ("P29", SERVER, Point.WEBHOOK_BEFORE, "", 1),
-    ("P29", SERVER, Point.WEBHOOK_AFTER, "", 1),
-    ("P30", SHARD, Point.WALLET_BEFORE, "", 1),
-    ("P30", SHARD, Point.WALLET_AFTER, "", 1),
-    ("P30", SHARD, Point.LEDGER_BEFORE, "", 1),
-    ("P30", SHARD, Point.LEDGER_AFTER, "", 1),
-    ("A3", Process.WALLET_SHARD, Point.COMMIT_BEFORE, "", 1),
-    ("A3", Process.WALLET_SHARD, Point.COMMIT_AFTER, "", 1),
-    ("A3", Process.LEDGER_SHARD, Point.COMMIT_BEFORE, "", 1),
-    ("A3", Process.LEDGER_SHARD, Point.COMMIT_AFTER, "", 1),
-]
 
 
 @pytest.mark.parametrize(

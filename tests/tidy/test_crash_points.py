@@ -1,13 +1,65 @@
 """The list of crash points is the code's: pairs are whole, and every point stands somewhere. Method: read the sources."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.test_crash_points import CASES
+from loadtest.chaos.case import CASES
 from zerosum.crash import POINTS_OF, Point, Process
 
 ROOT = Path(__file__).resolve().parents[2]
 REACHED = re.compile(r"\breach\(Point\.([A-Z_]+)")
+
+OUTSIDE = {
+    "_gateway.call": "", "_adapters[].call": "psp", "_risk.assess": "risk", "_wallet.apply": "wallet", "_ledger.post": "ledger",
+    "_shards.submit": "reply webhook", "exchange(COMMIT)": "commit",
+}  # fmt: skip
+"""How code leaves its process for something that lasts, and the pair around it; "" = what it calls has one."""
+
+NO_STORY = {"servers/oncall.py", "servers/wallet.py", "servers/ledger.py"}
+"""Doors whose callers are people, or the payment shard that has the pair on its own side of the call."""
+
+
+def test_every_commit_and_every_call_to_the_outside_has_a_point_before_and_after() -> None:
+    """A commit or call without a pair is a step nobody dies at. Method: every such `await` of the product, by its shape."""
+    found, bare = set[str](), []
+    for place, function, shape, line in outside_calls():
+        found.add(shape)
+        passed = dict(points_in(function))
+        pairs = OUTSIDE[shape].upper().split()
+        if pairs and not any(passed.get(f"{p}_BEFORE", line) < line < passed.get(f"{p}_AFTER", line) for p in pairs):
+            bare.append(f"{place}:{line} {shape}")
+
+    assert bare == []
+    assert found == set(OUTSIDE)
+
+
+def outside_calls() -> Iterator[tuple[str, ast.AST, str, int]]:
+    """(file, function, shape, line) of each call in `OUTSIDE`. A look's COMMIT ends a transaction that cannot write."""
+    for room in ("zerosum", "actors", "servers"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            place = path.relative_to(ROOT).as_posix()
+            for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(function, ast.AsyncFunctionDef) and place not in NO_STORY and function.name != "look":
+                    yield from ((place, function, shape, line) for shape, line in _shapes(function))
+
+
+def _shapes(function: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Await) and isinstance(node.value, ast.Call):
+            text = re.sub(r"\[.*?\]", "[]", ast.unparse(node.value.func)).removeprefix("self.")
+            if text == "exchange" and "_COMMIT" in ast.unparse(node.value):
+                yield "exchange(COMMIT)", node.lineno
+            elif text in OUTSIDE:
+                yield text, node.lineno
+
+
+def points_in(function: ast.AST) -> Iterator[tuple[str, int]]:
+    """(name, line) of each point that a function passes."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "reach":
+            yield ast.unparse(node.args[0]).removeprefix("Point."), node.lineno
 
 
 def test_every_point_is_one_of_a_pair() -> None:

@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+from zerosum.crash import Point
 from zerosum.domain.order import OrderEvent, OrderStatus
 from zerosum.settings import Settings
 
@@ -16,6 +17,14 @@ def test_the_page_of_order_states_is_what_the_table_says() -> None:
 
     assert page == DRAW["order_states"]()
     assert DRAW["main"](["--check"]) == 0
+
+
+def test_the_page_of_crash_points_is_what_the_code_says() -> None:
+    """If this fails: `python docs/draw.py`."""
+    page = (ROOT / "docs" / "crash-points.md").read_text(encoding="utf-8")
+
+    assert page == DRAW["crash_points"]()
+    assert set(DRAW["PAIRS"]) == {str(point).partition(".")[0] for point in Point}
 
 
 def test_every_status_and_event_is_on_the_page_and_every_status_is_explained() -> None:

@@ -1,5 +1,6 @@
 """Named crash points: dead silent when off, deadly once when ordered. The kill itself is real: in a process of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zerosum.crash import Point, Process, arm, place_order, reach
+from zerosum.crash import Act, Point, Process, arm, place_order, reach
 
 PASSES = """
 import sys
@@ -66,6 +67,23 @@ def test_order_without_a_detail_is_for_any(tmp_path: Path) -> None:
     place_order(tmp_path, Process.PAYMENT_SHARD, Point.PSP_BEFORE)
 
     assert passes(tmp_path) == (-signal.SIGKILL, "1")
+
+
+def test_process_that_is_told_to_stop_stands_at_the_point_and_goes_on_from_there(tmp_path: Path) -> None:
+    """SIGSTOP at a point: nothing after it has run, and everything after it runs once the process is let go."""
+    fired = place_order(tmp_path, Process.PAYMENT_SHARD, Point.PSP_BEFORE, nth=2, act=Act.STOP)
+    with subprocess.Popen([sys.executable, "-c", PASSES, str(tmp_path)], stdout=subprocess.PIPE, text=True) as passing:
+        _, told = os.waitpid(passing.pid, os.WUNTRACED)
+        assert passing.stdout is not None
+        begun = passing.stdout.readline() + passing.stdout.readline()
+        stopped_by = fired.read_text()
+        passing.send_signal(signal.SIGCONT)
+        rest = passing.stdout.read()
+
+    assert os.WIFSTOPPED(told)
+    assert (begun, rest) == ("1\n2\n", "3\n")
+    assert stopped_by == str(passing.pid)
+    assert passing.returncode == 0
 
 
 def test_order_that_can_never_be_carried_out_is_refused(tmp_path: Path) -> None:

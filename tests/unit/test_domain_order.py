@@ -132,6 +132,17 @@ def test_an_operation_is_found_by_kind_and_number_and_missing_ones_are_none() ->
     assert changed.newest(OperationKind.CONFIRM) is None
 
 
+def test_the_newest_operation_has_the_highest_number_whatever_the_clock_said() -> None:
+    """K1: a clock that jumped back gives the second an earlier time, and the store brings them in the order of time.
+
+    Found by the world's seed 119: the second prepare was started once more, and its checkout stood still for good.
+    """
+    second, first = operation(OperationKind.PREPARE, 2), operation(OperationKind.PREPARE, 1)
+    changed = order().with_operation(second, 1).with_operation(first, 1)
+
+    assert changed.newest(OperationKind.PREPARE) == second
+
+
 def test_the_attempt_of_an_order_is_the_newest_whichever_changes() -> None:
     first = Attempt(1, "stripe", AttemptState.NO_CHARGE, "pi_1", 0)
     second = Attempt(2, "square", AttemptState.UNKNOWN, "", 5)

@@ -157,8 +157,8 @@ class Order:
         return next((op for op in self.operations if op.kind == kind and op.number == number), None)
 
     def newest(self, kind: OperationKind) -> Operation | None:
-        """The operation of that kind with the highest number."""
-        return next((op for op in reversed(self.operations) if op.kind == kind), None)
+        """The operation of that kind with the highest number: their times say nothing, the clock may have jumped back."""
+        return max((op for op in self.operations if op.kind == kind), key=lambda op: op.number, default=None)
 
     def with_operation(self, changed: Operation, now_ms: int) -> "Order":
         """The order with this operation added, or put in the place of the one of its kind and number."""

@@ -214,7 +214,9 @@ class MemoryStore(Generic[S]):
     def _carry_out(self, step: Step, undo: list[tuple[MemoryTable, Key, Row | None]]) -> list[Key]:
         table = self.tables[step.table.name]
         for row in step.rows:
-            table.judge(row)
+            table.judge_values(row)
+            if step.verb is Verb.INSERT:
+                table.judge(row)
         stored = []
         for row in step.rows:
             key = table.key(row)
@@ -224,8 +226,9 @@ class MemoryStore(Generic[S]):
             else:
                 is_taken = before is not None and before.get("version") == row.get(SEEN, before.get("version"))
                 if is_taken and before is not None:
-                    changed = {name: value for name, value in row.items() if name != SEEN}
-                    table.replace(key, {**before, **changed})
+                    changed = {**before, **{name: value for name, value in row.items() if name != SEEN}}
+                    table.judge(changed)  # only now: SQL checks what it stores, not what finds no row
+                    table.replace(key, changed)
             if is_taken:
                 undo.append((table, key, None if step.verb is Verb.INSERT else before))
                 stored.append(key)

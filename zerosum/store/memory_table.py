@@ -33,6 +33,7 @@ class MemoryTable:
         self.rows: dict[Key, Row] = {}
         self.partial: dict[str, dict[Key, Row]] = {}
         self._key = key_of(table)
+        self._columns = [_column(column) for column in table.columns]
         self._checks = [_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)]
         self._uniques = [_Unique(columns, where) for columns, where in _unique_rules(table)]
         self._conditions = {str(index.name): rule for index in table.indexes if (rule := _where(index))}
@@ -54,10 +55,13 @@ class MemoryTable:
         unique = next(unique for unique in self._uniques if set(unique.columns) == set(value))
         return unique.held.get(tuple([value[name] for name in unique.columns]))
 
+    def judge_values(self, row: Row) -> None:
+        """Raises RowsRefused when a value breaks its type or NOT NULL: a statement's values are read before any row is."""
+        for name, is_optional, bound, is_text in self._columns:
+            _judge_value(name, row[name], is_optional, bound, is_text)
+
     def judge(self, row: Row) -> None:
-        """Raises RowsRefused when the row breaks a type, NOT NULL or CHECK."""
-        for column in self.table.columns:
-            _judge_value(column, row[column.name])
+        """Raises RowsRefused when the row, as it is to be stored, breaks a CHECK."""
         for rule in self._checks:
             if not rule(row):
                 raise RowsRefused(f"some row cannot be stored (23514 {self.table.name})")
@@ -183,16 +187,20 @@ def _where(index: Index) -> Rule | None:
 _INT_BITS: Mapping[type[Any], int] = {Integer: 31, BigInteger: 63}
 
 
-def _judge_value(column: Column[Any], value: Any) -> None:
-    if value is None:
-        if not column.nullable:
-            raise RowsRefused(f"some row cannot be stored (23502 {column.name})")
-        return
+def _column(column: Column[Any]) -> tuple[str, bool, int, bool]:
+    """What a column takes: its name, NULL or not, integers below a bound (0: no integers), texts."""
     bits = _INT_BITS.get(type(column.type))
-    if bits is not None and not -(1 << bits) <= value < (1 << bits):
-        raise RowsRefused(f"some row cannot be stored (22003 {column.name})")
-    if isinstance(column.type, Text) and not _is_storable(value):
-        raise RowsRefused(f"some row cannot be stored (22021 {column.name})")
+    return str(column.name), bool(column.nullable), 1 << bits if bits else 0, isinstance(column.type, Text)
+
+
+def _judge_value(name: str, value: Any, is_optional: bool, bound: int, is_text: bool) -> None:
+    if value is None:
+        if not is_optional:
+            raise RowsRefused(f"some row cannot be stored (23502 {name})")
+    elif bound and not -bound <= value < bound:
+        raise RowsRefused(f"some row cannot be stored (22003 {name})")
+    elif is_text and not _is_storable(value):
+        raise RowsRefused(f"some row cannot be stored (22021 {name})")
 
 
 def _is_storable(value: str) -> bool:

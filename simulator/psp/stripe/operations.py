@@ -213,12 +213,19 @@ def _cancel(id_: str, form: Form, context: Context) -> Effect:
         held = context.account.charges[intent.latest_charge]
         released = held._replace(amount_refunded=held.amount, revision=held.revision + 1)
         effect = effect._replace(charges=(released,))
-    if "charge_after_cancel" in context.side and intent.payment_method:
-        detail = {"intent": intent.id, "payment_method": intent.payment_method}
+    if "charge_after_cancel" in context.side and (card := _last_card(intent, context)):
+        detail = {"intent": intent.id, "payment_method": card}
         timer_id = derive("timer", canceled.id, canceled.revision)
         due_ms = context.now_ms + context.late_ms
         effect = effect._replace(timers=(Timer(id=timer_id, kind="charge_late", due_ms=due_ms, detail=detail),))
     return effect
+
+
+def _last_card(intent: Intent, context: Context) -> str | None:
+    """The payment method it has, or had when it was last declined."""
+    if intent.payment_method or intent.latest_charge is None:
+        return intent.payment_method
+    return context.account.charges[intent.latest_charge].payment_method
 
 
 def _capture(id_: str, form: Form, context: Context) -> Effect:

@@ -8,6 +8,7 @@ could not be meant (no key, no object) is a `Bug`, and nothing is sent.
 """
 
 import time
+from collections.abc import Callable
 from typing import Final, assert_never
 
 import stripe
@@ -47,15 +48,23 @@ _STUMBLES: Final = (AttributeError, LookupError, RecursionError, TypeError, Valu
 class StripeAdapter:
     """One Stripe account, called from one event loop. `url` "" is the real Stripe.
 
-    `api_key` is never logged. Close with `close`. A call that is canceled may have been executed.
+    `api_key` is never logged; `now_ms` is the wall clock, for a Retry-After that is a date. Close with `close`. A call that is
+    canceled may have been executed.
     """
 
     def __init__(
-        self, api_key: str, *, url: str = "", timeout_ms: int = PSP_TIMEOUT_MS, calls_max: int = PSP_CALLS_MAX
+        self,
+        api_key: str,
+        *,
+        url: str = "",
+        timeout_ms: int = PSP_TIMEOUT_MS,
+        calls_max: int = PSP_CALLS_MAX,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         if not api_key.strip():
             raise Misconfigured("the key for stripe is empty")
         hush()
+        self._now_ms = now_ms
         self._transport = Transport(
             timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
         )
@@ -75,7 +84,7 @@ class StripeAdapter:
         try:
             answer = await self._send(request)
         except stripe.StripeError as error:
-            return learn(error, request, time.time_ns() // 1_000_000)
+            return learn(error, request, self._now_ms())
         except _STUMBLES as trouble:
             raise Unsettled(f"stripe's answer cannot be read: {type(trouble).__name__}") from trouble
         if isinstance(answer, Unreadable):

@@ -55,7 +55,7 @@ class Transport(stripe.AIOHTTPClient):
                 method, url, headers=headers, data=post_data, timeout=self._limits, allow_redirects=False
             ) as response:
                 body = await _read(response.content)
-                return _as_stripe_says_it(body, response.status), response.status, _quiet(response.headers)
+                return as_stripe_says_it(body, response.status), response.status, _quiet(response.headers)
         except NOT_SENT as trouble:
             raise NotSent(f"stripe cannot be reached: {type(trouble).__name__}") from trouble
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
@@ -87,7 +87,7 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     return body
 
 
-def _as_stripe_says_it(body: bytes, status: int) -> bytes:
+def as_stripe_says_it(body: bytes, status: int) -> bytes:
     """An error that is not Stripe's JSON gets its shape: else the SDK forgets status and headers, or stumbles.
 
     The type `unreadable` is none of Stripe's, so that nothing is taken for a refusal that Stripe did not speak.

@@ -1,0 +1,189 @@
+"""The system under chaos: everything of one deployment, with a proxy of ours between its roles and their database.
+
+Leases and the PSP's timeout are shorter than in production, so that recovery takes seconds; everything else is as shipped.
+
+Invariant: nothing that is started here outlives `stop`, and nobody is left stopped by a signal.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+
+from loadtest.chaos import process
+from loadtest.chaos.client import Buyer
+from loadtest.chaos.proxy import DatabaseProxy
+from loadtest.chaos.wait import until
+from loadtest.journal import Journal
+from loadtest.probe import Books, Psp, is_refused, shard_figures
+from servers.keys import DEMO_TENANT, read_key, token_path
+from servers.supervisor import SERVICES, Simulated, System
+from servers.wiring import SHARDS_OF, Service, database_url
+from zerosum.errors import Misconfigured
+from zerosum.settings import Settings
+from zerosum.store.embedded import EmbeddedPostgres
+
+FASTER: Final = {"effect_lease_ms": 4_000, "psp_timeout_ms": 2_500, "backoff_cap_ms": 1_000}
+"""A to-do that a dead shard left is taken up when its lease ends: 4 s instead of 15 s."""
+
+_NAMES: Final[dict[str, Service]] = {"payment": "payment", "wallet": "wallet", "ledger": "ledger"}
+
+
+class Arena:
+    """One system on one data folder. `start`, do harm, `stop`."""
+
+    def __init__(self, settings: Settings, *, seed: int, tell: Callable[[str], None]) -> None:
+        if settings.database_url or settings.ray_address:
+            raise Misconfigured("chaos is for a system of its own: unset ZEROSUM_DATABASE_URL and ZEROSUM_RAY_ADDRESS")
+        self._tell = tell
+        self._seed = seed
+        data = settings.data_dir.resolve()
+        self.folder = data / "chaos"
+        self.run_folder = data / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-chaos"
+        self.crash_dir = self.folder / "orders"
+        self.blocked_buyers = self.folder / "blocked_buyers"
+        quicker = {name: min(getattr(settings, name), value) for name, value in FASTER.items()}
+        own = {"data_dir": data, "crash_dir": self.crash_dir, "risk_blocked_buyers_file": self.blocked_buyers}
+        self._settings = settings.model_copy(update={**own, **quicker})
+        self._journal: Journal | None = None
+        self._stopped: set[int] = set()
+
+    async def start(self) -> None:
+        """Starts everything and waits until it serves. Raises Misconfigured, Unavailable; what runs is stopped then."""
+        self._make_folders()
+        urls = self._make_database()
+        self.proxy = DatabaseProxy(_port_of(urls["payment"]))
+        await self.proxy.start()
+        through = {
+            f"{role}_database_url": urls[role].replace(f":{_port_of(urls[role])}/", f":{self.proxy.port}/")
+            for role in SERVICES
+        }
+        self.system = System(self._settings.model_copy(update=through), Simulated(self._seed), tell=self._tell)
+        try:
+            await self.system.start()
+        except BaseException:
+            await self.proxy.stop()
+            raise
+        settings, data = self.system.settings, self.system.settings.data_dir
+        self.settings = settings
+        self.psp = Psp(self.system.psp_url, read_key(data, "psp_admin_token"))
+        self.auditor_url = database_url(settings, "auditor")
+        self.books = Books(self.auditor_url)
+        self._journal = Journal(self.run_folder / "journal.jsonl", tenant=DEMO_TENANT)
+        self.token_file = token_path(data, "service")
+        self.buyer = Buyer(settings.payment_address, self.token_file.read_text(encoding="ascii").strip(), self._journal)
+
+    async def stop(self) -> None:
+        """Lets go on who stands still, and stops everything."""
+        for pid in tuple(self._stopped):
+            self.resume(pid)
+        if self._journal is not None:
+            await self.buyer.close()
+            self._journal.close()
+            self.books.close()
+        await self.system.stop()
+        await self.proxy.stop()
+
+    def _make_folders(self) -> None:
+        for folder in (self.crash_dir, self.run_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for left in self.crash_dir.glob("*@*"):
+            left.unlink()
+        self.blocked_buyers.touch()
+
+    def _make_database(self) -> dict[str, str]:
+        """Started once and stopped: its port and passwords must be known before the shards are told of the proxy."""
+        database = EmbeddedPostgres(self._settings.data_dir / "postgres")
+        database.start()
+        database.stop()
+        return database.urls()
+
+    # ---- who is who ------------------------------------------------------------------------------------------------
+
+    def shards(self, service: str) -> dict[int, int]:
+        """The process of each shard that lives, by its number, as its server's metrics tell it. Blocking."""
+        settings = self.settings
+        ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
+        url = f"http://{settings.bind_host}:{ports[service] + settings.metrics_port_offset}/metrics"
+        found = {int(shard): int(figures.get("pid", 0)) for shard, figures in shard_figures(url).items()}
+        return {shard: pid for shard, pid in found.items() if process.is_alive(pid)}
+
+    def all_shards(self, service: str) -> dict[int, int] | None:
+        """The same, once every one of them lives."""
+        found = self.shards(service)
+        return found if len(found) == SHARDS_OF[_NAMES[service]](self.settings) else None
+
+    def child(self, name: str) -> int | None:
+        """The process of a child of the supervisor: payment, wallet, ledger, edge, psp, ray; and database."""
+        return self.system.database_pid() if name == "database" else self.system.children[name].pid
+
+    def database_ports(self, pid: int) -> set[int]:
+        """Its connections to the proxy."""
+        return process.ports_to(pid, self.proxy.port)
+
+    def environment(self) -> dict[str, str]:
+        """What another process of this system runs in."""
+        values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
+        return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
+
+    # ---- signals ---------------------------------------------------------------------------------------------------
+
+    def is_standing(self, pid: int) -> bool:
+        """Whether it stands still; who was seen so is let go on by `stop` at the latest."""
+        if not process.is_stopped(pid):
+            return False
+        self._stopped.add(pid)
+        return True
+
+    def pause(self, pid: int) -> bool:
+        """SIGSTOP; False where there is nobody."""
+        self._stopped.add(pid)
+        return process.send(pid, signal.SIGSTOP)
+
+    def resume(self, pid: int) -> None:
+        """SIGCONT."""
+        self._stopped.discard(pid)
+        process.send(pid, signal.SIGCONT)
+
+    async def resume_after(self, pids: Collection[int], seconds: float) -> None:
+        """SIGCONT to each after that time, also when this is cancelled."""
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for pid in pids:
+                self.resume(pid)
+
+    # ---- rest ------------------------------------------------------------------------------------------------------
+
+    def edge_answers(self) -> bool:
+        """Whether the HTTP edge takes a request. Blocking."""
+        edge = f"http://{self.settings.bind_host}:{self.settings.edge_port}"
+        return is_refused(edge, self.token_file.read_text(encoding="ascii").strip(), {})
+
+    async def until_at_rest(self, *, within_s: float = 120.0) -> float:
+        """Returns when every shard lives, every effect is finished, every webhook delivered; how long that took."""
+        began_s = time.monotonic()
+        await until("the system is at rest", self._is_at_rest, within_s=within_s)
+        return time.monotonic() - began_s
+
+    def _is_at_rest(self) -> bool:
+        try:
+            pending = self.psp.webhooks_pending()
+        except (URLError, OSError):
+            return False
+        return not pending and self.books.open_todos() == 0 and all(self.all_shards(name) for name in SERVICES)
+
+
+def _port_of(url: str) -> int:
+    return int(url.rpartition(":")[2].partition("/")[0])
+
+
+def root_of_the_code() -> Path:
+    """The folder that the packages of the product lie in."""
+    return Path(__file__).resolve().parents[2]

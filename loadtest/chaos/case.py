@@ -1,0 +1,101 @@
+"""The table of crash points: who is hurt where, at which pass, and which row of failures.md that is.
+
+A case is carried out once for each kind of harm. `matrix.py` does it; the page `docs/crash-points.md` is drawn from here.
+Invariant: every point of every process stands here (tests/tidy/test_crash_points.py holds it to that).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from zerosum.crash import Point, Process
+
+
+class Harm(StrEnum):
+    """What is done to a process at a point."""
+
+    KILL = "kill"  # SIGKILL
+    STOP = "stop"  # SIGSTOP, and after a while SIGCONT
+    CUT = "cut"  # its connections to the database end; at a commit: this COMMIT's, before or after the server has it
+
+
+class Case(NamedTuple):
+    """One point as one process passes it. `detail`: of the point, "" = any; `nth`: at which pass, from 1."""
+
+    row: str
+    process: Process
+    point: Point
+    detail: str
+    nth: int
+
+    @property
+    def name(self) -> str:
+        """What a person types and a file keeps."""
+        detail = f"@{self.detail}" if self.detail else ""
+        return f"{self.process}@{self.point}{detail}#{self.nth}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A case with its harm."""
+
+    case: Case
+    harm: Harm
+
+    @property
+    def name(self) -> str:
+        """Unique in the matrix."""
+        return f"{self.case.name} {self.harm}"
+
+
+_SHARD, _SERVER = Process.PAYMENT_SHARD, Process.PAYMENT_SERVER
+
+CASES: Final = (
+    Case("P1", _SERVER, Point.REPLY_BEFORE, "", 1),
+    Case("P1", _SHARD, Point.COMMIT_BEFORE, "", 1),
+    Case("P2", _SHARD, Point.COMMIT_AFTER, "", 1),
+    Case("P2", _SHARD, Point.RISK_BEFORE, "", 1),
+    Case("A1", _SHARD, Point.RISK_AFTER, "", 1),
+    Case("A1", _SHARD, Point.COMMIT_BEFORE, "", 2),
+    Case("A1", _SHARD, Point.COMMIT_AFTER, "", 2),
+    Case("P3", _SHARD, Point.PSP_BEFORE, "prepare", 1),
+    Case("P3", _SHARD, Point.PSP_AFTER, "prepare", 1),
+    Case("P3", _SHARD, Point.PSP_BEFORE, "confirm", 1),
+    Case("P5", _SHARD, Point.PSP_AFTER, "confirm", 1),
+    Case("P5", _SHARD, Point.COMMIT_BEFORE, "", 3),
+    Case("P6", _SHARD, Point.COMMIT_AFTER, "", 3),
+    Case("P6", _SERVER, Point.REPLY_AFTER, "", 1),
+    Case("P29", _SERVER, Point.WEBHOOK_BEFORE, "", 1),
+    Case("P29", _SERVER, Point.WEBHOOK_AFTER, "", 1),
+    Case("P30", _SHARD, Point.WALLET_BEFORE, "", 1),
+    Case("P30", _SHARD, Point.WALLET_AFTER, "", 1),
+    Case("P30", _SHARD, Point.LEDGER_BEFORE, "", 1),
+    Case("P30", _SHARD, Point.LEDGER_AFTER, "", 1),
+    Case("A3", Process.WALLET_SHARD, Point.COMMIT_BEFORE, "", 1),
+    Case("A3", Process.WALLET_SHARD, Point.COMMIT_AFTER, "", 1),
+    Case("A3", Process.LEDGER_SHARD, Point.COMMIT_BEFORE, "", 1),
+    Case("A3", Process.LEDGER_SHARD, Point.COMMIT_AFTER, "", 1),
+)
+"""Every pair of every process; commits at each of the passes a checkout's story has."""
+
+MATRIX: Final = tuple(Cell(case, harm) for case in CASES for harm in Harm)
+"""The whole matrix."""
+
+_BY_NAME: Final = {cell.name: cell for cell in MATRIX}
+
+FEW: Final = tuple(
+    _BY_NAME[name]
+    for name in (
+        "payment-server@reply.before#1 kill",
+        "payment-server@webhook.after#1 stop",
+        "payment-shard@commit.before#1 cut",
+        "payment-shard@commit.after#2 cut",
+        "payment-shard@psp.before@prepare#1 kill",
+        "payment-shard@psp.after@confirm#1 stop",
+        "payment-shard@wallet.after#1 cut",
+        "payment-shard@risk.after#1 kill",
+        "wallet-shard@commit.before#1 cut",
+        "ledger-shard@commit.after#1 kill",
+    )
+)
+"""Ten cells for a quick look: every process, every kind of harm, both sides of a COMMIT."""

@@ -1,0 +1,170 @@
+"""The monkey: harm to any process at random, from a seed, under load, with the time until somebody is served again.
+
+A deck holds every target with every harm it can suffer; it is shuffled by the seed and dealt again when it is used up, so
+that nobody is spared for long. Now and then two cards are played at once.
+
+Invariant: every strike ends in a recovery that was seen, or is told as wrong; who was stopped is let go on.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from loadtest.chaos import process
+from loadtest.chaos.arena import Arena
+from loadtest.chaos.case import Harm
+from loadtest.chaos.wait import WITHIN_S, NeverCame, until
+
+STOP_MIN_S: Final = 1.0
+PAUSE_S: Final = (1.0, 4.0)
+"""Between two strikes: long enough for a few checkouts without harm, short enough to hit a system that still recovers."""
+
+TWICE: Final = 0.2
+"""How often two strikes come at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strike:
+    """One harm done. `recovery_s`: from a kill or cut, or from the end of a stop, to the next final reply. `wrong`: "" =
+    nothing."""
+
+    t_ms: int
+    target: str
+    harm: Harm
+    pids: tuple[int, ...]
+    recovery_s: float | None
+    wrong: str = ""
+
+    @property
+    def label(self) -> str:
+        """In a few words."""
+        return f"{self.harm} {self.target} ({', '.join(map(str, self.pids))})"
+
+
+Find = Callable[[Arena], list[int]]
+Probe = Callable[[Arena], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who may be hit. `find`: its processes now, [] = none at this moment; `served`: returns when it serves again."""
+
+    harms: tuple[Harm, ...]
+    find: Find
+    served: Probe
+
+
+def _child(name: str) -> Find:
+    return lambda arena: [pid] if (pid := arena.child(name)) is not None else []
+
+
+def _shard(service: str, number: int) -> Find:
+    return lambda arena: [pid] if (pid := arena.shards(service).get(number)) is not None else []
+
+
+def _of_ray(mark: str) -> Find:
+    def find(arena: Arena) -> list[int]:
+        head = arena.child("ray")
+        commands = process.session_of(head) if head is not None else {}
+        return [pid for pid, command in commands.items() if mark in command.partition(" ")[0]]
+
+    return find
+
+
+def _whole_ray(arena: Arena) -> list[int]:
+    head = arena.child("ray")
+    return list(process.session_of(head)) if head is not None else []
+
+
+async def _checkout(arena: Arena) -> None:
+    await arena.buyer.until_served("monkey")
+
+
+def _checkout_of(number: int) -> Probe:
+    return lambda arena: arena.buyer.until_served("monkey", shard=number, shards=arena.settings.checkout_shards)
+
+
+async def _posting(arena: Arena) -> None:
+    await arena.buyer.until_served("monkey", to_the_end=True)
+
+
+async def _edge(arena: Arena) -> None:
+    await until("the edge answers", arena.edge_answers)
+
+
+_KILL, _STOP, _CUT = Harm.KILL, Harm.STOP, Harm.CUT
+
+TARGETS: Final[Mapping[str, Target]] = {
+    "checkout shard 0": Target((_KILL, _STOP, _CUT), _shard("payment", 0), _checkout_of(0)),
+    "checkout shard 1": Target((_KILL, _STOP, _CUT), _shard("payment", 1), _checkout_of(1)),
+    "wallet shard": Target((_KILL, _STOP, _CUT), _shard("wallet", 0), _posting),
+    "ledger shard": Target((_KILL, _STOP, _CUT), _shard("ledger", 0), _posting),
+    "payment server": Target((_KILL, _STOP, _CUT), _child("payment"), _checkout),
+    "wallet server": Target((_KILL, _STOP), _child("wallet"), _posting),
+    "ledger server": Target((_KILL, _STOP), _child("ledger"), _posting),
+    "edge": Target((_KILL, _STOP), _child("edge"), _edge),
+    "simulator": Target((_KILL, _STOP), _child("psp"), _checkout),
+    "PostgreSQL": Target((_KILL, _STOP, _CUT), _child("database"), _posting),
+    "Ray, all of it": Target((_KILL,), _whole_ray, _posting),
+    "GCS": Target((_KILL, _STOP), _of_ray("gcs_server"), _posting),
+    "raylet": Target((_KILL, _STOP), _of_ray("raylet/raylet"), _posting),
+}
+"""Every process there is."""
+
+
+def deck(chance: random.Random, shards: int) -> Iterator[tuple[str, Harm]]:
+    """Cards without end: every target with each of its harms, shuffled, again and again. `shards`: of checkouts."""
+    spared = {"checkout shard 1"} if shards == 1 else set()
+    cards = [(name, harm) for name, target in TARGETS.items() if name not in spared for harm in target.harms]
+    while True:
+        chance.shuffle(cards)
+        yield from cards
+
+
+async def rampage(
+    arena: Arena, *, seed: int, seconds: float, stop_s: float, tell: Callable[[Strike], Awaitable[None]]
+) -> list[Strike]:
+    """Strikes until the time is over; each is told when its recovery was seen."""
+    chance, strikes = random.Random(f"monkey/{seed}"), list[Strike]()
+    cards = deck(chance, arena.settings.checkout_shards)
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        dealt = [next(cards) for _ in range(2 if chance.random() < TWICE else 1)]
+        stops_s = [chance.uniform(min(STOP_MIN_S, stop_s), stop_s) for _ in dealt]
+        both = zip(dealt, stops_s, strict=True)
+        done = await asyncio.gather(*(strike(arena, name, harm, stop) for (name, harm), stop in both))
+        strikes += done
+        for each in done:
+            await tell(each)
+        await asyncio.sleep(chance.uniform(*PAUSE_S))
+    return strikes
+
+
+async def strike(arena: Arena, name: str, harm: Harm, stop_s: float) -> Strike:
+    """Hurts one target and waits until it serves again."""
+    target, pids, began_s, wrong = TARGETS[name], list[int](), time.monotonic(), ""
+    t_ms, recovery_s = time.time_ns() // 1_000_000, None
+    try:
+        pids = await until(f"{name} is there to be hit", lambda: target.find(arena))
+        t_ms, began_s = time.time_ns() // 1_000_000, time.monotonic()
+        if harm is Harm.STOP:
+            hit = [pid for pid in pids if arena.pause(pid)]
+            await arena.resume_after(hit, stop_s)
+            began_s = time.monotonic()
+        elif harm is Harm.KILL:
+            for pid in pids:
+                process.send(pid, signal.SIGKILL)
+        else:
+            ports = None if name == "PostgreSQL" else arena.database_ports(pids[0])
+            arena.proxy.cut_now(ports)
+        await asyncio.wait_for(target.served(arena), WITHIN_S)
+        recovery_s = round(time.monotonic() - began_s, 2)
+    except NeverCame as never:
+        wrong = str(never)
+    except TimeoutError:
+        wrong = f"{name} did not serve within {WITHIN_S:g} s"
+    return Strike(t_ms=t_ms, target=name, harm=harm, pids=tuple(pids[:3]), recovery_s=recovery_s, wrong=wrong)

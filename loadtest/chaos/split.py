@@ -1,0 +1,231 @@
+"""Split brain: two live copies of one checkout shard, on real processes.
+
+    A2, A10   the copy that Ray hosts is stopped in the middle of a commit, holding row locks; a second copy takes its slots
+              and serves; then the first one wakes
+    O2        both copies run, and the second belongs to another deployment on the same database
+
+In both the first copy is superseded by the second, and the second by the third, which Ray starts when the first has ended.
+Each is made to write after that, and each must be refused, end or fall silent, and be counted.
+
+Invariant: a scenario is good only when both copies were seen alive at one instant and both refusals were counted.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psycopg
+
+from loadtest.calls import ProtoCodec
+from loadtest.chaos import process
+from loadtest.chaos.arena import Arena, root_of_the_code
+from loadtest.chaos.client import new_checkout
+from loadtest.chaos.money import ONCE, movement_of
+from loadtest.chaos.wait import NeverCame, until
+from loadtest.shape import Checkout
+from zerosum.crash import Act, Point, Process, place_order
+
+SHARD: Final = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class SplitBrain:
+    """What a scenario has shown. `first`, `second`, `third`: the process ids of the copies. `taking_ms`: how long the second
+    needed to have the slots: it waits for whoever holds their rows. `refused`: writes of stale copies that were refused and
+    counted. `wrong`: "" = nothing."""
+
+    rows: str
+    title: str
+    first: int = 0
+    second: int = 0
+    third: int = 0
+    taking_ms: int = 0
+    refused: int = 0
+    facts: list[str] = field(default_factory=list)
+    wrong: str = ""
+
+
+class SecondCopy:
+    """The process of `second_copy.py`."""
+
+    def __init__(self, running: subprocess.Popen[str]) -> None:
+        self._running = running
+        self.pid = running.pid
+
+    async def hear(self) -> dict[str, Any]:
+        """Its next line. Raises NeverCame where it has ended."""
+        if self._running.stdout is None:
+            raise NeverCame("the second copy has no output")
+        line = await asyncio.wait_for(asyncio.to_thread(self._running.stdout.readline), 60.0)
+        if not line:
+            raise NeverCame("the second copy has ended")
+        document: dict[str, Any] = json.loads(line)
+        return document
+
+    async def ask(self, words: str) -> dict[str, Any]:
+        """Has it do something; what it tells."""
+        if self._running.stdin is None:
+            raise NeverCame("the second copy takes no input")
+        self._running.stdin.write(words + "\n")
+        self._running.stdin.flush()
+        return await self.hear()
+
+    async def pay(self, checkout: Checkout) -> dict[str, Any]:
+        """Hands a checkout to this very copy."""
+        return await self.ask(f"pay {checkout.checkout_id} {ProtoCodec().submit(checkout).hex()}")
+
+
+async def stopped_with_locks(arena: Arena) -> SplitBrain:
+    """A2, A10, I7: the successor serves while its predecessor stands still with row locks; the woken one is refused."""
+    told = SplitBrain(rows="A2, A10", title="a copy stopped inside its commit; its successor; its awakening")
+    return await _told(told, _stopped_with_locks(arena, told))
+
+
+async def two_deployments(arena: Arena) -> SplitBrain:
+    """O2, I7: a second deployment takes the slots of a copy that runs; whoever writes too late is refused."""
+    told = SplitBrain(rows="O2", title="two deployments on one database")
+    return await _told(told, _two_deployments(arena, told))
+
+
+async def _told(told: SplitBrain, scenario: Any) -> SplitBrain:
+    try:
+        await scenario
+    except NeverCame as never:
+        told.wrong = str(never)
+    except (psycopg.Error, OSError) as broken:
+        told.wrong = f"a book could not be read: {broken}"
+    return told
+
+
+async def _stopped_with_locks(arena: Arena, told: SplitBrain) -> None:
+    await arena.until_at_rest()
+    copies = await until("every checkout shard lives", lambda: arena.all_shards("payment"))
+    checkout = _mine(arena, "split")
+    fired = place_order(arena.crash_dir, Process.PAYMENT_SHARD, Point.COMMIT_BEFORE, nth=2, act=Act.STOP)
+    paying = asyncio.create_task(arena.buyer.pay(checkout))
+    try:
+        await until("the first copy has come to its second commit", fired.exists)
+        told.first = int(fired.read_text(encoding="ascii"))
+        if copies.get(SHARD) != told.first:
+            raise NeverCame("another shard came to the point first")
+        await until("the first copy stands still", lambda: arena.is_standing(told.first))
+        refused = _refusals(arena)
+        async with _second_copy(arena, arena.settings.deployment) as second:
+            await _served_by_second(arena, told, second)
+            if not process.is_stopped(told.first):
+                raise NeverCame("the first copy did not stand still until its successor had served")
+            told.facts.append("the successor served while the stopped copy still stood inside its commit")
+            arena.resume(told.first)
+            await _superseded(arena, told, refused)
+            await _stale_second(arena, told, second)
+        reply = await paying
+    finally:
+        paying.cancel()
+    await _judge(arena, told, checkout, reply.body)
+
+
+async def _two_deployments(arena: Arena, told: SplitBrain) -> None:
+    await arena.until_at_rest()
+    told.first = (await until("every checkout shard lives", lambda: arena.all_shards("payment")))[SHARD]
+    refused = _refusals(arena)
+    async with _second_copy(arena, f"{arena.settings.deployment}-other") as second:
+        await _served_by_second(arena, told, second)
+        checkout = _mine(arena, "split")
+        paying = asyncio.create_task(arena.buyer.pay(checkout))
+        try:
+            await _superseded(arena, told, refused)
+            await _stale_second(arena, told, second)
+            reply = await paying
+        finally:
+            paying.cancel()
+    await _judge(arena, told, checkout, reply.body)
+
+
+@asynccontextmanager
+async def _second_copy(arena: Arena, deployment: str) -> AsyncIterator[SecondCopy]:
+    """Another copy of the shard, in a session of its own, ended with the block."""
+    environment = {**arena.environment(), "ZEROSUM_DEPLOYMENT": deployment}
+    environment.pop("ZEROSUM_CRASH_DIR", None)  # orders are for the copies of Ray
+    with (arena.run_folder / "second_copy.log").open("ab") as log:
+        running = subprocess.Popen(  # noqa: ASYNC220 - a fork
+            [sys.executable, "-m", "loadtest.chaos.second_copy", str(SHARD)], cwd=root_of_the_code(), env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield SecondCopy(running)
+    finally:
+        running.kill()
+        await asyncio.to_thread(running.communicate)
+
+
+async def _served_by_second(arena: Arena, told: SplitBrain, second: SecondCopy) -> None:
+    """The second copy takes the slots and commits a checkout of its own; both copies are seen alive at that moment."""
+    taken = await second.hear()
+    answer = await second.pay(_mine(arena, "second"))
+    told.taking_ms = taken["taken_ms"]
+    told.second = second.pid
+    told.facts.append(
+        f"the slots were had after {taken['taken_ms']:,} ms and {taken['tries']} tries; its first commit: {answer['answer']}"
+    )
+    if answer["answer"] not in ("Accepted", "Replied"):
+        raise NeverCame(f"the second copy did not serve: {answer}")
+    if not (process.is_alive(told.first) and process.is_alive(told.second)):
+        raise NeverCame("two live copies were not seen at one instant")
+
+
+async def _superseded(arena: Arena, told: SplitBrain, refused_before: int) -> None:
+    """The first copy's next write is refused; it ends, and Ray starts a third."""
+    await until("the first copy's stale write is refused", lambda: _refusals(arena) > refused_before)
+    await until("the first copy has ended", lambda: not process.is_alive(told.first))
+    told.refused += _refusals(arena) - refused_before
+
+    def third() -> int | None:
+        pid = arena.shards("payment").get(SHARD)
+        return pid if pid not in (None, told.first) else None
+
+    told.third = await until("Ray has started a third copy", third)
+    await arena.buyer.until_served("third", shard=SHARD, shards=arena.settings.checkout_shards)
+    told.facts.append(f"process {told.first} was refused and ended; process {told.third} serves")
+
+
+async def _stale_second(arena: Arena, told: SplitBrain, second: SecondCopy) -> None:
+    """The second copy, stale by now and alive, is made to write."""
+    checkout = _mine(arena, "stale")
+    if not process.is_alive(second.pid):
+        raise NeverCame("the second copy did not live long enough to be refused")
+    answer, figures = await second.pay(checkout), await second.ask("figures")
+    if answer["answer"] != "Failed" or figures["fenced"] != 1:
+        told.wrong = f"a stale write was not refused: {answer}, {figures}"
+    if await asyncio.to_thread(arena.books.knows, checkout.checkout_id):
+        told.wrong = f"the stale copy's {checkout.checkout_id} was stored"
+    told.refused += int(figures["fenced"])
+    told.facts.append(f"the second copy wrote too late: {answer['said']}")
+
+
+async def _judge(arena: Arena, told: SplitBrain, checkout: Checkout, body: bytes) -> None:
+    await arena.buyer.until_done(checkout)
+    await arena.until_at_rest()
+    moved = await asyncio.to_thread(movement_of, checkout, arena.psp, arena.auditor_url)
+    if moved != ONCE:
+        told.wrong = f"the money of {checkout.checkout_id} moved otherwise than once: {moved}"
+    elif (await arena.buyer.pay(checkout)).body != body:
+        told.wrong = f"{checkout.checkout_id} was told two things under one key"
+    elif not told.wrong and told.refused < 2:  # noqa: PLR2004 - the first copy's and the second's
+        told.wrong = f"only {told.refused} stale writes were counted"
+
+
+def _mine(arena: Arena, name: str) -> Checkout:
+    return new_checkout(name, shard=SHARD, shards=arena.settings.checkout_shards)
+
+
+def _refusals(arena: Arena) -> int:
+    """How often copies of this shard that Ray hosts have said that they were superseded and end."""
+    return sum(
+        path.read_text(encoding="utf-8", errors="replace").count("this copy of the shard was fenced and ends")
+        for path in (arena.settings.data_dir / "logs").glob("shard-payment-*.log")
+    )

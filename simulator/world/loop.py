@@ -1,0 +1,206 @@
+"""An event loop on virtual time: whoever sleeps wakes at once, in an order that a seed decides.
+
+Every callback belongs to a party (a process of the world), by the context it runs in. A party that is paused takes no step
+until it goes on, one that is dead never takes another: as SIGSTOP and SIGKILL do it, at any await, without its help.
+
+    ready at once        parties in a seeded order; within a party in the order asked for, as asyncio promises
+    due at one instant   in a seeded order
+
+Invariant: no real time passes and nothing outside is waited for; a world in which nobody can go on is an error.
+"""
+
+import asyncio
+import contextlib
+from asyncio import Handle, TimerHandle
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
+from random import Random
+from typing import Any, TypeVar, TypeVarTuple
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Deadlock(Exception):
+    """Every task waits, and nothing is due."""
+
+
+class Exhausted(Exception):
+    """The story took more virtual time or more steps than it may."""
+
+
+class Party:
+    """A process of the world. `roots`: what it is made of, kept so that a dead one is not taken apart halfway."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_paused = False
+        self.is_dead = False
+        self.held: list[Handle] = []
+        self.roots: list[object] = []
+        self.context = copy_context()
+        self.context.run(PARTY.set, self)
+
+    @property
+    def is_running(self) -> bool:
+        """Takes steps."""
+        return not self.is_paused and not self.is_dead
+
+
+PARTY: ContextVar[Party | None] = ContextVar("PARTY", default=None)
+"""Whose step this is; None: the world's own."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """`time()` is virtual and starts at 0. `complaints`: callbacks that failed and that nobody asked about."""
+
+    def __init__(self, chance: Random, *, seconds_max: float, steps_max: int) -> None:
+        super().__init__()
+        self.steps = 0
+        self.complaints: list[str] = []
+        self._now_s = 0.0
+        self._draw = chance.random
+        self._seconds_max = seconds_max
+        self._steps_max = steps_max
+        self._soon: deque[Handle] = deque()
+        self._timers: list[tuple[float, float, int, TimerHandle]] = []
+        self._timers_made = 0
+        self._world = copy_context()
+        self.set_exception_handler(_complain)
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return self._now_s
+
+    # ---- parties ---------------------------------------------------------------------------------------------
+
+    def start(self, party: Party, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of that party."""
+        return self.create_task(work, context=party.context)
+
+    def resume(self, party: Party) -> None:
+        """Goes on where it was stopped; what came due meanwhile happens now."""
+        party.is_paused = False
+        self._soon.extend(party.held)
+        party.held = []
+
+    def later(self, delay_s: float, act: Callable[..., object], *arguments: object) -> TimerHandle:
+        """Something the world does, whoever asks for it and whatever becomes of them."""
+        return self.call_at(self._now_s + delay_s, act, *arguments, context=self._world)
+
+    # ---- what asyncio asks of a loop ---------------------------------------------------------------------------
+
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Handle:
+        """As asyncio has it."""
+        handle = Handle(callback, args, self, context)
+        self._soon.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        """As asyncio has it."""
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        """As asyncio has it; a draw decides between timers that are due at the same instant."""
+        handle = TimerHandle(when, callback, args, self, context)
+        self._timers_made += 1
+        heappush(self._timers, (when, self._draw(), self._timers_made, handle))
+        return handle
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Handle:
+        """There are no threads in the world."""
+        raise RuntimeError("the world has one thread")
+
+    def _asyncgen_finalizer_hook(self, generator: object) -> None:
+        """What a dead party leaves half done stays so."""
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
+        """It is passed over when its time comes."""
+
+    def _run_once(self) -> None:
+        soon = self._soon
+        if not soon:
+            self._wake()
+        self.steps += len(soon)
+        if self.steps > self._steps_max:
+            raise Exhausted(f"more than {self._steps_max} steps: {self._who_waits()}")
+        for handle in self._in_order() if len(soon) > 1 else (soon.popleft(),):
+            if handle.cancelled():
+                continue
+            party = _party_of(handle)
+            if party is None or not (party.is_paused or party.is_dead):
+                handle._run()
+            else:
+                party.held.append(handle)
+
+    def _in_order(self) -> list[Handle]:
+        """What is ready, one party after the other: their order is drawn, each one's own order stays."""
+        ready = list(self._soon)
+        self._soon.clear()
+        ranks: dict[Party | None, float] = {}
+        for handle in ready:
+            party = _party_of(handle)
+            if party not in ranks:
+                ranks[party] = self._draw()
+        if len(ranks) > 1:
+            ready.sort(key=lambda handle: ranks[_party_of(handle)])
+        return ready
+
+    def _wake(self) -> None:
+        """The clock moves on to the next timer; all that are due then are ready."""
+        timers = self._timers
+        while timers and timers[0][3].cancelled():
+            heappop(timers)
+        if not timers:
+            raise Deadlock(f"nothing is due, and these wait: {self._who_waits()}")
+        self._now_s = max(self._now_s, timers[0][0])
+        if self._now_s > self._seconds_max:
+            raise Exhausted(f"after {self._now_s:.0f} virtual seconds these wait: {self._who_waits()}")
+        while timers and timers[0][0] <= self._now_s:
+            self._soon.append(heappop(timers)[3])
+
+    def _who_waits(self) -> str:
+        return "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(self))) or "nobody"
+
+
+def _party_of(handle: Handle) -> Party | None:
+    return handle._context.get(PARTY)  # type: ignore[attr-defined, no-any-return] # typeshed does not know that it has one
+
+
+def _place_of(task: "asyncio.Task[Any]") -> str:
+    """The chain of coroutines a task stands in, outermost first."""
+    names: list[str] = []
+    step: Any = task.get_coro()
+    while step is not None and hasattr(step, "cr_frame"):
+        line = step.cr_frame.f_lineno if step.cr_frame is not None else "-"
+        names.append(f"{step.__qualname__}:{line}")
+        step = step.cr_await
+    return " > ".join(names)
+
+
+def _complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    assert isinstance(loop, VirtualLoop)
+    if not loop.is_closed():
+        loop.complaints.append(f"{context['message']}: {context.get('exception')!r}")
+
+
+def bury(loop: VirtualLoop) -> None:
+    """Ends what a story left standing, dead parties' tasks included, and closes the loop. What they say now is not heard."""
+    asyncio._set_running_loop(loop)
+    try:
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined] # they are meant to be left where they stand
+            work = task.get_coro()
+            with contextlib.suppress(Exception):  # their own ends find a world that is over
+                work.close()
+    finally:
+        asyncio._set_running_loop(None)
+        loop.close()

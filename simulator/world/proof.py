@@ -1,0 +1,197 @@
+"""What must hold once all is at rest, whatever happened: read from the tables, the PSP's book and the replies.
+
+Every finding is a sentence that begins with its invariant, so that a failing seed says what is wrong.
+
+Invariant: nothing here believes a status that it can count, and no rule of the product is asked.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from simulator.psp.stripe.objects import Charge
+from simulator.world.database import SERVICES, Database
+from simulator.world.psp import Psp
+from zerosum.store.chain import GENESIS
+
+_CLEARING: Final = "psp:stripe:clearing:"
+
+
+def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]]) -> list[str]:
+    """Everything that is wrong. `told`: every fixed reply anyone ever got, by checkout."""
+    return [
+        *_charges(database, psp),
+        *_conservation(database, psp),
+        *_wallets(database),
+        *_ledger(database),
+        *_open_ends(database),
+        *_replies(database, told),
+        *_versions(database),
+        *_webhooks(database, psp),
+        *(finding for service in SERVICES for finding in _slots(database, service)),
+    ]
+
+
+def _charges(database: Database, psp: Psp) -> list[str]:
+    """I3, I4: a charge an order that is SUCCESS, of its amount; for every other one as many refunds as charges."""
+    account = psp.engine.account
+    charged: defaultdict[str, list[Charge]] = defaultdict(list)
+    for charge in account.charges.values():
+        if charge.is_captured:
+            charged[charge.metadata.get("payment_order_id", charge.id)].append(charge)
+    wrong = []
+    orders = {row["payment_order_id"]: row for row in database.rows("payment", "payment_orders")}
+    for order_id, order in orders.items():
+        charges, status = charged[order_id], order["payment_order_status"]
+        back = sum(charge.amount_refunded for charge in charges)
+        taken = [(charge.amount_captured, charge.currency.upper()) for charge in charges]
+        asked = (order["amount_minor"], order["currency"])
+        if status == "SUCCESS":
+            is_right = taken == [asked] and back == 0
+        else:
+            is_right = status in {"FAILED", "CANCELED"} and len(taken) <= 1 and back == sum(each[0] for each in taken)
+        if not is_right:
+            wrong.append(f"I3: order {order_id} of {asked} is {status}, the book took {taken} and gave back {back}")
+    wrong.extend(f"I3: a charge of nobody's order {name}" for name in charged if name not in orders)
+    cases = database.rows("payment", "mismatches")
+    wrong.extend(f"I3: case {case['mismatch_id']} is {case['state']}" for case in cases if case["state"] != "RESOLVED")
+    return wrong
+
+
+def _conservation(database: Database, psp: Psp) -> list[str]:
+    """I22: what the book took and did not give back is what the ledger says the PSP has for us."""
+    book: Counter[str] = Counter()
+    for movement in psp.engine.account.balance.values():
+        book[movement.currency.upper()] += movement.amount
+    ledger: Counter[str] = Counter()
+    for row in database.rows("ledger", "entries"):
+        if row["account"].startswith(_CLEARING):
+            ledger[row["currency"]] += row["amount_minor"]
+    return [
+        f"I22: the book has {book[currency]} {currency}, the ledger {ledger[currency]}"
+        for currency in sorted({*book, *ledger})
+        if book[currency] != ledger[currency]
+    ]
+
+
+def _wallets(database: Database) -> list[str]:
+    """I5: pending is the sum of SUCCESS orders a seller, and the sum of its entries."""
+    owed: Counter[str] = Counter()
+    for row in database.rows("payment", "payment_orders"):
+        if row["payment_order_status"] == "SUCCESS":
+            owed[f"{row['seller_account']}:{row['currency']}"] += row["amount_minor"]
+    entries: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for row in database.rows("wallet", "entries"):
+        entries[row["wallet_id"]] += row["amount_minor"]
+        counts[row["wallet_id"]] += 1
+    wallets = {row["wallet_id"]: row for row in database.rows("wallet", "wallets")}
+    wrong = []
+    for name in dict.fromkeys([*owed, *entries, *wallets]):
+        row = wallets.get(name, {"pending_minor": 0, "version": 0})
+        if not owed[name] == entries[name] == row["pending_minor"] or counts[name] != row["version"]:
+            wrong.append(
+                f"I5: wallet {name}: owed {owed[name]}, entries {entries[name]}, pending {row['pending_minor']}, "
+                f"{counts[name]} entries at version {row['version']}"
+            )
+    return wrong
+
+
+def _ledger(database: Database) -> list[str]:
+    """I1, I2: every journal sums to zero; a capture an order that is SUCCESS, and two journals a late charge."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for row in database.rows("ledger", "entries"):
+        sums[row["journal_id"], row["currency"]] += row["amount_minor"]
+    wrong = [f"I1: journal {journal} sums to {rest} {currency}" for (journal, currency), rest in sums.items() if rest]
+    posted = Counter((row["movement"], row["payment_order_id"]) for row in database.rows("ledger", "journals"))
+    expected: Counter[tuple[str, str]] = Counter()
+    for row in database.rows("payment", "payment_orders"):
+        if row["payment_order_status"] == "SUCCESS":
+            expected["capture", row["payment_order_id"]] = 1
+            if not (row["wallet_updated"] and row["ledger_updated"]):
+                wrong.append(f"I9: order {row['payment_order_id']} is SUCCESS and not posted everywhere")
+    for case in database.rows("payment", "mismatches"):
+        expected["suspense_charge", case["payment_order_id"]] += 1
+        expected["suspense_refund", case["payment_order_id"]] += 1
+    wrong.extend(f"I2: journals {sorted((posted - expected).items())} too many" for _ in [0] if posted - expected)
+    wrong.extend(f"I2: journals {sorted((expected - posted).items())} are missing" for _ in [0] if expected - posted)
+    return wrong
+
+
+def _open_ends(database: Database) -> list[str]:
+    """I9: nothing is owed, and nobody waits for people."""
+    wrong = [
+        f"I9: to-do {row['checkout_id']}/{row['todo_id']} is {row['state']}: {row['reason']}"
+        for row in database.rows("payment", "todos")
+        if row["state"] != "DONE"
+    ]
+    events = database.rows("payment", "payment_events")
+    wrong.extend(f"I9: checkout {row['checkout_id']} has no reply" for row in events if row["reply"] is None)
+    return wrong
+
+
+def _replies(database: Database, told: Mapping[str, set[bytes]]) -> list[str]:
+    """I6: every reply to a checkout has the bytes that are stored; whoever has one, has a checkout."""
+    stored = {row["checkout_id"]: row["reply"] for row in database.rows("payment", "payment_events")}
+    return [
+        f"I6: checkout {checkout_id} was told {len(replies)} replies, stored is {'one' if checkout_id in stored else 'none'}"
+        for checkout_id, replies in told.items()
+        if replies != {stored.get(checkout_id)}
+    ]
+
+
+def _versions(database: Database) -> list[str]:
+    """I7, I8: an entity's versions rise by one, and the history leads to the state that is stored."""
+    seen: defaultdict[str, list[int]] = defaultdict(list)
+    status: dict[str, str] = {}
+    history = database.rows("payment", "history")
+    for row in sorted(history, key=lambda row: (row["checkout_id"], row["version"])):
+        seen[row["checkout_id"]].append(row["version"])
+        if row["payment_order_id"] and row["status"]:
+            status[row["payment_order_id"]] = row["status"]
+    wrong = []
+    for event in database.rows("payment", "payment_events"):
+        versions = seen[event["checkout_id"]]
+        if versions != list(range(1, event["version"] + 1)):
+            wrong.append(
+                f"I7: checkout {event['checkout_id']} is at version {event['version']}, its history {versions}"
+            )
+    for order in database.rows("payment", "payment_orders"):
+        is_told = status.get(order["payment_order_id"], "NOT_STARTED")
+        if is_told != order["payment_order_status"]:
+            wrong.append(
+                f"I8: order {order['payment_order_id']} is {order['payment_order_status']}, its history says {is_told}"
+            )
+    return wrong
+
+
+def _webhooks(database: Database, psp: Psp) -> list[str]:
+    """I10, I19: what was answered 2xx is in the inbox once; what is in the inbox, the PSP has sent and signed."""
+    inbox = Counter(row["event_id"] for row in database.rows("payment", "inbox"))
+    announced = {each["id"]: each for each in psp.engine.outbox.log()}
+    wrong = []
+    for event_id, each in announced.items():
+        is_ours = each["accepted"] > 0 and each["event"] not in psp.ignored
+        if is_ours and inbox[event_id] != 1:
+            wrong.append(
+                f"I10: {each['event']} {event_id} was answered 2xx and is {inbox[event_id]} times in the inbox"
+            )
+    strange: Iterable[str] = (name for name in inbox if name not in announced or not announced[name]["attempts"])
+    return wrong + [f"I19: {name} is in the inbox and was never sent" for name in strange]
+
+
+def _slots(database: Database, service: str) -> list[str]:
+    """I7, I18: each slot's log is gapless, begins at genesis, ends at its head, and its epochs never fall."""
+    logs: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in database.rows(service, "slot_log"):
+        logs[row["slot"]].append(row)
+    wrong = []
+    for slot in database.rows(service, "slots"):
+        log = sorted(logs.pop(slot["slot"], []), key=lambda row: int(row["seq"]))
+        epochs = [row["epoch"] for row in log]
+        if [row["seq"] for row in log] != list(range(1, slot["seq"] + 1)) or epochs != sorted(epochs):
+            wrong.append(f"I7: the log of {service} slot {slot['slot']} has gaps, or epochs that fall")
+        end, epoch = (log[-1]["hash"], log[-1]["epoch"]) if log else (GENESIS, 0)
+        if end != slot["hash"] or epoch > slot["epoch"]:
+            wrong.append(f"I18: the head of {service} slot {slot['slot']} is not the end of its log")
+    return wrong + [f"I7: {service} slot {slot} has a log and no head" for slot in logs]

@@ -1,0 +1,261 @@
+"""A swarm of checkouts in a world of trouble: a phase in which anything goes wrong, then everything must come to rest.
+
+Buyers click twice, come back with another key, and cheat with the key of others; they know only what they were answered,
+and ask again with the same key until they have their reply.
+
+Invariant: everything that happens is drawn from the seed, and nothing is asked of the house that a caller could not ask.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from actors.answer import Answer, Applied, Busy, Failed, InFlight, Refused, Replied
+from simulator.world.house import House
+from simulator.world.loop import Party
+from simulator.world.network import BUYERS, Lost
+from simulator.world.network import Refused as NobodyThere
+from simulator.world.proof import findings
+from simulator.world.psp import SERVER
+from zerosum.domain import message as m
+from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant
+from zerosum.domain.money import Money
+from zerosum.domain.refusal import Reason
+from zerosum.errors import Unavailable
+
+TENANT: Final = Tenant("acme")
+REST_S: Final = 2 * 3_600
+"""A clock that jumped back is 20 minutes behind, a pending order is asked for after 1, 2, 4, 8, .. minutes."""
+_PATIENCE_S: Final = 20.0
+_TIRED_S: Final = 8.0
+_FAR_S: Final = 60
+_TOKENS: Final = (
+    *("pm_card_visa",) * 7, "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds",
+    "pm_card_threeDSecure2Required", "pm_card_processing", "pm_of_nobody",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much happens: checkouts, and how long the trouble lasts."""
+
+    checkouts: int = 20
+    trouble_s: float = 30.0
+
+
+class Swarm:
+    """The callers and the troubles of one house. `told`: every fixed reply anyone ever got, by checkout."""
+
+    def __init__(self, house: House, size: Size) -> None:
+        self.house, self.size = house, size
+        self.weather, self.trace, self.loop = house.weather, house.trace, house.loop
+        self.told: dict[str, set[bytes]] = {}
+        self.wrong: list[str] = []
+        self.commands: list[m.SubmitCheckout] = []
+        self._buyers = Party(BUYERS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> list[str]:
+        """Everything that is wrong at the end; nothing, if all is well."""
+        await self.house.start()
+        self.commands = [self._command(number) for number in range(self.size.checkouts)]
+        keeper = asyncio.create_task(self.house.keep_alive())
+        keeper.add_done_callback(self._ended)
+        self.weather.is_over = False
+        self.house.psp.set_trouble(self.weather.mix)
+        for command in self.commands:
+            self._spawn(self._buy(command), self._buyers)
+        self._let_loose()
+        await asyncio.sleep(self.size.trouble_s)
+        self._calm()
+        await self._come_to_rest()
+        for command in self.commands:
+            await self.loop.start(self._buyers, self._ask_again(command))
+        keeper.cancel()
+        return [*self.house.safety.wrong, *self.wrong, *findings(self.house.database, self.house.psp, self.told)]
+
+    def _command(self, number: int) -> m.SubmitCheckout:
+        chance, name = self.weather.random, f"c{number}"
+        lines = tuple(
+            m.OrderLine(
+                OrderId(f"{name}-o{position}"), chance.choice(("hot", f"seller-{chance.randint(1, 3)}")),
+                f"{minor // 100}.{minor % 100:02}", Money(minor, "USD"),
+            )
+            for position, minor in enumerate(chance.randint(100, 9_999) for _ in range(chance.randint(1, 3)))
+        )  # fmt: skip
+        buyer = m.Buyer(f"buyer-{number}", "Ada", "ada@example.com", "GB")
+        return m.SubmitCheckout(TENANT, CheckoutId(name), Key(f"k{number}"), buyer, chance.choice(_TOKENS), lines)
+
+    # ---- buyers ----------------------------------------------------------------------------------------------
+
+    async def _buy(self, command: m.SubmitCheckout) -> None:
+        chance = self.weather.random
+        await asyncio.sleep(chance.random() * self.size.trouble_s / 2)
+        clicks = [self._click(command) for _ in range(chance.choice((1, 1, 1, 2, 5)))]
+        if chance.random() < 0.2:  # noqa: PLR2004 - one buyer in five
+            clicks.append(self._click(replace(command, key=Key(f"{command.key}-other"))))
+        if chance.random() < 0.2:  # noqa: PLR2004 - one buyer in five
+            clicks.append(self._cheat(command))
+        await asyncio.gather(*clicks)
+
+    async def _click(self, command: m.SubmitCheckout) -> None:
+        """Until there is a reply; a buyer gets tired of asking."""
+        pause_s = 0.5
+        while True:
+            match await self._ask(command):
+                case Replied(reply, is_replay):
+                    self.trace.met["replay"] += is_replay
+                    self.told.setdefault(command.checkout_id, set()).add(reply)
+                    return
+                case None | InFlight() | Busy():
+                    self.trace.met["not_answered_yet"] += 1
+                case Failed(kind, message) if kind == "Bug":
+                    self.wrong.append(f"I6: checkout {command.checkout_id} failed: {message}")
+                    return
+                case Failed():
+                    self.trace.met["failed_submit"] += 1
+                case answer:
+                    self.wrong.append(f"I6: checkout {command.checkout_id} was answered {answer}")
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _TIRED_S)
+
+    async def _cheat(self, command: m.SubmitCheckout) -> None:
+        """The key of a request that is known, for more money: refused, and nothing is executed."""
+        await asyncio.sleep(1 + self.weather.random.random())
+        commands = self.house.database.rows("payment", "commands")
+        if not any(row["key"] == command.key for row in commands):
+            return
+        line = command.lines[0]
+        money = replace(line.money, amount_minor=line.money.amount_minor + 1)
+        other = replace(command, lines=(replace(line, money=money), *command.lines[1:]))
+        match await self._ask(other):
+            case Refused(refusal, _) if refusal.reason is Reason.KEY_REUSED:
+                self.trace.met["key_reuse_refused"] += 1
+            case Failed() | None | Busy():
+                self.trace.met["failed_submit"] += 1
+            case answer:
+                self.wrong.append(f"I6: the key of {command.checkout_id} was used for another request: {answer}")
+
+    async def _ask(self, command: m.SubmitCheckout) -> Answer | None:
+        """One call to the payment server. None: no answer in time, or none that got through."""
+        what = f"CreatePayment {command.checkout_id} {command.key}"
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                answer: Answer | None = await self.house.network.ask(
+                    SERVER, what, lambda server: server.create(command)
+                )
+                return answer
+        except (Lost, NobodyThere, Unavailable, TimeoutError):
+            self.trace.tell(f"no answer to {what}")
+            return None
+
+    async def _ask_again(self, command: m.SubmitCheckout) -> None:
+        """One reply for ever: the same bytes to everyone, then and now."""
+        answer = await self._ask(command)
+        if not isinstance(answer, Replied):
+            self.wrong.append(f"I6: at rest checkout {command.checkout_id} was answered {answer}")
+        else:
+            self.told.setdefault(command.checkout_id, set()).add(answer.reply)
+
+    # ---- trouble ---------------------------------------------------------------------------------------------
+
+    def _let_loose(self) -> None:
+        mix, house, chance = self.weather.mix, self.house, self.weather.random
+        troubles: tuple[tuple[int, Callable[[], Awaitable[None] | None]], ...] = (
+            (mix.crashes_per_minute, lambda: house.kill(chance.choice(house.shards), "crashes_per_minute")),
+            (
+                mix.server_crashes_per_minute,
+                lambda: house.kill(chance.choice(house.servers), "server_crashes_per_minute"),
+            ),
+            (mix.pauses_per_minute, lambda: house.pause(self._anybody(), 1 + chance.random() * 59)),
+            (mix.splits_per_minute, self._split),
+            (mix.partitions_per_minute, lambda: house.network.cut(self._anybody(), 1 + chance.random() * 9)),
+            (mix.outages_per_minute, self._outage),
+            (mix.clock_jumps_per_minute, self._jump),
+        )
+        for per_minute, act in troubles:
+            if per_minute:
+                self._spawn(self._now_and_then(per_minute, act))
+
+    def _anybody(self) -> str:
+        return self.weather.random.choice([*self.house.shards, *self.house.servers])
+
+    async def _now_and_then(self, per_minute: int, act: Callable[[], Awaitable[None] | None]) -> None:
+        while not self.weather.is_over:
+            await asyncio.sleep(self.weather.random.expovariate(per_minute / 60))
+            if not self.weather.is_over:
+                waiting = act()
+                if waiting is not None:
+                    await waiting
+
+    async def _split(self) -> None:
+        """A shard is taken for dead while it lives: two copies."""
+        address = self.weather.random.choice(self.house.shards)
+        self.trace.fault("splits_per_minute", address)
+        await self.house.boot(address)
+
+    async def _outage(self) -> None:
+        self.trace.tell("! the database is out", "database")
+        self.house.database.is_out = True
+        await asyncio.sleep(self.weather.random.random() * 10)
+        self.house.database.is_out = False
+
+    def _jump(self) -> None:
+        self.house.database.jumped_ms = self.weather.random.randint(-600_000, 600_000)
+        self.trace.fault("clock_jumps_per_minute", f"to {self.house.database.jumped_ms} ms off", "database")
+
+    # ---- the end ---------------------------------------------------------------------------------------------
+
+    def _calm(self) -> None:
+        self.trace.tell("all is well from now on")
+        self.weather.is_over = True
+        self.house.database.is_out = False
+        self.house.psp.set_trouble(type(self.weather.mix)())
+        self.house.wake_all()
+
+    async def _come_to_rest(self) -> None:
+        """Nothing is owed and nobody has anything left to do; or the limit of time, and the findings say what is left."""
+        psp, waited_s = self.house.psp, 0.0
+        while waited_s < REST_S and not self.house.safety.wrong:
+            await asyncio.sleep(1)
+            waited_s += 1
+            is_owed = await self._is_owed()
+            due_ms = psp.next_due_ms
+            if not is_owed and due_ms is None:
+                self.trace.tell("all is at rest")
+                await asyncio.sleep(1)
+                return
+            if not is_owed and due_ms is not None and due_ms > psp.now_ms() + _FAR_S * 1_000:
+                await self.house.sleep_until(self.loop.time() + (due_ms - psp.now_ms()) / 1_000)
+
+    async def _is_owed(self) -> bool:
+        if any(not task.done() for task in self._tasks):
+            return True
+        table = self.house.database.stores["payment"].tables["todos"]
+        for dead in [row for row in table.rows.values() if row["state"] == "DEAD" and row["kind"] == "assess_risk"]:
+            await self.loop.start(self._buyers, self._replay(dict(dead)))
+        return any(row["state"] == "OPEN" for row in table.rows.values())
+
+    async def _replay(self, dead: dict[str, Any]) -> None:
+        """A budget in tries may be spent when the risk check is down for long: an operator gives it a new one, twice."""
+        entity = EntityKey(TENANT, dead["checkout_id"])
+        body = m.ReplayTodo(dead["todo_id"], Key(f"{entity.id}-replay"), "ops")
+        self.trace.met["dead_letter"] += 1
+        for _ in range(2):
+            answer = await self.house.network.ask(
+                SERVER, f"replay {entity.id}", lambda server: server.replay(entity, body)
+            )
+            if not isinstance(answer, Applied):
+                self.wrong.append(f"O1: the replay of {entity.id}/{body.todo_id} was answered {answer}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], party: Party | None = None) -> None:
+        task = self.loop.create_task(work) if party is None else self.loop.start(party, work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.wrong.append(f"a task of the world failed: {task.exception()!r}")
