@@ -26,7 +26,7 @@ MEETS_ALL_FROM: Final = 200
 """Seeds after which each fault must have happened: the rarest is in two seeds of five, so by chance it never stays away."""
 
 BRANCHES: Final = (
-    "ambiguous_applied", "ambiguous_lost", "ambiguous_late", "late_commit_landed", "breaker_open", "clash", "dead_letter",
+    "ambiguous_applied", "ambiguous_lost", "ambiguous_late", "late_commit_landed", "breaker_open", "dead_letter",
     "fenced", "key_reuse_refused", "psp CHARGED", "psp DECLINED", "psp REFUNDED", "psp STORED_FAILURE", "replay",
     "sweep_found", "webhook_recorded", "webhook_refused", "webhook_replay", "woke_beside_successor",
 )  # fmt: skip

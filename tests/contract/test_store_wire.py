@@ -1,5 +1,7 @@
 """What lies between a session and the socket: many statements in one pass, on real PostgreSQL."""
 
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.contract.house import SqlHouse
-from zerosum.errors import RowsRefused
+from zerosum.errors import RowsRefused, Unavailable
+from zerosum.store import wire
 from zerosum.store.database import Database
 from zerosum.store.engine import open_engine
 from zerosum.store.session import Session
@@ -16,6 +19,7 @@ from zerosum.store.wire import Call, compiled
 
 ECHO = compiled(text("SELECT CAST(:value AS TEXT) AS echo"))
 DIVIDE = compiled(text("SELECT 10 / CAST(:by AS INT8)"))
+BACKEND = compiled(text("SELECT pg_backend_pid()"))
 PREPARED = compiled(text("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%AS echo%'"))
 
 
@@ -61,6 +65,26 @@ async def test_replies_end_where_a_statement_fails_and_the_connection_serves_on(
         return int(rows[0][0])
 
     assert await within(count) >= 1
+
+
+async def test_a_server_that_falls_silent_is_given_up(
+    within: Any, sql_house: SqlHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D4, A10: its process stands still and its connection is open. Unavailable, and the next call opens another."""
+
+    async def pid(session: Session) -> int:
+        (rows,) = (await session.send([Call(BACKEND, {})])).all()
+        return int(rows[0][0])
+
+    backend = await within(pid)
+    monkeypatch.setattr(wire, "PASS_TIMEOUT_S", 0.2)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable):
+            await within(pid)
+        assert await within(pid) != backend
+    finally:
+        os.kill(backend, signal.SIGCONT)
 
 
 async def test_a_text_that_cannot_travel_is_refused_before_anything_is_sent(within: Any) -> None:

@@ -23,7 +23,43 @@ from simulator.world.ablation import (
 )
 from simulator.world.ablations.plant import Ablation, Plant, ablation
 
-SEEDS: Mapping[str, int] = {}
+SEEDS: Mapping[str, int] = {
+    "canary": 0,
+    "no-caller-key": 0,
+    "no-fingerprint": 0,
+    "reply-not-stored": 0,
+    "key-without-order": 0,
+    "new-key-per-retry": 1,
+    "credit-id-per-run": 4,
+    "no-webhook-dedup": 2,
+    "transfer-posted-twice": 2,
+    "journal-posted-twice": 2,
+    "failed-on-timeout": 2,
+    "new-object-per-retry": 1,
+    "second-attempt-on-timeout": 1,
+    "unconfirmed-is-failed": 2,
+    "decline-believed": 0,
+    "status-regresses": 9,
+    "late-charge-ignored": 2,
+    "facts-refused": 2,
+    "no-fence": 5,
+    "no-fence-no-version": 5,
+    "ack-before-commit": 4,
+    "webhook-ack-first": 2,
+    "effects-before-commit": 8,
+    "ambiguous-is-failed": 3,
+    "ambiguous-is-done": 3,
+    "conflict-is-refusal": 7,
+    "todo-not-written": 2,
+    "todo-closed-early": 4,
+    "no-sweep": 2,
+    "leg-dropped": 0,
+    "float-amount": 0,
+    "times-100": 0,
+}
+
+SEEDS_MAX = 50
+"""Where the world has changed since and the seed named here objects no more, one of the first of all does."""
 
 
 # ---- every bug is caught -------------------------------------------------------------------------------------------
@@ -38,7 +74,7 @@ def honest(seed: int) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", SEEDS)
 def test_the_world_objects_to_a_known_bug_and_to_nothing_without_it(name: str) -> None:
     """Issue 3, point 4: a harness that catches nothing proves nothing."""
-    caught = hunt(ABLATIONS[name], run_world, [SEEDS[name]], honest)
+    caught = hunt(ABLATIONS[name], run_world, [SEEDS[name], *range(SEEDS_MAX)], honest)
 
     assert caught is not None
     assert caught.finding

@@ -23,6 +23,10 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 
 _DIALECT = PGDialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
+PASS_TIMEOUT_S = 10.0
+"""The server ends a statement after 5 s. A connection that is silent for twice that is open to nobody: a stopped backend, a
+pooler that hangs; the kernel answers keepalives for both."""
+
 Driver = psycopg.AsyncConnection[Any]
 Prepared = MutableMapping[bytes, bytes]
 """What a connection has prepared: names by statement. It lives as long as the connection."""
@@ -71,9 +75,8 @@ async def exchange(
     names = {sql: b"zerosum_%d" % (len(prepared) + index) for index, sql in enumerate(new)}
     async with driver.lock:
         try:
-            results = await driver.wait(
-                _pass(driver.pgconn, names, [call.query.sql for call in calls], values, prepared)
-            )
+            sent = _pass(driver.pgconn, names, [call.query.sql for call in calls], values, prepared)
+            results = await driver.wait(sent, timeout=PASS_TIMEOUT_S)
         except BaseException:
             await driver.close()
             raise

@@ -128,12 +128,7 @@ def webhook_ack_first(plant: Plant) -> None:
     plant.instead(Shard, "deliver", deliver)
 
 
-@ablation(
-    "effects-before-commit",
-    "effects start before the commit that decided them",
-    "P1, P3, I3",
-    harmless="keys are derived and what is decided again is decided alike, so what ran too early is what is committed",
-)
+@ablation("effects-before-commit", "effects start before the commit that decided them", "P1, P3, I3, I4")
 def effects_before_commit(plant: Plant) -> None:
     honest = Batcher._commit
 
