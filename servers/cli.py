@@ -319,6 +319,7 @@ def simulate(
     first_seed: Annotated[int, typer.Option(min=0, help="Where they begin.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="This one alone.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: its timeline, step by step.")] = False,
+    ablate: Annotated[str, typer.Option(help="Plant a known bug, or all of them in turn: the world must object.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     state: Annotated[Path | None, typer.Option(help="Keep the tally in this file, and go on from it.")] = None,
     faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
@@ -326,12 +327,13 @@ def simulate(
     trouble_seconds: Annotated[float, typer.Option(min=0, help="With --seed: length of the trouble. 0: as usual.")] = 0,
 ) -> None:
     """Run the whole system in one thread on virtual time, from seeds. Status 0 only when nothing was wrong."""
+    from simulator.world.ablation import ablate_command
     from simulator.world.command import simulate as run_worlds
     from zerosum.errors import Misconfigured
 
     with _told():
         try:
-            status = run_worlds(
+            status = ablate_command(ablate, seeds) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
                 checkouts=checkouts, trouble_s=trouble_seconds,
             )  # fmt: skip
