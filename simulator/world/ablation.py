@@ -15,9 +15,7 @@ from statistics import median_low
 from typing import Final
 
 from simulator.world.ablations import commit, key, money, psp, todo
-from simulator.world.ablations.plant import Ablation, Plant
-from simulator.world.database import Database
-from simulator.world.psp import Psp
+from simulator.world.ablations.plant import Ablation
 
 RunSeed = Callable[[int], Sequence[str]]
 """Runs one seed of a world: everything that is wrong with it at the end."""
@@ -148,19 +146,10 @@ def told(run_seed: RunSeed, seed: int) -> Sequence[str]:
 
 
 def run_world(seed: int) -> Sequence[str]:
-    """A seed of the world, as `zerosum simulate` runs it, and what `extra_proof.py` adds to its proof."""
-    from simulator.world import extra_proof, proof, swarm
+    """A seed of the world, as `zerosum simulate` runs it."""
     from simulator.world.run import run_seed
 
-    def findings(database: Database, house_psp: Psp, replies: Mapping[str, set[bytes]]) -> list[str]:
-        return [*proof.findings(database, house_psp, replies), *extra_proof.findings(database, house_psp)]
-
-    plant = Plant()
-    plant.instead(swarm, "findings", findings)
-    try:
-        return run_seed(seed).findings
-    finally:
-        plant.lift()
+    return run_seed(seed).findings
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
