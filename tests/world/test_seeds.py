@@ -13,7 +13,7 @@ from simulator.world.mix import Mix
 from simulator.world.run import run_seed
 from simulator.world.swarm import Size
 
-SEEDS = int(os.environ.get("ZEROSUM_WORLD_SEEDS", "40"))
+SEEDS = int(os.environ.get("ZEROSUM_WORLD_SEEDS", "200"))
 BLOCK = 20
 
 BLOCKS = [range(start, min(start + BLOCK, SEEDS)) for start in range(0, SEEDS, BLOCK)]
