@@ -254,9 +254,7 @@ def chaos(
     data_dir: DataDir = None,
 ) -> None:
     """Do harm to real processes: crash points, split brain, a monkey under load, the audit. Status 0 only when clean."""
-    import os
-
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # gRPC's threads run here while children are started
+    _keep_grpc_out_of_forks()
     from loadtest.chaos.run import chaos as run_chaos
 
     with _told():
@@ -301,6 +299,8 @@ def bench(
 ) -> None:
     """Measure a system of its own on this machine. Figures, never a verdict."""
     from loadtest.bench import bench as run_bench
+
+    _keep_grpc_out_of_forks()
     from loadtest.recovery import recovery as run_recovery
     from zerosum.errors import Misconfigured
 
@@ -320,6 +320,7 @@ def simulate(
     seed: Annotated[int | None, typer.Option(min=0, help="This one alone.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: its timeline, step by step.")] = False,
     ablate: Annotated[str, typer.Option(help="Plant a known bug, or all of them in turn: the world must object.")] = "",
+    page: Annotated[Path | None, typer.Option(help="With --ablate all: write the table to this file.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     state: Annotated[Path | None, typer.Option(help="Keep the tally in this file, and go on from it.")] = None,
     faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
@@ -333,13 +334,20 @@ def simulate(
 
     with _told():
         try:
-            status = ablate_command(ablate, seeds) if ablate else run_worlds(
+            status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
                 checkouts=checkouts, trouble_s=trouble_seconds,
             )  # fmt: skip
         except ValueError as odd:
             raise Misconfigured(str(odd)) from odd
         _exit(status)
+
+
+def _keep_grpc_out_of_forks() -> None:
+    """gRPC's threads run here while children are started. Before the first import of grpc."""
+    import os
+
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 # ---- common --------------------------------------------------------------------------------------------------------

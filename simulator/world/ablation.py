@@ -213,7 +213,7 @@ _PAGE: Final = """\
 # Ablations
 
 Known bugs of payment systems, planted in the product for the length of a run of the world (`simulator/world/ablations`),
-and how soon the world objected. Written by `zerosum simulate --ablate all`; each line is run again by
+and how soon the world objected. Written by `zerosum simulate --ablate all --page FILE`; each line is run again by
 `zerosum simulate --ablate NAME`. A catch counts only where the same seed finds nothing wrong without the bug; seeds are
 counted from {first}. The canary must be caught by every seed.
 

@@ -13,6 +13,7 @@ class Cut(Enum):
 
     BEFORE = "the server never sees COMMIT"
     AFTER = "the server has committed, and its answer is lost"
+    SILENT = "the server has committed, and its answer never comes: the connection stays open"
 
 
 class CutProxy:
@@ -24,6 +25,7 @@ class CutProxy:
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._silent: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> "CutProxy":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -56,7 +58,7 @@ class CutProxy:
         self._writers |= {writer, server_writer}
         try:
             await asyncio.gather(
-                self._requests(reader, server_writer, server_reader, writer), _forward(server_reader, writer)
+                self._requests(reader, server_writer, server_reader, writer), self._answers(server_reader, writer)
             )
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -78,6 +80,10 @@ class CutProxy:
                 commit = re.compile(rb"B.{4}\0" + re.escape(found[1]) + rb"\0", re.DOTALL)
             if self._cut is not None and commit is not None and commit.search(data):
                 cut, self._cut = self._cut, None
+                if cut is Cut.SILENT:
+                    self._silent.add(writer)
+                    server_writer.write(data)
+                    continue
                 writer.close()  # whatever the server answers from here on is lost
                 if cut is Cut.AFTER:
                     server_writer.write(data)
@@ -90,10 +96,9 @@ class CutProxy:
             await server_writer.drain()
         server_writer.close()
 
-
-async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        if not writer.is_closing():
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if not writer.is_closing() and writer not in self._silent:
+                writer.write(data)
+                await writer.drain()
+        writer.close()

@@ -39,7 +39,7 @@ def test_death_at_a_point_is_survived_with_one_charge_one_credit_one_posting(
     dead = int(until("its last word", fired.read_text))
     reply = paying.result()
 
-    assert not is_alive(dead)
+    until("it is gone", lambda: not is_alive(dead))  # its last word comes a moment before the signal
     assert once("12.50") == settled(system, caller, checkout)
     assert reply.body == caller.pay(checkout).body
     assert recorded_webhooks(system, checkout.payment_orders[0].payment_order_id) == [("delivered", 1)]

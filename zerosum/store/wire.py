@@ -8,6 +8,7 @@ Invariant: after any error that is not the server's own answer the connection is
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import psycopg
@@ -142,7 +143,7 @@ def _rows(read: abc.Transformer, result: PGresult) -> Rows:
 def _wire_form(value: Any) -> bytes | None:
     if value is None:
         return None
-    form = str(value).encode()
+    form = (value if isinstance(value, str) else str(index(value))).encode()  # nothing else has a form: TypeError
     if b"\0" in form:
         raise psycopg.DataError("a text holds the character NUL, which the database does not store")
     return form
