@@ -15,7 +15,7 @@ from zerosum.store import wire
 from zerosum.store.database import Database
 from zerosum.store.engine import open_engine
 from zerosum.store.session import Session
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 ECHO = compiled(text("SELECT CAST(:value AS TEXT) AS echo"))
 DIVIDE = compiled(text("SELECT 10 / CAST(:by AS INT8)"))
@@ -40,7 +40,7 @@ async def test_a_pass_larger_than_every_buffer_goes_through(within: Any) -> None
     values = [letter * 500_000 for letter in "abcdefghijklmnopqrstuvwxyz"]
 
     async def work(session: Session) -> list[str]:
-        replies = await session.send([Call(ECHO, {"value": value}) for value in values])
+        replies = await session.send([ECHO.call({"value": value}) for value in values])
         return [rows[0][0] for rows in replies.all()]
 
     assert await within(work) == values
@@ -50,8 +50,8 @@ async def test_replies_end_where_a_statement_fails_and_the_connection_serves_on(
     """The rows before the failure are there, those after it are not, and what was prepared stays prepared."""
 
     async def failing(session: Session) -> None:
-        await session.send([Call(ECHO, {"value": "first"})])
-        calls = [Call(ECHO, {"value": "before"}), Call(DIVIDE, {"by": 0}), Call(ECHO, {"value": "after"})]
+        await session.send([ECHO.call({"value": "first"})])
+        calls = [ECHO.call({"value": "before"}), DIVIDE.call({"by": 0}), ECHO.call({"value": "after"})]
         replies = await session.send(calls)
         assert [list(rows) for rows in replies.rows] == [[("before",)]]
         assert isinstance(replies.error, psycopg.errors.DivisionByZero)
@@ -61,7 +61,7 @@ async def test_replies_end_where_a_statement_fails_and_the_connection_serves_on(
         await within(failing)
 
     async def count(session: Session) -> int:
-        (rows,) = (await session.send([Call(PREPARED, {})])).all()
+        (rows,) = (await session.send([PREPARED.call()])).all()
         return int(rows[0][0])
 
     assert await within(count) >= 1
@@ -73,7 +73,7 @@ async def test_a_server_that_falls_silent_is_given_up(
     """D4, A10: its process stands still and its connection is open. Unavailable, and the next call opens another."""
 
     async def pid(session: Session) -> int:
-        (rows,) = (await session.send([Call(BACKEND, {})])).all()
+        (rows,) = (await session.send([BACKEND.call()])).all()
         return int(rows[0][0])
 
     backend = await within(pid)
@@ -91,4 +91,4 @@ async def test_a_text_that_cannot_travel_is_refused_before_anything_is_sent(with
     """NUL and lone surrogates: no text of ours, whatever the wire would make of them."""
     for value in ("a\0b", "a\ud800b"):
         with pytest.raises(RowsRefused):
-            await within(lambda session, value=value: session.send([Call(ECHO, {"value": value})]))
+            await within(lambda session, value=value: session.send([ECHO.call({"value": value})]))

@@ -18,7 +18,7 @@ from zerosum.store.ledger_reader import owner_of
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.session import Session
 from zerosum.store.table import ACCOUNTS, CHECKPOINTS
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 
 async def roll_up(database: Database, slots: Sequence[int], every_entries: int = CHECKPOINT_EVERY_ENTRIES) -> int:
@@ -34,7 +34,7 @@ async def roll_up(database: Database, slots: Sequence[int], every_entries: int =
 
 async def _roll_slot(session: Session, *, slot: int, every_entries: int) -> int:
     values = {"slot": slot, "every_entries": every_entries}
-    (reply,) = (await session.send([Call(_GROWN, values)])).all()
+    (reply,) = (await session.send([_GROWN.call(values)])).all()
     grown: list[Row] = [dict(zip(_COLUMNS, row, strict=True)) for row in reply]
     owned = [row | {"owner": owner} for row in grown if (owner := owner_of(row["account"])) is not None]
     kept = await _with_balance_row(session, owned) if owned else set()

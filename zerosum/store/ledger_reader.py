@@ -22,7 +22,7 @@ from zerosum.store.mapping import Row, key_of
 from zerosum.store.paging import EVERY_SLOT, after_parameters, beyond, page, position_of
 from zerosum.store.session import Session
 from zerosum.store.table import ACCOUNTS
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 
 class SqlLedgerReader:
@@ -38,7 +38,7 @@ class SqlLedgerReader:
     async def journal(self, tenant: Tenant, journal_id: str) -> tuple[Journal, int] | None:
         """The journal and when it was posted."""
         values = {"tenant": tenant, "journal_id": journal_id}
-        rows = (await self.database.look(Call(_JOURNAL, values))).by_name()
+        rows = (await self.database.look(_JOURNAL.call(values))).by_name()
         return journal_of(rows, rows) if rows else None
 
     async def entries(self, tenant: Tenant, account: str, rows_max: int, after: str) -> Page[LedgerEntryRow]:
@@ -47,7 +47,7 @@ class SqlLedgerReader:
         values: dict[str, Any] = {"tenant": tenant, "account": account, "rows": rows_max + 1}
         values |= after_parameters(position or ())
         clause = entries_clause(is_first=position is None)
-        rows = (await self.database.look(Call(compiled(clause), values))).by_name()
+        rows = (await self.database.look(compiled(clause).call(values))).by_name()
         read = page(rows, rows_max, "ledger_entries", lambda row: (row["slot"], row["seq"], row["ord"], row["line"]))
         return Page([entry_of(row) for row in read.rows], read.after)
 
@@ -62,7 +62,7 @@ class SqlLedgerReader:
         values = {"tenant": tenant, "after": position[0] if position else "", "rows": rows_max + 1}
 
         async def work(session: Session) -> list[AccountRow]:
-            (reply,) = (await session.send([Call(compiled(ACCOUNTS_AFTER), values)])).all()
+            (reply,) = (await session.send([compiled(ACCOUNTS_AFTER).call(values)])).all()
             names = [name for (name,) in reply]
             found = await balances(session, tenant, names)
             return [AccountRow(name, currency_of(name), found[name]) for name in names]
@@ -72,7 +72,7 @@ class SqlLedgerReader:
 
     async def sums(self, tenant: Tenant) -> Sequence[Money]:
         """From the entries alone, each currency once, by its code."""
-        rows = await self.database.look(Call(_SUMS, {"tenant": tenant}))
+        rows = await self.database.look(_SUMS.call({"tenant": tenant}))
         return [Money(int(minor), currency) for currency, minor in rows]
 
 
@@ -90,7 +90,7 @@ async def balances(session: Session, tenant: Tenant, accounts: Sequence[str]) ->
     if not others:
         return kept
     values = {"tenant": tenant, "accounts": statement.text_array(others), "slots": EVERY_SLOT}
-    (summed,) = (await session.send([Call(compiled(SUMMED), values)])).all()
+    (summed,) = (await session.send([compiled(SUMMED).call(values)])).all()
     return kept | {account: Balance(minor, count) for account, minor, count in summed if count}
 
 

@@ -14,11 +14,11 @@ from zerosum.store.mapping import Aggregate, Row, command_of, key_of
 from zerosum.store.session import Session
 from zerosum.store.statement import Statement, select
 from zerosum.store.table import INBOX, PAYMENT_ORDERS
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 S = TypeVar("S")
 
-CLOCK = Call(compiled(text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)")), {})
+CLOCK = compiled(text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)")).call()
 """The database's clock, milliseconds since 1970, UTC."""
 
 

@@ -15,7 +15,7 @@ from zerosum.errors import Misconfigured, Unavailable
 from zerosum.store import failure
 from zerosum.store.database import Database
 from zerosum.store.engine import database_url
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 HEAD = "0001"
 """The newest revision: a constant, so that a server need not load Alembic (0.6 s) to know it. A test holds it to the files."""
@@ -59,4 +59,4 @@ async def require_revision(database: Database) -> None:
         raise Misconfigured(f"the database is at revision {found}; this server wants {HEAD}: run the migrations")
 
 
-_REVISION = Call(compiled(text(f"SELECT version_num FROM {VERSION_TABLE}")), {})  # noqa: S608 - a name of ours
+_REVISION = compiled(text(f"SELECT version_num FROM {VERSION_TABLE}")).call()  # noqa: S608 - a name of ours

@@ -32,7 +32,7 @@ from zerosum.store.paging import (
 from zerosum.store.payment import PAYMENT, todo_of
 from zerosum.store.session import Session
 from zerosum.store.table import TODOS
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 IN_FLIGHT = "payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"
 """As the index `payment_orders_in_flight` states it, so that the planner sees that it serves."""
@@ -53,7 +53,7 @@ class SqlPaymentReader:
     async def payment(self, key: EntityKey) -> PaymentView | None:
         """As callers see it, by one statement."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        rows = await self.database.look(Call(_PAYMENT, values))
+        rows = await self.database.look(_PAYMENT.call(values))
         if not rows:
             return None
         status, is_done, created_at_ms = rows[0][:3]
@@ -63,13 +63,13 @@ class SqlPaymentReader:
     async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
         """As callers see it, by one statement."""
         values = {"tenant": tenant, "order_id": order_id}
-        rows = await self.database.look(Call(_ORDER, values))
+        rows = await self.database.look(_ORDER.call(values))
         return _order_view(*rows[0]) if rows else None
 
     async def reply(self, key: EntityKey) -> bytes | None:
         """The fixed reply, by one statement."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        rows = await self.database.look(Call(_REPLY, values))
+        rows = await self.database.look(_REPLY.call(values))
         return rows[0][0] if rows else None
 
     async def checkout(self, key: EntityKey) -> Checkout | None:
@@ -80,7 +80,7 @@ class SqlPaymentReader:
     async def home_of(self, tenant: Tenant, order_id: OrderId) -> EntityKey | None:
         """The checkout that holds a payment order."""
         values = {"tenant": tenant, "order_id": order_id}
-        rows = await self.database.look(Call(_HOME, values))
+        rows = await self.database.look(_HOME.call(values))
         return EntityKey(tenant, rows[0][0]) if rows else None
 
     async def checkouts(self, tenant: Tenant, wanted: ListFilter, rows_max: int, after: str) -> Page[Checkout]:
@@ -89,7 +89,7 @@ class SqlPaymentReader:
         values |= {"tenant": tenant, "rows": rows_max + 1} | _filter_values(wanted)
 
         async def work(session: Session) -> list[Checkout]:
-            (ids,) = (await session.send([Call(compiled(clause), values)])).all()
+            (ids,) = (await session.send([compiled(clause).call(values)])).all()
             keys = [EntityKey(tenant, checkout_id) for (checkout_id,) in ids]
             found = await load_entities(session, PAYMENT, keys)
             return [found[key] for key in keys]
@@ -102,7 +102,7 @@ class SqlPaymentReader:
     async def history(self, key: EntityKey) -> Sequence[HistoryRow]:
         """All of it, in order."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id}
-        rows = await self.database.look(Call(compiled(HISTORY_OF), values))
+        rows = await self.database.look(compiled(HISTORY_OF).call(values))
         return [HistoryRow(*row) for row in rows]
 
     async def todos(self, tenant: Tenant, state: TodoState | None, rows_max: int, after: str) -> Page[TodoRow]:
@@ -129,7 +129,7 @@ class SqlPaymentReader:
     async def todo(self, key: EntityKey, todo_id: str) -> TodoRow | None:
         """One, with the stored request it would send."""
         values = {"slot": slot_of(*key), "tenant": key.tenant, "checkout_id": key.id, "todo_id": todo_id}
-        rows = (await self.database.look(Call(_TODO, values))).by_name()
+        rows = (await self.database.look(_TODO.call(values))).by_name()
         return _todo_row(key.tenant, rows[0]) if rows else None
 
     async def in_flight(
@@ -140,14 +140,14 @@ class SqlPaymentReader:
         clause = in_flight_clause(is_first=position is None)
         values = {"tenant": tenant, "older_than_ms": older_than_ms, "slots": EVERY_SLOT, "rows": rows_max + 1}
         values |= after_parameters(position or ())
-        rows = await self.database.look(Call(compiled(clause), values))
+        rows = await self.database.look(compiled(clause).call(values))
         read = page(rows, rows_max, "in_flight", tuple)
         return Page([(EntityKey(tenant, row[1]), OrderId(row[2])) for row in read.rows], read.after)
 
     async def count_in_flight(self, older_than_ms: int) -> int:
         """Over all tenants."""
         values = {"older_than_ms": older_than_ms, "slots": EVERY_SLOT}
-        return int((await self.database.look(Call(_COUNT, values)))[0][0])
+        return int((await self.database.look(_COUNT.call(values)))[0][0])
 
 
 # ---- statements ----------------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ async def _todos_of(session: Session, tenant: Tenant, state: TodoState, rows: in
     if since and not _TODO_TIME[state]:
         values.pop("after_0")
     clause = todos_clause(state, is_first=since is None)
-    (reply,) = (await session.send([Call(compiled(clause), values)])).all()
+    (reply,) = (await session.send([compiled(clause).call(values)])).all()
     return [dict(zip(_TODO_COLUMNS, row, strict=True)) for row in reply]
 
 

@@ -11,19 +11,19 @@ from enum import Enum
 import psycopg
 
 from zerosum.crash import Point, reach
-from zerosum.store.wire import Call, Driver, Prepared, Query, Rows, exchange
+from zerosum.store.wire import Call, Driver, Prepared, Rows, exchange
 
 
 class Begin(Enum):
     """How a transaction begins."""
 
-    WRITE = Query(b"BEGIN ISOLATION LEVEL SERIALIZABLE", ())
-    READ = Query(b"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", ())
-    LOOK = Query(b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY", ())
+    WRITE = Call(b"BEGIN ISOLATION LEVEL SERIALIZABLE")
+    READ = Call(b"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY")
+    LOOK = Call(b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
 
 
-_COMMIT = Call(Query(b"COMMIT", ()), {})
-_ROLLBACK = Call(Query(b"ROLLBACK", ()), {})
+_COMMIT = Call(b"COMMIT")
+_ROLLBACK = Call(b"ROLLBACK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Session:
     def __init__(self, driver: Driver, prepared: Prepared, begin: Begin) -> None:
         self._driver = driver
         self._prepared = prepared
-        self._begin = Call(begin.value, {})
+        self._begin = begin.value
         self._has_begun = False
 
     async def send(self, calls: Sequence[Call]) -> Replies:

@@ -76,7 +76,7 @@ class SqlStore(Generic[S]):
         if self._aggregate.service != "payment" or not slots:
             return ()
         values = {"slots": statement.int_array(slots), "overdue_ms": overdue_ms, "rows_max": rows_max}
-        rows = await self.database.look(Call(compiled(DUE), values))
+        rows = await self.database.look(compiled(DUE).call(values))
         return [DueTodo(EntityKey(Tenant(tenant), checkout_id), todo_id) for tenant, checkout_id, todo_id in rows]
 
     async def close(self) -> None:
@@ -160,7 +160,7 @@ async def _take(session: Session, aggregate: Aggregate[S], slots: Sequence[int],
         {"slot": slot, "epoch": 0, "seq": 0, "hash": GENESIS, "deployment": deployment} for slot in slots
     ]
     values = {"slots": statement.int_array(slots), "deployment": deployment}
-    take = Call(_TAKE[aggregate.service], values)
+    take = _TAKE[aggregate.service].call(values)
     _, taken = (await session.send([statement.insert(aggregate.slots).call(rows), take])).all()
     return sorted((SlotHead(*row) for row in taken), key=lambda head: head.slot)
 

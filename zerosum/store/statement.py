@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Table, Text, TextClause, text
 
+from zerosum.errors import Bug
 from zerosum.store.mapping import Row, key_of
 from zerosum.store.plan import SEEN
 from zerosum.store.wire import Call, Query, compiled
@@ -26,7 +27,8 @@ HEAD = ("slot", "epoch", "seq", "hash")
 class Statement:
     """A statement over arrays, and how its rows become parameters. `with_slots`: it also takes their distinct slots.
 
-    `query`: the same in the server's notation. `returns`: names of the columns of a reply.
+    `query`: the same in the server's notation, its parameters in the order of the columns, the slots last. `returns`: names
+    of the columns of a reply.
     """
 
     clause: TextClause
@@ -35,16 +37,12 @@ class Statement:
     query: Query
     returns: tuple[str, ...]
 
-    def parameters(self, rows: Sequence[Row]) -> dict[str, str]:
-        """One array literal a column."""
-        parameters = {name: literal([row[name] for row in rows]) for name, literal in self.columns}
-        if self.with_slots:
-            parameters["slots"] = int_array(sorted({row["slot"] for row in rows}))
-        return parameters
-
     def call(self, rows: Sequence[Row]) -> Call:
-        """The statement for these rows, ready to be sent."""
-        return Call(self.query, self.parameters(rows))
+        """The statement for these rows, one array literal a column, ready to be sent."""
+        values = [literal([row[name] for row in rows]) for name, literal in self.columns]
+        if self.with_slots:
+            values.append(int_array(sorted({row["slot"] for row in rows})))
+        return Call(self.query.sql, values)
 
     def rows(self, reply: Iterable[tuple[Any, ...]]) -> list[Row]:
         """A reply's rows by column name."""
@@ -159,7 +157,10 @@ _SPANS = 't."slot" = ANY(CAST(:slots AS INT4[]))'
 def _statement(clause: str, columns: Sequence[Column[Any]], *, with_slots: bool, returns: tuple[str, ...]) -> Statement:
     bound = text(clause)
     literals = tuple((column.name, _ARRAYS[type(column.type)][1]) for column in columns)
-    return Statement(bound, literals, with_slots, compiled(bound), returns)
+    query = compiled(bound)
+    if query.names != (*(name for name, _ in literals), *(("slots",) if with_slots else ())):
+        raise Bug(f"the parameters of a statement are out of order: {query.names}")
+    return Statement(bound, literals, with_slots, query, returns)
 
 
 def _update(table: Table, fixed: frozenset[str], seen: tuple[Column[int], ...]) -> Statement:

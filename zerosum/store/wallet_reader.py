@@ -16,7 +16,7 @@ from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
 from zerosum.store.paging import Position, after_parameters, beyond, page, position_of
 from zerosum.store.wallet import WALLET
-from zerosum.store.wire import Call, compiled
+from zerosum.store.wire import compiled
 
 
 class SqlWalletReader:
@@ -43,7 +43,7 @@ class SqlWalletReader:
         position = position_of("wallet_entries", (int, int), after)
         values = entries_parameters(key, rows_max + 1, position)
         clause = entries_clause(is_first=position is None)
-        rows = (await self.database.look(Call(compiled(clause), values))).by_name()
+        rows = (await self.database.look(compiled(clause).call(values))).by_name()
         read = page(rows, rows_max, "wallet_entries", lambda row: (row["version"], row["ord"]))
         return Page([entry_of(row) for row in read.rows], read.after)
 

@@ -9,6 +9,7 @@ Invariant: after any error that is not the server's own answer the connection is
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from operator import index
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psycopg
@@ -33,28 +34,45 @@ Prepared = MutableMapping[bytes, bytes]
 """What a connection has prepared: names by statement. It lives as long as the connection."""
 
 
+class Call(NamedTuple):
+    """A statement and the values of its parameters, in the order of their numbers: text, integers, None."""
+
+    sql: bytes
+    values: Sequence[str | int | None] = ()
+
+
 class Query(NamedTuple):
     """A statement in the server's notation (`$1`, `$2`, ...), and the names of its parameters in that order."""
 
     sql: bytes
     names: tuple[str, ...]
 
-
-class Call(NamedTuple):
-    """A statement and the values of its parameters by name."""
-
-    query: Query
-    parameters: Mapping[str, Any]
+    def call(self, values: Mapping[str, Any] = MappingProxyType({})) -> Call:
+        """The statement with these values by name; others are left out. Raises KeyError where one is missing."""
+        return Call(self.sql, [values[name] for name in self.names])
 
 
-class Rows(list[tuple[Any, ...]]):
-    """The rows of one statement. `names`: of their columns."""
+class Rows(Sequence[tuple[Any, ...]]):
+    """The rows of one statement. They are read from the reply when somebody looks at one: of most, only the number counts."""
 
-    names: tuple[str, ...] = ()
+    def __init__(self, read: abc.Transformer, reply: PGresult) -> None:
+        self._read = read
+        self._reply = reply
+        self._loaded: list[tuple[Any, ...]] | None = None
+
+    def __len__(self) -> int:
+        return self._reply.ntuples
+
+    def __getitem__(self, position: Any) -> Any:
+        if self._loaded is None:
+            self._read.set_pgresult(self._reply)
+            self._loaded = self._read.load_rows(0, len(self), tuple)
+        return self._loaded[position]
 
     def by_name(self) -> list[dict[str, Any]]:
         """Each row as a dict."""
-        return [dict(zip(self.names, row, strict=True)) for row in self]
+        names = [(self._reply.fname(column) or b"").decode() for column in range(self._reply.nfields)]
+        return [dict(zip(names, row, strict=True)) for row in self]
 
 
 def compiled(clause: TextClause) -> Query:
@@ -71,12 +89,12 @@ async def exchange(
     Raises UnicodeEncodeError and psycopg.DataError for a text that cannot travel (nothing was sent), psycopg.Error where
     the connection failed.
     """
-    values = [tuple(_wire_form(call.parameters[name]) for name in call.query.names) for call in calls]
-    new = list(dict.fromkeys(call.query.sql for call in calls if call.query.sql not in prepared))
+    values = [[_wire_form(value) for value in call.values] for call in calls]
+    new = list(dict.fromkeys(call.sql for call in calls if call.sql not in prepared))
     names = {sql: b"zerosum_%d" % (len(prepared) + index) for index, sql in enumerate(new)}
     async with driver.lock:
         try:
-            sent = _pass(driver.pgconn, names, [call.query.sql for call in calls], values, prepared)
+            sent = _pass(driver.pgconn, names, [call.sql for call in calls], values, prepared)
             results = await driver.wait(sent, timeout=PASS_TIMEOUT_S)
         except BaseException:
             await driver.close()
@@ -87,7 +105,7 @@ async def exchange(
     for sql, _ in zip(new, results, strict=False):
         prepared[sql] = names[sql]
     read = Transformer.from_context(driver)
-    rows = [_rows(read, result) for result in results[len(new) :]]
+    rows = [Rows(read, result) for result in results[len(new) :]]
     return rows, None if error is None else error_from_result(error)
 
 
@@ -98,7 +116,7 @@ def _pass(
     connection: PGconn,
     new: Mapping[bytes, bytes],
     statements: Sequence[bytes],
-    values: Sequence[tuple[bytes | None, ...]],
+    values: Sequence[Sequence[bytes | None]],
     prepared: Prepared,
 ) -> PQGen[list[PGresult]]:
     """Queues everything, sends it, and yields to the event loop only where the socket is not ready."""
@@ -133,14 +151,7 @@ def _pass(
     return results
 
 
-def _rows(read: abc.Transformer, result: PGresult) -> Rows:
-    read.set_pgresult(result)
-    rows = Rows(read.load_rows(0, result.ntuples, tuple))
-    rows.names = tuple((result.fname(column) or b"").decode() for column in range(result.nfields))
-    return rows
-
-
-def _wire_form(value: Any) -> bytes | None:
+def _wire_form(value: str | int | None) -> bytes | None:
     if value is None:
         return None
     form = (value if isinstance(value, str) else str(index(value))).encode()  # nothing else has a form: TypeError
