@@ -22,6 +22,8 @@ from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.errors import Bug
 from zerosum.limits import UNKNOWN_BUDGET_MARGIN_MS
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 Effect = m.AssessRisk | m.PspRequest | Transfer | Journal
 """Everything a runner can be asked to do; each is complete in itself."""
 
@@ -40,7 +42,7 @@ def request_text(checkout: Checkout, order: Order, kind: OperationKind, *, key: 
         "amount_minor": order.money.amount_minor,
         "currency": order.money.currency,
     }
-    return json.dumps(request, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL(request)
 
 
 def request_of(text: str) -> m.PspRequest:

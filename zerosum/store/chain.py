@@ -24,7 +24,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from zerosum.ports import SlotHead
-from zerosum.store.mapping import Row, canonical_json
+from zerosum.store.mapping import Row, canonical_bytes
 
 GENESIS = bytes(32)
 """What the first commit of a slot is chained to."""
@@ -34,5 +34,5 @@ def next_head(head: SlotHead, logged: Mapping[str, Sequence[Row]], at_ms: int) -
     """The slot's head after a commit that adds these rows, by table, each in the order (ord, line)."""
     seq = head.seq + 1
     heading = {"at_ms": at_ms, "epoch": head.epoch, "seq": seq, "slot": head.slot}
-    document = canonical_json({"slot_log": heading, **logged})
-    return SlotHead(head.slot, head.epoch, seq, hashlib.sha256(head.hash + document.encode()).digest())
+    document = canonical_bytes({"slot_log": heading, **logged})
+    return SlotHead(head.slot, head.epoch, seq, hashlib.sha256(head.hash + document).digest())

@@ -57,7 +57,7 @@ def log_rows(change: Change[Owner] | None, turns: Sequence[tuple[int, TurnRecord
 def _journal_rows(index: int, journal: Journal, version: int, now_ms: int) -> Iterator[LogRow]:
     head: Row = {
         "tenant": journal.tenant, "owner": journal.owner, "version": version, "journal_id": journal.journal_id,
-        "movement": journal.movement.value, "payment_order_id": journal.order_id, "at_ms": now_ms,
+        "movement": journal.movement, "payment_order_id": journal.order_id, "at_ms": now_ms,
     }  # fmt: skip
     yield index, t.JOURNALS, head
     for line, entry in enumerate(journal.entries):

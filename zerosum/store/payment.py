@@ -78,8 +78,8 @@ def _event_row(slot: int, checkout: Checkout) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "version": checkout.version,
         "fingerprint": checkout.fingerprint, "buyer_account": checkout.buyer.account,
-        "credit_card_info": checkout.token, "risk_verdict": checkout.verdict.value,
-        "risk_reason": checkout.verdict_reason, "status": checkout.status.value,
+        "credit_card_info": checkout.token, "risk_verdict": checkout.verdict,
+        "risk_reason": checkout.verdict_reason, "status": checkout.status,
         "is_payment_done": checkout.is_payment_done, "reply": checkout.reply,
         "created_at_ms": checkout.created_at_ms, "updated_at_ms": checkout.updated_at_ms,
     }  # fmt: skip
@@ -98,7 +98,7 @@ def _order_row(slot: int, checkout: Checkout, order: Order) -> Row:
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "payment_order_id": order.id,
         "position": order.position, "buyer_account": checkout.buyer.account, "seller_account": order.seller_account,
         "amount": order.amount, "amount_minor": order.money.amount_minor, "currency": order.money.currency,
-        "payment_order_status": order.status.value, "reason": order.reason, "ledger_updated": order.ledger_updated,
+        "payment_order_status": order.status, "reason": order.reason, "ledger_updated": order.ledger_updated,
         "wallet_updated": order.wallet_updated, "psp_reference": order.attempt.object_id if order.attempt else "",
         "created_at_ms": checkout.created_at_ms, "updated_at_ms": order.updated_at_ms,
     }  # fmt: skip
@@ -107,7 +107,7 @@ def _order_row(slot: int, checkout: Checkout, order: Order) -> Row:
 def _attempt_row(slot: int, checkout: Checkout, order: Order, attempt: Attempt) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "payment_order_id": order.id,
-        "number": attempt.number, "psp": attempt.psp, "state": attempt.state.value,
+        "number": attempt.number, "psp": attempt.psp, "state": attempt.state,
         "psp_object_id": attempt.object_id, "opened_at_ms": attempt.opened_at_ms,
     }  # fmt: skip
 
@@ -115,8 +115,8 @@ def _attempt_row(slot: int, checkout: Checkout, order: Order, attempt: Attempt) 
 def _operation_row(slot: int, checkout: Checkout, order: Order, operation: Operation) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "payment_order_id": order.id,
-        "kind": operation.kind.value, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
-        "request": operation.request, "state": operation.state.value, "answer": operation.answer,
+        "kind": operation.kind, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
+        "request": operation.request, "state": operation.state, "answer": operation.answer,
         "started_at_ms": operation.started_at_ms,
     }  # fmt: skip
 
@@ -124,8 +124,8 @@ def _operation_row(slot: int, checkout: Checkout, order: Order, operation: Opera
 def _todo_row(slot: int, checkout: Checkout, todo: Todo) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "todo_id": todo.id,
-        "payment_order_id": todo.order_id, "kind": todo.kind.value, "number": todo.number, "tries": todo.tries,
-        "due_at_ms": todo.due_at_ms, "state": todo.state.value, "reason": todo.reason,
+        "payment_order_id": todo.order_id, "kind": todo.kind, "number": todo.number, "tries": todo.tries,
+        "due_at_ms": todo.due_at_ms, "state": todo.state, "reason": todo.reason,
         "created_at_ms": todo.created_at_ms,
     }  # fmt: skip
 
@@ -133,7 +133,7 @@ def _todo_row(slot: int, checkout: Checkout, todo: Todo) -> Row:
 def _mismatch_row(slot: int, checkout: Checkout, case: Mismatch) -> Row:
     return {
         "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "mismatch_id": case.id,
-        "number": case.number, "payment_order_id": case.order_id, "kind": case.kind.value, "psp": case.psp,
+        "number": case.number, "payment_order_id": case.order_id, "kind": case.kind, "psp": case.psp,
         "psp_object_id": case.object_id, "amount_minor": case.money.amount_minor, "currency": case.money.currency,
         "detail": case.detail, "state": "RESOLVED" if case.is_resolved else "OPEN", "opened_at_ms": case.opened_at_ms,
     }  # fmt: skip

@@ -33,13 +33,12 @@ def log_rows(change: Change[Checkout] | None, turns: Sequence[tuple[int, TurnRec
 
 
 def _history_row(turn: TurnRecord, version: int, event: m.Event, statuses: dict[str, OrderStatus], now_ms: int) -> Row:
-    order_id = _order_of(event)
+    type_, order_id, detail = _told(event)
     _fold(event, statuses)
-    status = statuses.get(order_id)
     return {
-        "tenant": turn.entity.tenant, "checkout_id": turn.entity.id, "version": version, "type": _type_of(event),
-        "payment_order_id": order_id, "status": status.value if status else "",
-        "detail": canonical_json(_detail_of(event)), "at_ms": now_ms,
+        "tenant": turn.entity.tenant, "checkout_id": turn.entity.id, "version": version, "type": type_,
+        "payment_order_id": order_id, "status": statuses.get(order_id, ""), "detail": canonical_json(detail),
+        "at_ms": now_ms,
     }  # fmt: skip
 
 
@@ -64,28 +63,6 @@ def _inbox_row(turn: TurnRecord, now_ms: int) -> Row:
     }  # fmt: skip
 
 
-def _type_of(event: m.Event) -> str:
-    match event:
-        case m.OrderMoved():
-            return event.type.value
-        case m.TodoMoved():
-            return event.type
-        case _:
-            return type(event).__name__
-
-
-def _order_of(event: m.Event) -> str:
-    match event:
-        case m.CheckoutSubmitted() | m.RiskAssessed() | m.CheckoutAnswered():
-            return ""
-        case m.MismatchOpened():
-            return event.mismatch.order_id
-        case m.TodoMoved():
-            return event.todo.order_id
-        case _:
-            return event.order_id
-
-
 def _fold(event: m.Event, statuses: dict[str, OrderStatus]) -> None:
     """Moves the one order the event moves, by the same table the domain moved it by."""
     match event:
@@ -107,56 +84,61 @@ def _moved(statuses: dict[str, OrderStatus], order_id: str, event: OrderEvent) -
     return after
 
 
-def _detail_of(event: m.Event) -> dict[str, Any]:
+def _told(event: m.Event) -> tuple[str, str, dict[str, Any]]:
+    """The type, the order concerned ("" = none) and the detail of an event, the most frequent ones first."""
     match event:
-        case m.CheckoutSubmitted():
-            lines = [
-                {
-                    "payment_order_id": line.order_id,
-                    "seller_account": line.seller_account,
-                    "amount_minor": line.money.amount_minor,
-                    "currency": line.money.currency,
-                }
-                for line in event.command.lines
-            ]
-            return {"payment_orders": lines}
-        case m.RiskAssessed():
-            return {"verdict": event.verdict.value, "reason": event.reason}
-        case m.AttemptOpened():
-            return {"number": event.number, "psp": event.psp}
         case m.OperationStarted() | m.OperationSettled():
-            return _operation_detail(event.operation)
-        case m.ObjectPrepared():
-            return {"psp_object_id": event.object_id}
+            return type(event).__name__, event.order_id, _operation_detail(event.operation)
+        case m.WalletUpdated() | m.LedgerUpdated():
+            return type(event).__name__, event.order_id, {}
         case m.OrderMoved():
-            return {"reason": event.reason}
-        case m.MismatchOpened():
-            return _mismatch_detail(event.mismatch)
-        case m.MismatchResolved():
-            return {"mismatch_id": event.mismatch_id}
+            return event.type, event.order_id, {"reason": event.reason}
+        case m.ObjectPrepared():
+            return "ObjectPrepared", event.order_id, {"psp_object_id": event.object_id}
+        case m.AttemptOpened():
+            return "AttemptOpened", event.order_id, {"number": event.number, "psp": event.psp}
+        case m.CheckoutAnswered():
+            return "CheckoutAnswered", "", {}
+        case m.RiskAssessed():
+            return "RiskAssessed", "", {"verdict": event.verdict, "reason": event.reason}
+        case m.CheckoutSubmitted():
+            return "CheckoutSubmitted", "", {"payment_orders": [_line_detail(line) for line in event.command.lines]}
         case m.TodoMoved():
-            todo = event.todo
-            return {
-                "todo_id": todo.id, "kind": todo.kind.value, "number": todo.number, "tries": todo.tries,
-                "due_at_ms": todo.due_at_ms, "state": todo.state.value, "reason": event.reason,
-            }  # fmt: skip
-        case m.WalletUpdated() | m.LedgerUpdated() | m.CheckoutAnswered():
-            return {}
+            return event.type, event.todo.order_id, _todo_detail(event)
+        case m.MismatchOpened():
+            return "MismatchOpened", event.mismatch.order_id, _mismatch_detail(event.mismatch)
+        case m.MismatchResolved():
+            return "MismatchResolved", event.order_id, {"mismatch_id": event.mismatch_id}
         case _:
             assert_never(event)
+
+
+def _line_detail(line: m.OrderLine) -> dict[str, Any]:
+    return {
+        "payment_order_id": line.order_id, "seller_account": line.seller_account,
+        "amount_minor": line.money.amount_minor, "currency": line.money.currency,
+    }  # fmt: skip
+
+
+def _todo_detail(event: m.TodoMoved) -> dict[str, Any]:
+    todo = event.todo
+    return {
+        "todo_id": todo.id, "kind": todo.kind, "number": todo.number, "tries": todo.tries, "due_at_ms": todo.due_at_ms,
+        "state": todo.state, "reason": event.reason,
+    }  # fmt: skip
 
 
 def _operation_detail(operation: Operation) -> dict[str, Any]:
     """Everything but the stored request, which holds the token."""
     return {
-        "kind": operation.kind.value, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
-        "state": operation.state.value, "answer": operation.answer,
+        "kind": operation.kind, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
+        "state": operation.state, "answer": operation.answer,
     }  # fmt: skip
 
 
 def _mismatch_detail(case: m.Mismatch) -> dict[str, Any]:
     return {
-        "mismatch_id": case.id, "number": case.number, "kind": case.kind.value, "psp": case.psp,
+        "mismatch_id": case.id, "number": case.number, "kind": case.kind, "psp": case.psp,
         "psp_object_id": case.object_id, "amount_minor": case.money.amount_minor, "currency": case.money.currency,
         "detail": case.detail,
     }  # fmt: skip

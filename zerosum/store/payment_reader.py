@@ -253,7 +253,9 @@ def _by_time(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]
 def checkouts_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
     """Ids of checkouts over all slots, newest first."""
     order = ("created_at_ms", "checkout_id")
-    where = f"t.tenant = :tenant AND t.version > 0{_filter_where(wanted)}"  # version: as the index states it
+    where = (
+        f"t.tenant = :tenant AND t.created_at_ms > 0{_filter_where(wanted)}"  # created_at_ms: as the index states it
+    )
     if not is_first:
         where += f" AND {beyond(order, ('INT8', 'TEXT'), sign='<')}"
     found = merged("payment.payment_events", ", ".join(order), where=where, order=order, descending=True)

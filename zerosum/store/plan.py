@@ -13,8 +13,10 @@ named as a `Clash`; nothing of a batch is ever left out.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, TypeVar
+from enum import IntEnum
+from functools import cache
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Table
 
@@ -34,7 +36,7 @@ SEEN = "seen"
 """The extra column of a compare-and-swap: the version the root had when it was read."""
 
 
-class Verb(Enum):
+class Verb(IntEnum):
     """What a step does. SWAP is an update of roots whose version is still the one seen."""
 
     UPDATE = 0
@@ -42,8 +44,7 @@ class Verb(Enum):
     INSERT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a row comes from. `turn`: position in the batch, None where all turns of the entity share the row."""
 
     entity: EntityKey
@@ -139,19 +140,24 @@ class _Steps:
         """Commands, roots (new ones first), then the rest by table, updates first; each step's rows in key order."""
         steps = sorted(self._by_target.values(), key=_rank)
         for step in steps:
-            key = key_of(step.table)
-            pairs = sorted(zip(step.rows, step.origins, strict=True), key=lambda pair: [pair[0][name] for name in key])
-            step.rows = [row for row, _ in pairs]
-            step.origins = [origin for _, origin in pairs]
+            keys = list(map(_key_reader(step.table), step.rows))
+            order = sorted(range(len(keys)), key=keys.__getitem__)
+            step.rows = [step.rows[position] for position in order]
+            step.origins = [step.origins[position] for position in order]
         return steps
+
+
+@cache
+def _key_reader(table: Table) -> "itemgetter[Any]":
+    return itemgetter(*key_of(table))
 
 
 def _rank(step: Step) -> tuple[int, int, int]:
     if step.table.name == "commands":
         return 0, 0, 0
     if step.table.info["kind"] == "root":
-        return 1, 0, -step.verb.value
-    return 2, TABLE_ORDER[step.table.key], step.verb.value
+        return 1, 0, -step.verb
+    return 2, TABLE_ORDER[step.table.key], step.verb
 
 
 def _slots_of(batch: Batch[S]) -> dict[EntityKey, int]:
@@ -203,15 +209,16 @@ def _log_rows(
             raise Bug(f"slot {slot} is written without its head")
         before.append(known[slot])
     logged: dict[int, dict[str, list[Row]]] = defaultdict(dict)
+    origins = [Origin(turn.entity, index) for index, turn in enumerate(batch.turns)]
     for index, table, row in _in_turn_order(aggregate, batch, changes):
-        entity = batch.turns[index].entity
-        slot = row["slot"] = slots[entity]
+        origin = origins[index]
+        slot = row["slot"] = slots[origin.entity]
         if is_log(table):
             of_slot = logged[slot]
             row["seq"] = known[slot].seq + 1
             row["ord"] = _next_ord(table, of_slot)
             of_slot.setdefault(table.name, []).append(row)
-        steps.add(table, Verb.INSERT, row, Origin(entity, index))
+        steps.add(table, Verb.INSERT, row, origin)
     return [next_head(head, logged[head.slot], batch.now_ms) for head in before]
 
 

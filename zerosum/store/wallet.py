@@ -38,7 +38,7 @@ def log_rows(change: Change[Wallet] | None, turns: Sequence[tuple[int, TurnRecor
                 raise Bug(f"wallet {turn.entity.id}: {type(event).__name__} without a change of the wallet")
             row: Row = {
                 "tenant": turn.entity.tenant, "wallet_id": turn.entity.id, "version": turn.first_version + offset,
-                "transfer_id": event.transfer_id, "bucket": event.bucket.value, "amount_minor": event.amount_minor,
+                "transfer_id": event.transfer_id, "bucket": event.bucket, "amount_minor": event.amount_minor,
                 "currency": change.after.currency, "payment_order_id": event.order_id, "at_ms": now_ms,
             }  # fmt: skip
             yield index, t.WALLET_ENTRIES, row
