@@ -9,8 +9,7 @@ Invariant: once an adapter has been called, only the adapter may say NotSent.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from zerosum.crash import Point, reach
@@ -20,6 +19,7 @@ from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
 from zerosum.ports import PspGateway
 from zerosum.psp.breaker import Breaker, BreakerState, Passage
 from zerosum.psp.limiter import Limiter
+from zerosum.psp.slots import Slots
 from zerosum.psp.trouble import TurnedAway, Unsettled
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Gateway:
         observe: Observe = _unobserved,
     ) -> None:
         self._adapters, self._breakers, self._limiters = dict(adapters), dict(breakers), dict(limiters)
-        self._slots = {psp: asyncio.Semaphore(calls_max) for psp in self._adapters}
+        self._slots = {psp: Slots(calls_max) for psp in self._adapters}
         self._clock_ms = clock_ms
         self._deadline_s = (timeout_ms + DEADLINE_MARGIN_MS) / 1_000
         self._wait_max_ms = wait_max_ms
@@ -90,6 +90,7 @@ class Gateway:
         return report
 
     async def _call(self, request: PspRequest) -> Report:
+        """Waits for a place in the line and then for a slot, both within `wait_max_ms`, passes the breaker, and sends."""
         psp = request.psp
         if psp not in self._adapters:
             _log.error("no adapter for psp %r: its to-dos wait until there is one", psp)
@@ -97,26 +98,19 @@ class Gateway:
         breaker = self._breakers[psp]
         if breaker.state is BreakerState.OPEN:
             breaker.enter()  # raises, with the time to wait; nobody stands in line for a closed door
-        async with self._slot(psp):
-            with breaker.enter() as passage:
-                return await self._send(request, passage)
-
-    @asynccontextmanager
-    async def _slot(self, psp: str) -> AsyncIterator[None]:
-        """A place in the PSP's line, then one of its slots, both within `wait_max_ms`; else NotSent."""
         slots, until_ms = self._slots[psp], self._clock_ms() + self._wait_max_ms
         wait_ms = self._limiters[psp].take(wait_max_ms=self._wait_max_ms)
         if wait_ms > 0:
             await asyncio.sleep(wait_ms / 1_000)
         try:
-            async with asyncio.timeout(max(until_ms - self._clock_ms(), 0) / 1_000):
-                await slots.acquire()
+            await slots.take(max(until_ms - self._clock_ms(), 0) / 1_000)
         except TimeoutError as trouble:
             raise NotSent(f"every slot of {psp} is taken", BUSY_RETRY_MS) from trouble
         try:
-            yield
+            with breaker.enter() as passage:
+                return await self._send(request, passage)
         finally:
-            slots.release()
+            slots.give_back()
 
     async def _send(self, request: PspRequest, passage: Passage) -> Report:
         reach(Point.PSP_BEFORE, request.verb)
