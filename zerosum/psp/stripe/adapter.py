@@ -15,7 +15,7 @@ import stripe
 
 from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
 from zerosum.errors import Bug, Misconfigured, OutcomeUnknown
-from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
+from zerosum.limits import PSP_TIMEOUT_MS
 from zerosum.psp.stripe.amount import to_stripe
 from zerosum.psp.stripe.failure import learn
 from zerosum.psp.stripe.mapping import (
@@ -58,19 +58,17 @@ class StripeAdapter:
         *,
         url: str = "",
         timeout_ms: int = PSP_TIMEOUT_MS,
-        calls_max: int = PSP_CALLS_MAX,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         if not api_key.strip():
             raise Misconfigured("the key for stripe is empty")
         hush()
         self._now_ms = now_ms
-        self._transport = Transport(
-            timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
-        )
+        url = url.rstrip("/") or stripe.DEFAULT_API_BASE
+        self._transport = Transport(url, timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2))
         self._client = stripe.StripeClient(
             api_key.strip(),
-            base_addresses={"api": url.rstrip("/")} if url else None,
+            base_addresses={"api": url},
             http_client=self._transport,
             max_network_retries=0,
         )
