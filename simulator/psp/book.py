@@ -21,6 +21,10 @@ from simulator.psp.stripe.wire import to_bytes
 
 # What became of a webhook may reach the disk this much later; a kill in between sends it once more.
 _LAZY_S: Final = 0.1
+_FAILED: Final = "the disk has failed"
+
+Durable = Callable[[bool], None]
+"""Told once whether the lines it waited for are on the disk; when not, none will ever be."""
 
 
 class BookBroken(Exception):
@@ -65,7 +69,7 @@ class FileBook:
         self._on_broken = on_broken
         self._gather_s = gather_ms / 1_000
         self._lines: list[bytes] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Durable] = []
         self._is_flush_next = False
         self._later: asyncio.TimerHandle | None = None
         self._is_broken = False
@@ -100,14 +104,19 @@ class FileBook:
         if not self._is_flush_next and self._later is None:
             self._later = asyncio.get_running_loop().call_later(_LAZY_S, self._flush)
 
+    def when_durable(self, then: Durable) -> None:
+        """Call `then` once everything appended so far, but for lazy lines, is on the disk; now if it is."""
+        if self._is_flush_next and not self._is_broken:
+            self._waiters.append(then)
+        else:
+            then(not self._is_broken)
+
     async def durable(self) -> None:
         """Return when everything appended so far, but for lazy lines, is on the disk. Raises BookBroken."""
-        if self._is_broken:
-            raise BookBroken("the disk has failed")
-        if self._is_flush_next:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.when_durable(lambda is_durable: None if told.done() else told.set_result(is_durable))
+        if not await told:
+            raise BookBroken(_FAILED)
 
     def close(self) -> None:
         """Write what is left and let the file go."""
@@ -116,7 +125,7 @@ class FileBook:
 
     def _add(self, record: Record) -> None:
         if self._is_broken:
-            raise BookBroken("the disk has failed")
+            raise BookBroken(_FAILED)
         self._lines.append(to_bytes(record) + b"\n")
 
     def _flush(self) -> None:
@@ -128,22 +137,15 @@ class FileBook:
             self._later = None
         if not lines or self._is_broken:
             return
-        broken: BookBroken | None = None
         try:
             _write_all(self._file, b"".join(lines))
             os.fdatasync(self._file)
             self.syncs += 1
-        except OSError as error:
+        except OSError:
             self._is_broken = True
-            broken = BookBroken(str(error))
             self._on_broken()
-        for waiter in waiters:
-            if waiter.cancelled():
-                continue
-            if broken is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(broken)
+        for then in waiters:
+            then(not self._is_broken)
 
 
 def _write_all(file: int, data: bytes) -> None:

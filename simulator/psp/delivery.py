@@ -24,6 +24,7 @@ _TIMEOUT_S: Final = 10.0
 _PAUSE_MS_MAX: Final = 250
 _NO_ANSWER: Final = 0
 _HEAD_BYTES_MAX: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 4 * 1024
 
 
 class Pump:
@@ -163,12 +164,13 @@ class _Connection:
             wire.close()
 
 
-class _Wire(asyncio.Protocol):
+class _Wire(asyncio.BufferedProtocol):
     """One TCP connection: a request out, the status of its answer in. `is_kept` is False once it may not be used again."""
 
     def __init__(self) -> None:
         self.is_kept = True
         self._answer: asyncio.Future[int] | None = None
+        self._space = memoryview(bytearray(_RECEIVE_BYTES))
         self._buffer = b""
         self._transport: asyncio.Transport
 
@@ -186,9 +188,13 @@ class _Wire(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The same space each time, as the server's connections have it."""
+        return self._space
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes; the post has its answer once all of it is there."""
-        self._buffer += data
+        self._buffer += bytes(self._space[:nbytes])
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             if len(self._buffer) > _HEAD_BYTES_MAX:

@@ -10,13 +10,15 @@ import asyncio
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from simulator.psp.book import BookBroken, FileBook
-from simulator.psp.call import Call, Plan
+from simulator.psp.call import Call, Plan, Ticket
 from simulator.psp.delivery import Pump
 from simulator.psp.engine import Engine
-from simulator.psp.http import HttpConnection, HttpRequest, HttpResponse
+from simulator.psp.http import HttpConnection, HttpRequest, HttpResponse, Reply
 
 # A stop waits this long for answers under way; then they are cut off, as by a kill.
 _DRAIN_S = 5.0
@@ -42,9 +44,9 @@ class Server:
         self.book = book
         self.folder = folder
         self.in_flight: Counter[str] = Counter()
-        self.held: Counter[str] = Counter()
         self.pump = Pump(engine, book, url=webhook_url, secret=webhook_secret, now_ms=self.now_ms)
-        self._holds: dict[str, asyncio.Event] = {}
+        self._held: dict[str, list[Callable[[], None]]] = {}
+        self._admin_calls: set[asyncio.Task[None]] = set()
         self._admin = Admin(self, token=admin_token)
         self._connections: set[HttpConnection] = set()
         self._stopped = asyncio.Event()
@@ -59,15 +61,20 @@ class Server:
         self._status = max(self._status, status)
         self._stopped.set()
 
+    @property
+    def held(self) -> dict[str, int]:
+        """How many answers to each operation are withheld."""
+        return {operation: len(answers) for operation, answers in self._held.items()}
+
     def hold(self, operation: str) -> None:
         """Withhold the answers to an operation from now on; it executes all the same."""
-        self._holds.setdefault(operation, asyncio.Event())
+        self._held.setdefault(operation, [])
 
     def release(self, operation: str | None) -> None:
         """Let the withheld answers of one operation go, or of all."""
-        for name in [operation] if operation is not None else list(self._holds):
-            if (hold := self._holds.pop(name, None)) is not None:
-                hold.set()
+        for name in [operation] if operation is not None else list(self._held):
+            for answer in self._held.pop(name, ()):
+                answer()
 
     async def serve(self, host: str, port: int) -> int:
         """Listen until `stop`; return the exit status. Prints one line when listening."""
@@ -87,22 +94,30 @@ class Server:
         return self._status
 
     async def _drain(self) -> None:
+        ends = [connection.closed for connection in self._connections]
         for connection in list(self._connections):
             connection.close_when_idle()
-        busy = [each.task for each in self._connections if each.task is not None]
-        if busy:
-            await asyncio.wait(busy, timeout=_DRAIN_S)
+        if ends:
+            await asyncio.wait(ends, timeout=_DRAIN_S)
 
-    async def _handle(self, request: HttpRequest) -> HttpResponse | None:
+    def _handle(self, request: HttpRequest, reply: Reply) -> None:
+        if request.path.startswith("/_admin/"):
+            task = asyncio.get_running_loop().create_task(self._administer(request, reply))
+            self._admin_calls.add(task)
+            task.add_done_callback(self._admin_calls.discard)
+        else:
+            self._call(request, reply)
+
+    async def _administer(self, request: HttpRequest, reply: Reply) -> None:
         try:
-            if request.path.startswith("/_admin/"):
-                return await self._admin.handle(request)
-            return await self._call(request)
+            reply(await self._admin.handle(request))
         except BookBroken:
-            self.stop(status=1)
-            return None
+            self._break(reply)
 
-    async def _call(self, request: HttpRequest) -> HttpResponse | None:
+    def _call(self, request: HttpRequest, reply: Reply) -> None:
+        """From here on each step calls the next: `_finish` after the way there, `_answer` once the book is on the disk,
+        `_send` after the way back.
+        """
         call = Call(
             method=request.method,
             path=request.path,
@@ -111,30 +126,50 @@ class Server:
             authorization=request.headers.get("authorization", ""),
             key=request.headers.get("idempotency-key"),
         )
-        begun = self.engine.begin(call, self.now_ms())
-        if isinstance(begun, Plan):
-            return await self._answer(begun)
-        operation = begun.where.operation
-        self.in_flight[operation] += 1
         try:
-            if begun.wait_ms:
-                await asyncio.sleep(begun.wait_ms / 1_000)
-            plan = self.engine.finish(begun, self.now_ms())
-            self.pump.notice()
-            return await self._answer(plan)
-        finally:
-            self.in_flight[operation] -= 1
+            begun = self.engine.begin(call, self.now_ms())
+        except BookBroken:
+            self._break(reply)
+            return
+        if isinstance(begun, Plan):
+            self.book.when_durable(partial(self._answer, begun, reply))
+        else:
+            self.in_flight[begun.where.operation] += 1
+            self._later(begun.wait_ms, partial(self._finish, begun, reply))
 
-    async def _answer(self, plan: Plan) -> HttpResponse | None:
-        await self.book.durable()
-        if plan.delay_ms:
-            await asyncio.sleep(plan.delay_ms / 1_000)
-        if (hold := self._holds.get(plan.operation)) is not None:
-            self.held[plan.operation] += 1
-            try:
-                await hold.wait()
-            finally:
-                self.held[plan.operation] -= 1
-        if plan.answer is None:
-            return None
-        return HttpResponse(plan.answer.status, plan.answer.body, plan.answer.headers)
+    def _finish(self, ticket: Ticket, reply: Reply) -> None:
+        def answered(response: HttpResponse | None) -> None:
+            self.in_flight[ticket.where.operation] -= 1
+            reply(response)
+
+        try:
+            plan = self.engine.finish(ticket, self.now_ms())
+        except BookBroken:
+            self._break(answered)
+            return
+        self.pump.notice()
+        self.book.when_durable(partial(self._answer, plan, answered))
+
+    def _answer(self, plan: Plan, reply: Reply, is_durable: bool) -> None:
+        if is_durable:
+            self._later(plan.delay_ms, partial(self._send, plan, reply))
+        else:
+            self._break(reply)
+
+    def _send(self, plan: Plan, reply: Reply) -> None:
+        answer = plan.answer
+        response = HttpResponse(answer.status, answer.body, answer.headers) if answer else None
+        if (held := self._held.get(plan.operation)) is not None:
+            held.append(partial(reply, response))
+        else:
+            reply(response)
+
+    def _break(self, reply: Reply) -> None:
+        self.stop(status=1)
+        reply(None)
+
+    def _later(self, pause_ms: int, then: Callable[[], None]) -> None:
+        if pause_ms:
+            asyncio.get_running_loop().call_later(pause_ms / 1_000, then)
+        else:
+            then()
