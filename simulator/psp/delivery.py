@@ -1,6 +1,6 @@
 """The pump: runs timers when they are due and posts announcements to the webhook's address.
 
-`_POSTERS` posts at most are under way, each on a connection of its own that is kept; what is due meanwhile waits in
+`_POSTS_MAX` posts at most are under way, each on a kept connection of its own; what is due meanwhile waits in
 the outbox. The invariant: nothing is announced before the book holds it.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from simulator.psp.engine import Engine
 from simulator.psp.webhooks import Delivery, signature
 
 # Sixteen posts of 50 ms are 320 a second, six times the demo's checkouts.
-_POSTERS: Final = 16
+_POSTS_MAX: Final = 16
 _TIMEOUT_S: Final = 10.0
 # Looks again at least this often, for timers that were set without a `notice`.
 _PAUSE_MS_MAX: Final = 250
@@ -38,73 +40,77 @@ class Pump:
         self._url = url
         self._secret = secret
         self._now_ms = now_ms
-        self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
-        self._sleeps_until_ms = 0
-        self._due: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._rings_at_ms = 0
+        self._posts: set[asyncio.Task[None]] = set()
+        self._idle: list[_Connection] = []
         self.under_way = 0
 
     def notice(self) -> None:
-        """Look again when something is due before the pump meant to wake."""
-        due_ms = self._engine.next_due_ms()
-        if due_ms is not None and due_ms < self._sleeps_until_ms:
-            self._set_alarm()
+        """Do what is due now, and set the alarm for what will be."""
+        now_ms = self._now_ms()
+        try:
+            self._engine.tick(now_ms)
+        except BookBroken:
+            return  # the server stops on its own: the book has told it
+        if self._url and (due := list(self._engine.outbox.due(now_ms, _POSTS_MAX - self.under_way))):
+            self.under_way += len(due)
+            self._book.when_durable(partial(self._start, self._url, due))
+        self._set_alarm(now_ms)
 
     async def run(self) -> None:
         """Work until cancelled; posts under way are then cut off and tried again after the next start."""
-        posters = [asyncio.create_task(self._post_all(self._url)) for _ in range(_POSTERS) if self._url]
+        self.notice()
         try:
-            while True:
-                await self._turn()
-                self._set_alarm()
-                await self._wake.wait()
-                self._wake.clear()
-        except BookBroken:
-            return  # the server stops on its own: the book has told it
+            await asyncio.get_running_loop().create_future()
         finally:
             if self._alarm is not None:
                 self._alarm.cancel()
-            for poster in posters:
-                poster.cancel()
-            await asyncio.gather(*posters, return_exceptions=True)
+            for post in self._posts:
+                post.cancel()
+            await asyncio.gather(*self._posts, return_exceptions=True)
+            for connection in self._idle:
+                connection.close()
 
-    async def _turn(self) -> None:
-        now_ms = self._now_ms()
-        self._engine.tick(now_ms)
-        if self._url and (due := list(self._engine.outbox.due(now_ms, _POSTERS - self.under_way))):
-            self.under_way += len(due)
-            await self._book.durable()
-            for delivery in due:
-                self._due.put_nowait(delivery)
-
-    def _set_alarm(self) -> None:
-        """Wake when something is due; a full house is woken by the post that comes back."""
+    def _set_alarm(self, now_ms: int) -> None:
+        """A full house is woken by the post that comes back; an alarm that rings too early does no harm."""
+        due_ms = self._engine.next_due_ms()
+        at_ms = now_ms + _PAUSE_MS_MAX
+        if due_ms is not None and self.under_way < _POSTS_MAX:
+            at_ms = max(now_ms, min(due_ms, at_ms))
         if self._alarm is not None:
+            if now_ms < self._rings_at_ms <= at_ms:
+                return
             self._alarm.cancel()
-        now_ms, due_ms = self._now_ms(), self._engine.next_due_ms()
-        pause_ms = _PAUSE_MS_MAX
-        is_full = self.under_way >= _POSTERS
-        if due_ms is not None and not is_full:
-            pause_ms = min(max(0, due_ms - now_ms), _PAUSE_MS_MAX)
-        self._sleeps_until_ms = 0 if is_full else now_ms + pause_ms
-        self._alarm = asyncio.get_running_loop().call_later(pause_ms / 1_000, self._wake.set)
+        self._rings_at_ms = at_ms
+        self._alarm = asyncio.get_running_loop().call_later((at_ms - now_ms) / 1_000, self._ring)
 
-    async def _post_all(self, url: str) -> None:
-        connection = _Connection(url)
+    def _ring(self) -> None:
+        self._alarm = None
+        self.notice()
+
+    def _start(self, url: str, due: list[Delivery], is_durable: bool) -> None:
+        if not is_durable:
+            return
+        for delivery in due:
+            connection = self._idle.pop() if self._idle else _Connection(url)
+            post = asyncio.get_running_loop().create_task(self._post(connection, delivery))
+            self._posts.add(post)
+            post.add_done_callback(self._posts.discard)
+
+    async def _post(self, connection: _Connection, delivery: Delivery) -> None:
         try:
-            while True:
-                delivery = await self._due.get()
-                status = await self._post(connection, delivery)
-                self._book.append_lazily(self._engine.outbox.settle(delivery, status, self._now_ms()))
-                was_full = self.under_way >= _POSTERS
-                self.under_way -= 1
-                if was_full:
-                    self._wake.set()
-                self.notice()
-        finally:
+            status = await self._status(connection, delivery)
+        except asyncio.CancelledError:
             connection.close()
+            raise
+        self._idle.append(connection)
+        self.under_way -= 1
+        with suppress(BookBroken):  # the server stops on its own
+            self._book.append_lazily(self._engine.outbox.settle(delivery, status, self._now_ms()))
+            self.notice()
 
-    async def _post(self, connection: _Connection, delivery: Delivery) -> int:
+    async def _status(self, connection: _Connection, delivery: Delivery) -> int:
         if self._engine.plan.is_webhook_dropped(f"{delivery.event} {delivery.copy}"):
             return _NO_ANSWER
         body = self._engine.outbox.body(delivery)
