@@ -7,8 +7,10 @@ Invariant: a call ends as a report that may be believed, or as `NotSent`, `Store
 could not be meant (no key, no object) is a `Bug`, and nothing is sent.
 """
 
+import json
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final, assert_never
 
 import stripe
@@ -17,6 +19,7 @@ from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
 from zerosum.errors import Bug, Misconfigured, OutcomeUnknown
 from zerosum.limits import PSP_TIMEOUT_MS
 from zerosum.psp.stripe.amount import to_stripe
+from zerosum.psp.stripe.desk import Desk
 from zerosum.psp.stripe.failure import learn
 from zerosum.psp.stripe.mapping import (
     CHECKOUT_ID,
@@ -66,12 +69,7 @@ class StripeAdapter:
         self._now_ms = now_ms
         url = url.rstrip("/") or stripe.DEFAULT_API_BASE
         self._transport = Transport(url, timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2))
-        self._client = stripe.StripeClient(
-            api_key.strip(),
-            base_addresses={"api": url},
-            http_client=self._transport,
-            max_network_retries=0,
-        )
+        self._desk = Desk(api_key.strip(), url)
 
     async def call(self, request: PspRequest) -> Report:
         """Sends one operation or asks about one, under `request.key`.
@@ -109,7 +107,7 @@ class StripeAdapter:
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._transport.close_async()
+        self._transport.close()
 
     async def _send(self, request: PspRequest) -> Report | Unreadable:
         match request.verb:
@@ -133,7 +131,7 @@ class StripeAdapter:
             "post",
             "/v1/payment_intents",
             idempotency_key=request.key,
-            amount=amount,
+            amount=str(amount),  # text differs from call to call, all else is part of the kind
             currency=request.money.currency.lower(),
             payment_method=request.token,
             # Cards, and nothing that redirects: nobody is there to follow. The name since API 2026-09-30.endive. Source:
@@ -164,16 +162,20 @@ class StripeAdapter:
             # Not found is no proof that there is none: the intent's own status says what is certain.
         return _intent(await self._ask("get", path, expand=["latest_charge"]), request)
 
-    async def _ask(self, method: str, path: str, **parameters: object) -> object:
-        """One call of the SDK; the answer as plain JSON.
+    async def _ask(self, method: str, path: str, *, idempotency_key: str = "", **parameters: object) -> object:
+        """One call, as the SDK writes it and reads its errors; the answer as plain JSON.
 
         The SDK's typed methods make an object of every field first: a third of a call's CPU, and they stumble over what
         is not as documented. Every POST must bring its `idempotency_key`: the SDK would make one up.
         """
-        if method == "post" and not parameters.get("idempotency_key"):
+        if method == "post" and not idempotency_key:
             raise Bug("a request to stripe without an idempotency key")
-        answer = await self._client.raw_request_async(method, path, **parameters)
-        return answer.data
+        written = self._desk.write(method, path, idempotency_key, parameters)
+        body, status, headers = await self._transport.request_async(*written)
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            self._desk.tell((body, status, headers))
+        answer: object = json.loads(body.decode())
+        return answer
 
 
 def _intent_path(request: PspRequest) -> str:

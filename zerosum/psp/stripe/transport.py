@@ -1,8 +1,7 @@
-"""How the SDK reaches Stripe: the seam it leaves for an HTTP client, over ours.
+"""The way to Stripe: what the SDK has written goes over our HTTP client, and the answer comes in Stripe's own shape.
 
-The base of the seam is the SDK's public `HTTPClient`. Its own client on aiohttp is not used: it costs four times as much, and
-leaves open trouble while the body is read, answers that are not Stripe's (a gateway's HTML page), and redirects, which would
-send a POST twice.
+Three things that the SDK's clients leave open are settled here and in `zerosum.psp.http`: trouble while the body is read,
+answers that are not Stripe's (a gateway's HTML page), and redirects, which would send a POST twice.
 
 Invariant: `NotSent` is raised only before the first byte of the request could have left.
 """
@@ -15,44 +14,28 @@ import stripe
 from zerosum.psp.http import Client
 
 
-class Transport(stripe.HTTPClient):
-    """The SDK's HTTP client, good for one event loop. `url`: Stripe's base address; the times are `Client`'s."""
-
-    name = "zerosum"
+class Transport:
+    """The connections to Stripe, good for one event loop. `url`: its base address; the times are `Client`'s."""
 
     def __init__(self, url: str, *, timeout_ms: int, connect_ms: int) -> None:
-        super().__init__()
         scheme, _, rest = url.partition("://")
         self._origin = f"{scheme}://{rest.partition('/')[0]}"
         self._client = Client(self._origin, timeout_ms=timeout_ms, connect_ms=connect_ms, cafile=stripe.ca_bundle_path)
 
-    async def request_with_retries_async(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        post_data: object = None,
-        max_network_retries: int | None = None,
-        *,
-        _usage: list[str] | None = None,
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        """What the SDK calls, without its loop of retries and its metrics: an SDK that calls it no more has both off."""
-        return await self.request_async(method, url, headers, post_data)
-
     async def request_async(
-        self, method: str, url: str, headers: Mapping[str, str], post_data: object = None
+        self, method: str, url: str, headers: Mapping[str, str], post_data: str | None = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """One request, sent once. Raises NotSent, or OutcomeUnknown: money may have moved if it was a POST.
 
         A request that leaves Stripe's origin, where our key must not go, is the client's `Bug`.
         """
-        body = post_data.encode() if isinstance(post_data, str) else None
+        body = None if post_data is None else post_data.encode()
         answer = await self._client.request(method, url.removeprefix(self._origin), headers, body)
         # The SDK makes a Python warning of it, which may be an error, after the money moved.
         answer.headers.pop("stripe-notice", None)
         return as_stripe_says_it(answer.body, answer.status), answer.status, answer.headers
 
-    async def close_async(self) -> None:
+    def close(self) -> None:
         """Closes the connections."""
         self._client.close()
 
