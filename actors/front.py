@@ -1,7 +1,8 @@
 """The doors' way to the shards of one service: routing by slot, natural batching, and the wait for outcomes.
 
-Per shard a few calls are under way; everything that waits meanwhile goes with the next. A shard that dies is asked
-again with the same commands until it serves or patience ends: commands are idempotent, so asking again is always safe.
+Per lane of a shard one call is under way; everything that waits meanwhile goes with the next, and in a crowd a moment later
+(`CALL_PACE_MS`, docs/adr/0007). A shard that dies is asked again with the same commands until it serves or patience ends:
+commands are idempotent, so asking again is always safe.
 Beside the submits one call is always outstanding and brings what has become final. No Ray here: a link is a protocol.
 
 Invariant: waiting is never state; whatever is lost here is found in the database.
@@ -10,7 +11,6 @@ Invariant: waiting is never state; whatever is lost here is found in the databas
 import asyncio
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -23,9 +23,6 @@ from zerosum.errors import Unavailable
 
 C = TypeVar("C")
 _log = structlog.get_logger()
-
-CALLS_PER_SHARD = 2
-"""Submits under way to one shard: one being committed, one on the wire."""
 
 PATIENCE_S = 8.0
 """How long a shard that does not serve is asked again: a killed one is back in 2 to 5 s."""
@@ -46,10 +43,7 @@ class ShardLink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Queued(Generic[C]):
-    command: C
-    answer: "asyncio.Future[Answer]"
+_Queued = tuple[C, "asyncio.Future[Answer]"]
 
 
 class Front(Generic[C]):
@@ -67,8 +61,8 @@ class Front(Generic[C]):
         self._entity_of = entity_of
         self._is_inner = is_inner
         self._stored_reply = stored_reply
-        self._queues: list[dict[bool, deque[_Queued[C]]]] = [{True: deque(), False: deque()} for _ in links]
-        self._calls = [0] * len(self._links)
+        self._lanes: defaultdict[tuple[int, bool], deque[_Queued[C]]] = defaultdict(deque)
+        self._senders: set[tuple[int, bool]] = set()
         self._waiters: defaultdict[EntityKey, list[asyncio.Future[bytes]]] = defaultdict(list)
         self._recent: OrderedDict[EntityKey, bytes] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,51 +78,47 @@ class Front(Generic[C]):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for queues in self._queues:
-            for queue in queues.values():
-                self._abandon(queue)
-                queue.clear()
+        for lane in self._lanes.values():
+            _abandon(lane)
+            lane.clear()
 
     # ---- submitting ------------------------------------------------------------------------------------------
 
     async def submit(self, commands: Sequence[C]) -> Sequence[Answer]:
         """One answer each, in order. Never raises for one of them: trouble is `Failed`."""
         loop = asyncio.get_running_loop()
-        queued = [_Queued(command, loop.create_future()) for command in commands]
-        for item in queued:
-            shard = shard_of(self._entity_of(item.command), len(self._links))
-            is_inner = self._is_inner(item.command)
-            queue = self._queues[shard][is_inner]
-            queue.append(item)
-            if not is_inner:
-                self._pump(shard)
-            elif len(queue) == 1:  # a webhook gathers others: nobody waits for it but the PSP
-                loop.call_later(limits.WEBHOOK_GATHER_MS / 1_000, self._pump, shard, True)
-        return await asyncio.gather(*(item.answer for item in queued))
+        answers: list[asyncio.Future[Answer]] = []
+        for command in commands:
+            shard = shard_of(self._entity_of(command), len(self._links))
+            lane = (shard, self._is_inner(command))
+            answers.append(loop.create_future())
+            self._lanes[lane].append((command, answers[-1]))
+            if lane not in self._senders:
+                self._senders.add(lane)
+                self._spawn(self._send_all(*lane))
+        return [await answer for answer in answers]
 
-    def _pump(self, shard: int, is_gathered: bool = False) -> None:
-        for is_inner, queue in self._queues[shard].items():
-            while queue and (is_gathered or not is_inner) and self._calls[shard] < CALLS_PER_SHARD:
-                batch = [queue.popleft() for _ in range(min(len(queue), limits.BATCH_TURNS_MAX))]
-                self._calls[shard] += 1
-                self._spawn(self._send(shard, is_inner, batch))
+    async def _send_all(self, shard: int, is_inner: bool) -> None:
+        """Sends what waits in the lane, call after call, until nothing does."""
+        lane, loop = self._lanes[shard, is_inner], asyncio.get_running_loop()
+        try:
+            while lane:
+                next_s = loop.time() + limits.CALL_PACE_MS / 1_000
+                batch = [lane.popleft() for _ in range(min(len(lane), limits.BATCH_TURNS_MAX))]
+                await self._send(shard, is_inner, batch)
+                if len(batch) > 1:  # a crowd shares the next call, as it shares commits
+                    await asyncio.sleep(next_s - loop.time())
+        finally:
+            self._senders.discard((shard, is_inner))
 
     async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
         try:
-            answers = await self._ask(shard, is_inner, [item.command for item in batch])
-            for item, answer in zip(batch, answers, strict=True):
-                if not item.answer.done():
-                    item.answer.set_result(answer)
+            answers = await self._ask(shard, is_inner, [command for command, _ in batch])
+            for (_, waiter), answer in zip(batch, answers, strict=True):
+                if not waiter.done():
+                    waiter.set_result(answer)
         finally:
-            self._calls[shard] -= 1
-            self._abandon(batch)
-        self._pump(shard, is_gathered=True)
-
-    def _abandon(self, queued: Iterable[_Queued[C]]) -> None:
-        """Nobody waits for ever: who has no answer by now gets none from here."""
-        for item in queued:
-            if not item.answer.done():
-                item.answer.set_result(Failed("Unavailable", "the server stopped asking the shard"))
+            _abandon(batch)
 
     async def _ask(self, shard: int, is_inner: bool, commands: list[C]) -> Sequence[Answer]:
         """Asks until the shard answers or patience ends. Our own second asking may find the first in flight."""
@@ -191,7 +181,7 @@ class Front(Generic[C]):
                 await self._read_all()
             epoch, position = news.epoch, news.position
             if len(news.replies) > 1:
-                await asyncio.sleep(limits.BATCH_PACE_MS / 1_000)  # a crowd shares the next call, as it shares commits
+                await asyncio.sleep(limits.CALL_PACE_MS / 1_000)  # a crowd again
 
     async def _read_all(self) -> None:
         """News may be missing: look in the database for everyone who waits."""
@@ -218,6 +208,13 @@ class Front(Generic[C]):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _abandon(queued: Iterable[_Queued[Any]]) -> None:
+    """Nobody waits for ever: who has no answer by now gets none from here."""
+    for _, answer in queued:
+        if not answer.done():
+            answer.set_result(Failed("Unavailable", "the server stopped asking the shard"))
 
 
 def shard_of(entity: EntityKey, shards: int) -> int:

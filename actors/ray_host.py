@@ -19,6 +19,7 @@ import structlog
 from actors.answer import Answer
 from actors.host import Host, HostFactory
 from actors.outcome import News
+from actors.packing import pack, unpack
 from zerosum.errors import Unavailable, ZerosumError
 
 _log = structlog.get_logger()
@@ -36,13 +37,14 @@ class ShardActor:
         self._slots = tuple(slots)
         self._starting: asyncio.Task[Host] | None = None
 
-    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+    async def submit(self, packed: bytes) -> bytes:
         """See `ShardLink.submit`."""
-        return await (await self._host()).submit(commands, is_inner)
+        commands, is_inner = unpack(packed)
+        return pack(await (await self._host()).submit(commands, is_inner))
 
-    async def outcomes(self, epoch: int, position: int) -> News:
+    async def outcomes(self, packed: bytes) -> bytes:
         """See `ShardLink.outcomes`."""
-        return await (await self._host()).outcomes(epoch, position)
+        return pack(await (await self._host()).outcomes(*unpack(packed)))
 
     async def figures(self) -> dict[str, int]:
         """Counters of this copy, with its process id."""
@@ -85,12 +87,12 @@ class RayLink:
 
     async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
         """See `ShardLink.submit`."""
-        answers: Sequence[Answer] = await self._call("submit", commands, is_inner)
+        answers: Sequence[Answer] = unpack(await self._call("submit", pack((commands, is_inner))))
         return answers
 
     async def outcomes(self, epoch: int, position: int) -> News:
         """See `ShardLink.outcomes`."""
-        news: News = await self._call("outcomes", epoch, position)
+        news: News = unpack(await self._call("outcomes", pack((epoch, position))))
         return news
 
     async def figures(self) -> dict[str, int]:

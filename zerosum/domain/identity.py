@@ -6,6 +6,7 @@ chance or epoch, so that whoever repeats a step repeats it under the same name. 
 
 import hashlib
 import zlib
+from functools import lru_cache
 from typing import NamedTuple, NewType
 
 from zerosum.limits import SLOTS
@@ -32,6 +33,7 @@ class CommandKey(NamedTuple):
     key: str
 
 
+@lru_cache(maxsize=8_192)
 def slot_of(*parts: str) -> int:
     """The slot of an entity or command, 0 to 63. Lengths are hashed too, so ("a", "bc") and ("ab", "c") differ."""
     return zlib.crc32(_join(parts)) % SLOTS
