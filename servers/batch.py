@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import grpc
+
 from actors.answer import Accepted, Answer, Applied, Busy, Failed, InFlight, Refused, Replied, Shards
-from servers.status import refused
+from servers.status import Problem, of_answer, refused
 from zerosum.domain.refusal import Refusal
-from zerosum.limits import RETRY_HINT_MS
 from zerosum.v1.common_pb2 import ItemDone, ItemRefusal, ItemResult, ItemRetry
 
 _ITEM = re.compile(r"[a-z_]+\[(?P<position>[0-9]+)\]\.?(?P<rest>.*)", re.DOTALL)
@@ -32,7 +33,7 @@ async def results_of(shards: Shards, keys: Sequence[str], items: Sequence[Any]) 
     commands = [item for item in items if not isinstance(item, Refusal)]
     answers = iter(await shards.submit(commands) if commands else ())
     return [
-        _refused(key, item) if isinstance(item, Refusal) else _result(key, next(answers))
+        item_result(key, item) if isinstance(item, Refusal) else _result(key, next(answers))
         for key, item in zip(keys, items, strict=True)
     ]
 
@@ -40,15 +41,29 @@ async def results_of(shards: Shards, keys: Sequence[str], items: Sequence[Any]) 
 def _result(key: str, answer: Answer) -> ItemResult:
     match answer:
         case Applied(is_replay) | Replied(_, is_replay):
-            return ItemResult(key=key, done=ItemDone(replayed=is_replay))
+            return item_result(key, is_replay)
         case Refused(refusal, _):
-            return _refused(key, refusal)
-        case InFlight(retry_after_ms) | Busy(retry_after_ms):
-            return ItemResult(key=key, retry=ItemRetry(retry_after_ms=retry_after_ms))
-        case Failed() | Accepted():
-            return ItemResult(key=key, retry=ItemRetry(retry_after_ms=RETRY_HINT_MS))
+            return item_result(key, refusal)
+        case InFlight() | Busy() | Failed():
+            return item_result(key, of_answer(answer))
+        case Accepted():
+            return item_result(key, Problem("INTERNAL", inner="a posting was answered as a submit"))
 
 
-def _refused(key: str, refusal: Refusal) -> ItemResult:
-    told = ItemRefusal(reason=refusal.reason, field=refusal.field, message=refusal.message)
-    return ItemResult(key=key, refused=told)
+def item_result(key: str, told: bool | Refusal | Problem) -> ItemResult:
+    """An item's result: recorded (True: it had been before), refused for good, or to be sent again.
+
+    A problem whose row says INVALID_ARGUMENT is the item's own; any other is ours, and what it is stays here.
+    """
+    match told:
+        case Refusal(reason, field, message):
+            return ItemResult(key=key, refused=ItemRefusal(reason=reason, field=field, message=message))
+        case Problem() if told.row.code is grpc.StatusCode.INVALID_ARGUMENT:
+            first = told.refusals[0]
+            return ItemResult(
+                key=key, refused=ItemRefusal(reason=told.reason, field=first.field, message=first.message)
+            )
+        case Problem():
+            return ItemResult(key=key, retry=ItemRetry(retry_after_ms=told.retry_after_ms))
+        case _:
+            return ItemResult(key=key, done=ItemDone(replayed=told))

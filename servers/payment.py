@@ -7,11 +7,13 @@ Invariant: nothing is decided here. Every call is one command submitted, or one 
 # ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import grpc
+import structlog
 
-from actors.answer import Accepted, Applied, Replied, Shards
+from actors.answer import Accepted, Answer, Applied, Replied, Shards
+from servers.batch import by_item, item_result
 from servers.call import current_call, current_tenant
 from servers.door import check, instant_ms, submit_checkout
 from servers.metric import Metrics
@@ -30,6 +32,8 @@ from zerosum.readers import HistoryRow, ListFilter, PaymentReader, PaymentView, 
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 from zerosum.v1 import payment_pb2_grpc as rpc
+
+_log = structlog.get_logger()
 
 ANSWER_SLACK_MS = 2 * WAITER_SILENCE_MS
 """Beyond answer_after_ms: a waiter that lost its news reads the database after 2 s, and once more."""
@@ -160,41 +164,70 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         self, request: pb.ReceiveWebhookRequest, context: grpc.aio.ServicerContext
     ) -> pb.ReceiveWebhookResponse:
         """Verifies, and is OK only after the event is durably recorded. Events that tell us nothing are counted only."""
-        if refusals := check(request):
+        if refusals := check(request) or self._not_ours(request):
             raise refused(*refusals)
-        read = self._webhooks.get(request.psp)
-        if read is None:
-            raise refused(Refusal(Reason.MALFORMED, "psp", "not a PSP of ours"))
-        event = read(request.body, request.headers)
-        match event:
-            case Refusal():
-                self._metrics.webhook(request.psp, "refused")
-                raise Rejected(Problem("WEBHOOK_NOT_VERIFIED", (event,), inner=event.message))
-            case Ignored():
-                self._metrics.webhook(request.psp, "ignored")
-                return pb.ReceiveWebhookResponse(duplicate=False)
-            case Incoming():
-                return await self._record(request.psp, event)
+        (told,) = await self._receive([request])
+        if isinstance(told, Problem):
+            raise Rejected(told)
+        return pb.ReceiveWebhookResponse(duplicate=told)
 
-    async def _record(self, psp: str, event: Incoming) -> pb.ReceiveWebhookResponse:
-        reach(Point.WEBHOOK_BEFORE)
-        (answer,) = await self._shards.submit([CheckoutCommand(event.entity, event.report)])
-        reach(Point.WEBHOOK_AFTER)
-        match answer:
-            case Applied(is_replay) | Replied(_, is_replay):
-                self._metrics.webhook(psp, "duplicate" if is_replay else "recorded")
-                return pb.ReceiveWebhookResponse(duplicate=is_replay)
-            case Accepted():
-                raise Rejected(Problem("INTERNAL", inner="a webhook was answered as a submit"))
-            case _:
-                self._metrics.webhook(psp, "failed")
-                raise Rejected(of_answer(answer))
+    async def ReceiveWebhooks(
+        self, request: pb.ReceiveWebhooksRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ReceiveWebhooksResponse:
+        """The same for many, each on its own: one result per webhook, in order."""
+        bad = by_item(check(request))
+        for at, webhook in enumerate(request.webhooks):
+            for refusal in self._not_ours(webhook):
+                bad.setdefault(at, refusal)
+        told = iter(await self._receive([webhook for at, webhook in enumerate(request.webhooks) if at not in bad]))
+        results = [item_result("", bad.get(at) or next(told)) for at in range(len(request.webhooks))]
+        return pb.ReceiveWebhooksResponse(results=results)
+
+    def _not_ours(self, webhook: pb.ReceiveWebhookRequest) -> list[Refusal]:
+        return [] if webhook.psp in self._webhooks else [Refusal(Reason.MALFORMED, "psp", "not a PSP of ours")]
+
+    async def _receive(self, webhooks: Sequence[pb.ReceiveWebhookRequest]) -> list[bool | Problem]:
+        """Of each: whether it had been recorded before, or why it is not recorded."""
+        read = [self._webhooks[webhook.psp](webhook.body, webhook.headers) for webhook in webhooks]
+        answers = iter(await self._record([event for event in read if isinstance(event, Incoming)]))
+        told = []
+        for webhook, event in zip(webhooks, read, strict=True):
+            outcome, one = _told(next(answers) if isinstance(event, Incoming) else event)
+            self._metrics.webhook(webhook.psp, outcome)
+            if isinstance(one, Problem):
+                _log.warning("webhook_not_recorded", psp=webhook.psp, reason=one.reason, inner=one.inner)
+            told.append(one)
+        return told
+
+    async def _record(self, events: Sequence[Incoming]) -> Sequence[Answer]:
+        """Answers when each is recorded, or known not to be."""
+        for _ in events:
+            reach(Point.WEBHOOK_BEFORE)
+        answers = await self._shards.submit([CheckoutCommand(event.entity, event.report) for event in events])
+        for _ in events:
+            reach(Point.WEBHOOK_AFTER)
+        return answers
 
     async def _payment(self, checkout_id: str) -> PaymentView:
         view = await self._reader.payment(EntityKey(current_tenant(), checkout_id))
         if view is None:
             raise not_found("checkout_id")
         return view
+
+
+def _told(became: Answer | Ignored | Refusal) -> tuple[str, bool | Problem]:
+    """What became of a webhook: for the metric, and for the PSP."""
+    match became:
+        case Applied(is_replay) | Replied(_, is_replay):
+            return "duplicate" if is_replay else "recorded", is_replay
+        case Ignored():
+            return "ignored", False
+        case Refusal():
+            return "refused", Problem("WEBHOOK_NOT_VERIFIED", (became,), inner=became.message)
+        case Accepted():
+            return "failed", Problem("INTERNAL", inner="a webhook was answered as a submit")
+        case _:
+            return "failed", of_answer(became)
 
 
 def _is_final(view: PaymentView) -> bool:

@@ -330,6 +330,35 @@ async def test_webhook_that_is_not_recorded_is_no_success(answer: Answer) -> Non
     assert error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
+async def test_webhooks_of_a_batch_are_answered_each_on_its_own_in_order() -> None:
+    """Design section 8, "Batch RPCs": a bad item costs only itself; what is not durably recorded is never `done`."""
+    shards, metrics = (
+        FakeShards(Applied(is_replay=False), Applied(is_replay=True), Failed("Unavailable", "x")),
+        Metrics(),
+    )
+    sent = [
+        _webhook(), _webhook(signature="forged"), _webhook(), _webhook(psp="other"), _webhook(b"ignored"), _webhook(psp="?"),
+        _webhook(),
+    ]  # fmt: skip
+    async with serving(_servicer(shards, webhook=_incoming, metrics=metrics)) as (channel, _):
+        request = pb.ReceiveWebhooksRequest(webhooks=sent)
+        results = (await PaymentServiceStub(channel).ReceiveWebhooks(request, metadata=EDGE_PROCESS)).results
+
+    assert [result.WhichOneof("outcome") for result in results] == [
+        "done", "refused", "done", "refused", "done", "refused", "retry"
+    ]  # fmt: skip
+    assert [results[at].done.replayed for at in (0, 2, 4)] == [False, True, False]
+    assert [(results[at].refused.reason, results[at].refused.field) for at in (1, 3, 5)] == [
+        ("WEBHOOK_NOT_VERIFIED", ""), ("MALFORMED", "psp"), ("MALFORMED", "psp")
+    ]  # fmt: skip
+    assert len(shards.submitted) == 3
+    counted = {
+        outcome: metrics.registry.get_sample_value("zerosum_webhooks_total", {"psp": "stripe", "outcome": outcome})
+        for outcome in ("recorded", "duplicate", "ignored", "refused", "failed")
+    }
+    assert set(counted.values()) == {1}
+
+
 # ---- on-call -------------------------------------------------------------------------------------------------------
 
 

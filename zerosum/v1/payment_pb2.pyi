@@ -697,6 +697,48 @@ class ReceiveWebhookResponse(_message.Message):
 Global___ReceiveWebhookResponse: _TypeAlias = ReceiveWebhookResponse  # noqa: Y015
 
 @_typing.final
+class ReceiveWebhooksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WEBHOOKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def webhooks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiveWebhookRequest]: ...
+    def __init__(
+        self,
+        *,
+        webhooks: _abc.Iterable[Global___ReceiveWebhookRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["webhooks", b"webhooks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiveWebhooksRequest: _TypeAlias = ReceiveWebhooksRequest  # noqa: Y015
+
+@_typing.final
+class ReceiveWebhooksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ItemResult]:
+        """One per webhook, in order. Their keys are empty: which event it is shows only once it is verified."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[_common_pb2.ItemResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiveWebhooksResponse: _TypeAlias = ReceiveWebhooksResponse  # noqa: Y015
+
+@_typing.final
 class Todo(_message.Message):
     """An effect not yet finished."""
 

@@ -70,6 +70,11 @@ class PaymentServiceStub:
                 request_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookRequest.SerializeToString,
                 response_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookResponse.FromString,
                 _registered_method=True)
+        self.ReceiveWebhooks = channel.unary_unary(
+                '/zerosum.v1.PaymentService/ReceiveWebhooks',
+                request_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.SerializeToString,
+                response_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -136,6 +141,15 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReceiveWebhooks(self, request, context):
+        """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
+        above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
+        nothing about any item: the PSPs are to send them all again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +187,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ReceiveWebhook,
                     request_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookRequest.FromString,
                     response_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookResponse.SerializeToString,
+            ),
+            'ReceiveWebhooks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReceiveWebhooks,
+                    request_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.FromString,
+                    response_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -365,6 +384,33 @@ class PaymentService:
             '/zerosum.v1.PaymentService/ReceiveWebhook',
             zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookRequest.SerializeToString,
             zerosum_dot_v1_dot_payment__pb2.ReceiveWebhookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReceiveWebhooks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zerosum.v1.PaymentService/ReceiveWebhooks',
+            zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.SerializeToString,
+            zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.FromString,
             options,
             channel_credentials,
             insecure,

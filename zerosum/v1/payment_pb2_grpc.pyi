@@ -64,6 +64,11 @@ class PaymentServiceStub:
     """A PSP's webhook as the edge received it. OK means: verified and durably recorded (or recorded before).
     INVALID_ARGUMENT: the signature, the timestamp or the body is not acceptable; nothing is recorded.
     """
+    ReceiveWebhooks: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ReceiveWebhooksRequest, _payment_pb2.ReceiveWebhooksResponse]
+    """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
+    above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
+    nothing about any item: the PSPs are to send them all again.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -96,6 +101,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     ReceiveWebhook: _aio.UnaryUnaryMultiCallable[_payment_pb2.ReceiveWebhookRequest, _payment_pb2.ReceiveWebhookResponse]  # type: ignore[assignment]
     """A PSP's webhook as the edge received it. OK means: verified and durably recorded (or recorded before).
     INVALID_ARGUMENT: the signature, the timestamp or the body is not acceptable; nothing is recorded.
+    """
+    ReceiveWebhooks: _aio.UnaryUnaryMultiCallable[_payment_pb2.ReceiveWebhooksRequest, _payment_pb2.ReceiveWebhooksResponse]  # type: ignore[assignment]
+    """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
+    above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
+    nothing about any item: the PSPs are to send them all again.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -168,6 +178,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_pb2.ReceiveWebhookResponse, _abc.Awaitable[_payment_pb2.ReceiveWebhookResponse]]:
         """A PSP's webhook as the edge received it. OK means: verified and durably recorded (or recorded before).
         INVALID_ARGUMENT: the signature, the timestamp or the body is not acceptable; nothing is recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def ReceiveWebhooks(
+        self,
+        request: _payment_pb2.ReceiveWebhooksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ReceiveWebhooksResponse, _abc.Awaitable[_payment_pb2.ReceiveWebhooksResponse]]:
+        """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
+        above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
+        nothing about any item: the PSPs are to send them all again.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
