@@ -7,7 +7,7 @@ Invariant: a PSP gets 2xx only after the payment service said OK, which is after
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import grpc
@@ -19,9 +19,11 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import start_http_server
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
-from servers.edge_guard import Guard
+from servers.edge_guard import WEBHOOKS, Guard
+from servers.edge_protocol import BoundedHttp
 from servers.edge_shape import (
     CheckoutBody,
     OrderShown,
@@ -31,20 +33,19 @@ from servers.edge_shape import (
     order_shown,
     payment_shown,
 )
+from servers.edge_webhook import DESCRIBED, Webhooks
 from servers.keys import token_provider
 from servers.log import configure_logs, logger_of
 from servers.metric import Metrics
-from servers.problem import HttpProblem, is_our_code, of_http, of_rpc, of_validation
+from servers.problem import HttpProblem, of_http, of_rpc, of_validation
 from servers.request_id import REQUEST_ID
-from zerosum.limits import WAITER_SILENCE_MS
+from zerosum.limits import WAITER_SILENCE_MS, WEBHOOK_GATHER_MS
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
 
 READ_TIMEOUT_S = 5.0
 """A read is one indexed query; the database's own statement timeout is 5 s."""
-SIGNED_HEADERS = ("stripe-signature", "content-type")
-"""What of a webhook's headers is forwarded: what PSPs sign with, and nothing else."""
 DRAIN_S = 10
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -67,9 +68,18 @@ _READ_PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def edge_app(
-    *, payments: Any, edge_token: Callable[[], str], settings: Settings, metrics: Metrics, log: Any
-) -> FastAPI:
-    """The application. `payments`: a PaymentServiceStub over a grpc.aio channel, or what looks like one."""
+    *,
+    payments: Any,
+    edge_token: Callable[[], str],
+    settings: Settings,
+    metrics: Metrics,
+    log: Any,
+    webhook_gather_ms: int = WEBHOOK_GATHER_MS,
+) -> ASGIApp:
+    """The application. `payments`: a PaymentServiceStub over a grpc.aio channel, or what looks like one.
+
+    Webhooks are bounded on their own: neither they nor the callers can fill the edge for the others.
+    """
     app = FastAPI(
         title="Zerosum", version="1", summary="Pay-in for marketplaces: charged exactly once.", docs_url=None,
         redoc_url=None, openapi_url="/openapi.json",
@@ -104,26 +114,20 @@ def edge_app(
         response = await payments.GetPaymentOrder(asked, timeout=READ_TIMEOUT_S, metadata=_metadata(request))
         return JSONResponse(order_shown(response.payment_order))
 
-    @app.post("/v1/webhooks/{psp}", summary="For PSPs", responses={400: _PROBLEMS[400], 503: _PROBLEMS[503]})
-    async def webhook(request: Request, psp: Annotated[str, Path(pattern="^[a-z0-9_]{1,32}$")]) -> JSONResponse:
-        """A PSP's event, its bytes untouched. 2xx: durably recorded. 400: not acceptable. 503: send it again."""
-        received = pb.ReceiveWebhookRequest(psp=psp, body=await request.body(), headers=_signed(request.headers))
-        metadata = (("authorization", f"Bearer {edge_token()}"), (REQUEST_ID, request.state.request_id))
-        try:
-            response = await payments.ReceiveWebhook(received, timeout=READ_TIMEOUT_S, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            if is_our_code(error.code()):
-                raise
-            return _told(request, HttpProblem(503, "not recorded; send it again", "NOT_RECORDED", retry_after_s=1))
-        return JSONResponse({"duplicate": response.duplicate})
-
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> JSONResponse:
         """The process is up."""
         return JSONResponse({"status": "ok"})
 
     _add_docs(app)
-    return app
+    door = Webhooks(payments=payments, edge_token=edge_token, gather_ms=webhook_gather_ms)
+    webhooks = Guard(door, in_flight_max=settings.admission_max, metrics=metrics, log=log)
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        is_webhook = scope["type"] == "http" and scope["path"].startswith(WEBHOOKS)
+        await (webhooks if is_webhook else app)(scope, receive, send)
+
+    return edge
 
 
 def _add_docs(app: FastAPI) -> None:
@@ -140,6 +144,8 @@ def _add_docs(app: FastAPI) -> None:
             swagger_favicon_url="/docs/static/favicon-16x16.png",
         )
 
+    app.openapi()["paths"][Webhooks.path] = DESCRIBED  # the framework keeps what it once made
+
 
 def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
     """The caller's own credentials and the request's id."""
@@ -148,10 +154,6 @@ def _metadata(request: Request) -> tuple[tuple[str, str], ...]:
     if len(authorization) == 1 and authorization[0].isascii() and authorization[0].isprintable():
         return (("authorization", authorization[0]), *known)
     return known
-
-
-def _signed(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: headers[name] for name in SIGNED_HEADERS if name in headers}
 
 
 def _told(request: Request, problem: HttpProblem) -> JSONResponse:
@@ -212,7 +214,7 @@ async def serve_edge(settings: Settings) -> None:
         payments = PaymentServiceStub(channel)
         app = edge_app(payments=payments, edge_token=edge_token, settings=settings, metrics=metrics, log=log)
         config = uvicorn.Config(
-            app, host=settings.bind_host, port=settings.edge_port, log_config=None, access_log=False,
+            app, http=BoundedHttp, host=settings.bind_host, port=settings.edge_port, log_config=None, access_log=False,
             server_header=False, proxy_headers=False, timeout_graceful_shutdown=DRAIN_S, backlog=settings.admission_max,
         )  # fmt: skip
         metrics_port = settings.edge_port + settings.metrics_port_offset

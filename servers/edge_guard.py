@@ -5,7 +5,8 @@ Invariant: no request is larger or more numerous than its bound, and none ends w
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from os import urandom
 from typing import Any
 
@@ -125,8 +126,19 @@ class _Exchange:
 
     async def refuse(self, problem: HttpProblem) -> None:
         """Answers without the application."""
-        headers = {"content-type": "application/problem+json", **problem.headers()}
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": problem.status, "headers": raw})
-        body = json.dumps(problem.body(self.request_id)).encode()
-        await self.send({"type": "http.response.body", "body": body})
+        await send_json(self.send, problem.status, problem.body(self.request_id), problem.headers())
+
+
+async def send_json(send: Send, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
+    """Sends a whole response; above 299 it is a problem."""
+    kind = "application/json" if status < HTTPStatus.MULTIPLE_CHOICES else "application/problem+json"
+    raw = json.dumps(body, separators=(",", ":")).encode()
+    told = {"content-type": kind, "content-length": str(len(raw)), **(headers or {})}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in told.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": raw})

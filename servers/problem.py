@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2 as details
 from google.rpc import status_pb2
+
+from zerosum.v1.common_pb2 import ItemRefusal
 
 HTTP_STATUS: Mapping[str, int] = {
     "CANCELLED": 503,
@@ -182,6 +183,7 @@ FULL = HttpProblem(
 )  # fmt: skip
 
 
-def is_our_code(code: Any) -> bool:
-    """Whether a webhook's PSP is to blame: only then it must not send again."""
-    return bool(code is grpc.StatusCode.INVALID_ARGUMENT)
+def of_refused(refusal: ItemRefusal) -> HttpProblem:
+    """The problem of an item that was refused for good."""
+    told = FieldError(refusal.field, refusal.message, refusal.reason)
+    return HttpProblem(400, refusal.message, refusal.reason, errors=[told])

@@ -10,6 +10,7 @@ import pytest
 
 from actors.answer import InFlight
 from servers.edge import edge_app
+from servers.edge_webhook import BYTES_MAX
 from servers.metric import Metrics
 from servers.problem import HTTP_STATUS
 from servers.reply import payment_of
@@ -22,6 +23,7 @@ from zerosum.limits import WEBHOOK_BODY_MAX
 from zerosum.readers import view_of
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
+from zerosum.v1.common_pb2 import ItemDone, ItemRefusal, ItemResult, ItemRetry
 
 PAYMENT = payment_of(view_of(with_status(checkout(), OrderStatus.SUCCESS, is_booked=True)))
 CREATED = pb.CreatePaymentResponse(payment=PAYMENT)
@@ -43,8 +45,9 @@ def _app(*script: FakeCall, in_flight_max: int = 10, log: MemoryLog | None = Non
     payments = FakePayments(*script)
     settings = Settings(data_dir=Path("not-used"), admission_max=in_flight_max)
     app = edge_app(
-        payments=payments, edge_token=lambda: "edge-token", settings=settings, metrics=Metrics(), log=log or MemoryLog()
-    )
+        payments=payments, edge_token=lambda: "edge-token", settings=settings, metrics=Metrics(), log=log or MemoryLog(),
+        webhook_gather_ms=20,
+    )  # fmt: skip
     return app, payments
 
 
@@ -231,35 +234,86 @@ async def test_credentials_are_forwarded_only_where_there_is_exactly_one(headers
 SIGNED = (("Stripe-Signature", "t=1,v1=ab"), JSON, ("Cookie", "x"), ("User-Agent", CARD))
 
 
+def _became(*results: ItemResult) -> FakeCall:
+    return FakeCall(pb.ReceiveWebhooksResponse(results=results))
+
+
 async def test_webhook_goes_on_untouched_under_the_edges_own_token() -> None:
     """Design section 8: raw bytes and the signed headers, nothing else."""
     body = b'{ "id":"evt_1",\r\n"x": 1.0 }'
-    app, payments = _app(FakeCall(pb.ReceiveWebhookResponse(duplicate=True)))
+    app, payments = _app(_became(ItemResult(done=ItemDone(replayed=True))))
     response = await request(app, "POST", "/v1/webhooks/stripe", body, SIGNED)
-    _, message, metadata, _ = payments.asked[0]
+    method, message, metadata, _ = payments.asked[0]
+    (webhook,) = message.webhooks
 
     assert (response.status, response.json()) == (200, {"duplicate": True})
-    assert (message.psp, message.body) == ("stripe", body)
-    assert dict(message.headers) == {"stripe-signature": "t=1,v1=ab", "content-type": "application/json"}
-    assert metadata["authorization"] == "Bearer edge-token"
+    assert (method, webhook.psp, webhook.body) == ("ReceiveWebhooks", "stripe", body)
+    assert dict(webhook.headers) == {"stripe-signature": "t=1,v1=ab", "content-type": "application/json"}
+    assert metadata == {"authorization": "Bearer edge-token"}
 
 
-@pytest.mark.parametrize("problem", ["UNAVAILABLE", "BUSY", "INTERNAL", "PERMISSION_DENIED", "UNAUTHENTICATED"])
+async def test_webhooks_that_come_together_go_in_one_call_and_are_answered_each_on_its_own() -> None:
+    """docs/adr/0007; failures.md P29: 2xx for what is durable, and for nothing else."""
+    done, again = ItemResult(done=ItemDone()), ItemResult(retry=ItemRetry(retry_after_ms=500))
+    no = ItemResult(refused=ItemRefusal(reason="WEBHOOK_NOT_VERIFIED", message="SIGNATURE_WRONG"))
+    app, payments = _app(_became(done, no, again))
+    responses = await asyncio.gather(
+        *(request(app, "POST", "/v1/webhooks/stripe", b"{%d}" % at, SIGNED) for at in range(3))
+    )
+
+    assert [response.status for response in responses] == [200, 400, 503]
+    assert [one.body for one in payments.asked[0][1].webhooks] == [b"{0}", b"{1}", b"{2}"]
+
+
+async def test_webhooks_that_fill_a_call_do_not_wait_for_it() -> None:
+    """The server takes 3 MB: a batch goes when it holds two."""
+    count = BYTES_MAX // WEBHOOK_BODY_MAX + 1
+    done = [ItemResult(done=ItemDone())] * count
+    app, payments = _app(_became(*done[:-1]), _became(*done[-1:]))
+    body = b"x" * WEBHOOK_BODY_MAX
+    responses = await asyncio.gather(*(request(app, "POST", "/v1/webhooks/stripe", body, SIGNED) for _ in range(count)))
+
+    assert {response.status for response in responses} == {200}
+    assert [len(asked[1].webhooks) for asked in payments.asked] == [count - 1, 1]
+
+
+@pytest.mark.parametrize(
+    "problem", ["UNAVAILABLE", "BUSY", "INTERNAL", "PERMISSION_DENIED", "UNAUTHENTICATED", "MALFORMED"]
+)
 async def test_webhook_that_was_not_recorded_is_503(problem: str) -> None:
-    """failures.md P29: the PSP sends it again, whatever was wrong with us."""
+    """failures.md P29: the PSP sends it again, whatever was wrong with us; an error of the call says nothing of any item."""
     app, _ = _app(FakeCall(rpc_error(Problem(problem))))
     response = await request(app, "POST", "/v1/webhooks/stripe", b"{}", SIGNED)
 
     assert (response.status, response.json()["reason"]) == (503, "NOT_RECORDED")
 
 
-async def test_webhook_that_does_not_verify_is_400() -> None:
-    """failures.md S7."""
-    refusal = Refusal(Reason.MALFORMED, "", "SIGNATURE_WRONG")
-    app, _ = _app(FakeCall(rpc_error(Problem("WEBHOOK_NOT_VERIFIED", (refusal,)))))
+async def test_results_that_do_not_fit_their_webhooks_are_503() -> None:
+    """What cannot be matched is not known to be recorded."""
+    app, _ = _app(_became())
     response = await request(app, "POST", "/v1/webhooks/stripe", b"{}", SIGNED)
 
-    assert response.status == 400
+    assert response.status == 503
+
+
+async def test_webhook_that_does_not_verify_is_400() -> None:
+    """failures.md S7."""
+    app, _ = _app(_became(ItemResult(refused=ItemRefusal(reason="WEBHOOK_NOT_VERIFIED", message="SIGNATURE_WRONG"))))
+    response = await request(app, "POST", "/v1/webhooks/stripe", b"{}", SIGNED)
+
+    assert (response.status, response.json()["reason"]) == (400, "WEBHOOK_NOT_VERIFIED")
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "stripe", 405), ("POST", "Stripe!", 404), ("POST", "", 404)]
+)
+async def test_webhook_of_another_method_or_of_no_psp_goes_nowhere(method: str, path: str, status: int) -> None:
+    """Only what can be a PSP's name is handed on."""
+    app, payments = _app()
+    response = await request(app, method, f"/v1/webhooks/{path}", b"{}", SIGNED)
+
+    assert (response.status, payments.asked) == (status, [])
 
 
 async def test_webhook_of_a_megabyte_is_refused_before_it_is_forwarded() -> None:
