@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
+from servers.collector import settle
 from servers.edge_guard import WEBHOOKS, Guard
 from servers.edge_protocol import BoundedHttp
 from servers.edge_shape import (
@@ -201,6 +202,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, and a line."""
         await super().startup(sockets)
+        settle()
         self._log.info("serving", address=f"{self.config.host}:{self.config.port}")
 
 

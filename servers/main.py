@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from servers.auth import Verifier, load_public_keys
+from servers.collector import settle
 from servers.interceptors import STREAMS_MAX, Frame
 from servers.keys import public_keys_folder
 from servers.log import configure_logs, logger_of
@@ -78,6 +79,7 @@ async def serve_grpc(
     try:
         async with running(settings, service_name, served, port=port, metrics=metrics) as server:
             with _metrics_port(settings, server.port, metrics):
+                settle()
                 log.info("serving", address=f"{settings.bind_host}:{server.port}")
                 await stop.wait()
                 log.info("draining", in_flight=server.frame.in_flight)

@@ -21,6 +21,7 @@ from actors.payment import PaymentBinding
 from actors.posting import ledger_binding, wallet_binding
 from actors.runner import Runner
 from actors.shard import Shard
+from servers.collector import settle
 from servers.keys import read_key, token_provider, webhook_secrets
 from servers.log import configure_logs
 from servers.main import Served, serve_grpc
@@ -99,6 +100,7 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
         lease_ms=settings.effect_lease_ms, tell=shard.tell,
     )  # fmt: skip
     await shard.start(runner)
+    settle()
     closers = [runner.stop, shard.stop, wallet.close, ledger.close, adapter.close]
     return Host(shard, partial(_close_all, [*closers, *(channel.close for channel in channels), store.close]))
 
@@ -123,6 +125,7 @@ async def _posting_host(
         binding=binding, store=store, slots=slots, deployment=settings.deployment, clock=SystemClock()
     )
     await shard.start(None)
+    settle()
     running = [asyncio.create_task(chore(store.database, slots)) for chore in chores]
 
     async def end_chores() -> None:
