@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from typing import Any
 
-Reducer = Callable[[Any], tuple[Any, ...]]
+Reducer = Callable[[Any], Any]
 
 unpack: Callable[[bytes], Any] = pickle.loads
 """What was packed, equal to what it was."""

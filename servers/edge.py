@@ -81,6 +81,19 @@ def edge_app(
 
     Webhooks are bounded on their own: neither they nor the callers can fill the edge for the others.
     """
+    app = _api(payments, settings, metrics, log)
+    door = Webhooks(payments=payments, edge_token=edge_token, gather_ms=webhook_gather_ms)
+    webhooks = Guard(door, in_flight_max=settings.admission_max, metrics=metrics, log=log)
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        is_webhook = scope["type"] == "http" and scope["path"].startswith(WEBHOOKS)
+        await (webhooks if is_webhook else app)(scope, receive, send)
+
+    return edge
+
+
+def _api(payments: Any, settings: Settings, metrics: Metrics, log: Any) -> FastAPI:
+    """The callers' two calls, and the page that describes them."""
     app = FastAPI(
         title="Zerosum", version="1", summary="Pay-in for marketplaces: charged exactly once.", docs_url=None,
         redoc_url=None, openapi_url="/openapi.json",
@@ -121,14 +134,7 @@ def edge_app(
         return JSONResponse({"status": "ok"})
 
     _add_docs(app)
-    door = Webhooks(payments=payments, edge_token=edge_token, gather_ms=webhook_gather_ms)
-    webhooks = Guard(door, in_flight_max=settings.admission_max, metrics=metrics, log=log)
-
-    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
-        is_webhook = scope["type"] == "http" and scope["path"].startswith(WEBHOOKS)
-        await (webhooks if is_webhook else app)(scope, receive, send)
-
-    return edge
+    return app
 
 
 def _add_docs(app: FastAPI) -> None:

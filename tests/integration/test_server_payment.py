@@ -1,6 +1,5 @@
 """The payment service's door over the wire: replies, replays, refusals, reads, watching, webhooks, on-call."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -13,11 +12,9 @@ from servers.metric import Metrics
 from servers.oncall import OperatorServicer
 from servers.payment import ANSWER_SLACK_MS, PaymentServicer
 from servers.reply import encode_reply
-from servers.webhook import Ignored, Incoming, WebhookReader
 from tests.integration.server_process import SETTINGS, detail, reason, serving
 from tests.unit.server_fakes import (
     CARD,
-    EDGE_PROCESS,
     TENANT,
     FakePaymentReader,
     FakeShards,
@@ -27,9 +24,8 @@ from tests.unit.server_fakes import (
     dead_todo,
     with_status,
 )
-from zerosum.domain.identity import EntityKey, OrderId, Tenant
-from zerosum.domain.message import CheckoutCommand, Delivery, ObjectStatus, ReplayTodo, Report, ReportSource
-from zerosum.domain.money import Money
+from zerosum.domain.identity import EntityKey, Tenant
+from zerosum.domain.message import CheckoutCommand, ReplayTodo
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.todo import TodoState
@@ -58,7 +54,6 @@ class Naps:
 def _servicer(
     shards: FakeShards | None = None,
     reader: FakePaymentReader | None = None,
-    webhook: WebhookReader | None = None,
     metrics: Metrics | None = None,
     naps: Naps | None = None,
 ) -> PaymentServicer:
@@ -66,7 +61,7 @@ def _servicer(
         shards=shards or FakeShards(),
         reader=reader or FakePaymentReader(),
         settings=SETTINGS,
-        webhooks={"stripe": webhook} if webhook else {},
+        webhooks={},
         metrics=metrics or Metrics(),
         sleep=naps or Naps(),
     )
@@ -265,98 +260,6 @@ async def test_watch_of_an_unknown_checkout_is_not_found() -> None:
         error = await _refused(call.read())
 
     assert (error.code(), reason(error)) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ID")
-
-
-# ---- webhooks ------------------------------------------------------------------------------------------------------
-
-
-def _incoming(body: bytes, headers: Mapping[str, str]) -> Incoming | Ignored | Refusal:
-    if headers.get("stripe-signature") != "good":
-        return Refusal(Reason.MALFORMED, "", "SIGNATURE_WRONG")
-    if body == b"ignored":
-        return Ignored("customer.created")
-    delivery = Delivery("stripe", "evt_1", "payment_intent.succeeded", "00", "secret-1")
-    report = Report(
-        ReportSource.WEBHOOK, OrderId("po-0"), "stripe", "pi_1", ObjectStatus.CHARGED, Money(1_250, "USD"), "po-0", "",
-        delivery=delivery,
-    )  # fmt: skip
-    return Incoming(EntityKey(TENANT, "co-1"), report)
-
-
-def _webhook(body: bytes = b"{}", signature: str = "good", psp: str = "stripe") -> pb.ReceiveWebhookRequest:
-    return pb.ReceiveWebhookRequest(psp=psp, body=body, headers={"stripe-signature": signature})
-
-
-@pytest.mark.parametrize("is_replay", [False, True])
-async def test_verified_webhook_is_recorded_by_its_checkout(is_replay: bool) -> None:
-    """Design section 8, failures.md S4: OK only after the record, duplicates say so."""
-    shards, metrics = FakeShards(Applied(is_replay)), Metrics()
-    async with serving(_servicer(shards, webhook=_incoming, metrics=metrics)) as (channel, _):
-        response = await PaymentServiceStub(channel).ReceiveWebhook(_webhook(), metadata=EDGE_PROCESS)
-
-    assert response.duplicate is is_replay
-    assert [(type(one.body), one.entity) for one in shards.submitted] == [(Report, EntityKey(TENANT, "co-1"))]
-    outcome = "duplicate" if is_replay else "recorded"
-    assert metrics.registry.get_sample_value("zerosum_webhooks_total", {"psp": "stripe", "outcome": outcome}) == 1
-
-
-async def test_ignored_webhook_is_ok_and_counted() -> None:
-    """An event type that tells us nothing is not sent again for ever."""
-    shards, metrics = FakeShards(), Metrics()
-    async with serving(_servicer(shards, webhook=_incoming, metrics=metrics)) as (channel, _):
-        await PaymentServiceStub(channel).ReceiveWebhook(_webhook(b"ignored"), metadata=EDGE_PROCESS)
-
-    assert shards.submitted == []
-    assert metrics.registry.get_sample_value("zerosum_webhooks_total", {"psp": "stripe", "outcome": "ignored"}) == 1
-
-
-@pytest.mark.parametrize("bad", [_webhook(signature="forged"), _webhook(signature=""), _webhook(psp="other")])
-async def test_webhook_that_does_not_verify_changes_nothing(bad: pb.ReceiveWebhookRequest) -> None:
-    """failures.md S7: 400, no state change."""
-    shards = FakeShards()
-    async with serving(_servicer(shards, webhook=_incoming)) as (channel, _):
-        error = await _refused(PaymentServiceStub(channel).ReceiveWebhook(bad, metadata=EDGE_PROCESS))
-
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert shards.submitted == []
-
-
-@pytest.mark.parametrize("answer", [Busy(100), Failed("Unavailable", "x")])
-async def test_webhook_that_is_not_recorded_is_no_success(answer: Answer) -> None:
-    """failures.md P29: never 2xx before the durable insert."""
-    async with serving(_servicer(FakeShards(answer), webhook=_incoming)) as (channel, _):
-        error = await _refused(PaymentServiceStub(channel).ReceiveWebhook(_webhook(), metadata=EDGE_PROCESS))
-
-    assert error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
-
-
-async def test_webhooks_of_a_batch_are_answered_each_on_its_own_in_order() -> None:
-    """Design section 8, "Batch RPCs": a bad item costs only itself; what is not durably recorded is never `done`."""
-    shards, metrics = (
-        FakeShards(Applied(is_replay=False), Applied(is_replay=True), Failed("Unavailable", "x")),
-        Metrics(),
-    )
-    sent = [
-        _webhook(), _webhook(signature="forged"), _webhook(), _webhook(psp="other"), _webhook(b"ignored"), _webhook(psp="?"),
-        _webhook(),
-    ]  # fmt: skip
-    async with serving(_servicer(shards, webhook=_incoming, metrics=metrics)) as (channel, _):
-        request = pb.ReceiveWebhooksRequest(webhooks=sent)
-        results = (await PaymentServiceStub(channel).ReceiveWebhooks(request, metadata=EDGE_PROCESS)).results
-
-    assert [result.WhichOneof("outcome") for result in results] == [
-        "done", "refused", "done", "refused", "done", "refused", "retry"
-    ]  # fmt: skip
-    assert [results[at].done.replayed for at in (0, 2, 4)] == [False, True, False]
-    assert [(results[at].refused.reason, results[at].refused.field) for at in (1, 3, 5)] == [
-        ("WEBHOOK_NOT_VERIFIED", ""), ("MALFORMED", "psp"), ("MALFORMED", "psp")
-    ]  # fmt: skip
-    assert len(shards.submitted) == 3
-    counted = {
-        outcome: metrics.registry.get_sample_value("zerosum_webhooks_total", {"psp": "stripe", "outcome": outcome})
-        for outcome in ("recorded", "duplicate", "ignored", "refused", "failed")
-    }
-    assert set(counted.values()) == {1}
 
 
 # ---- on-call -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from zerosum.domain.wallet import Transfer, TransferKind
 TENANT = Tenant("acme")
 ENTITY = EntityKey(TENANT, "co-1")
 SUBMIT = submit_checkout(create_request(), TENANT)
+assert isinstance(SUBMIT, SubmitCheckout)
 REPORT = Report(
     ReportSource.WEBHOOK, OrderId("po-0"), "stripe", "pi_1", ObjectStatus.CHARGED, Money(1_250, "USD"), "po-0", "",
     delivery=Delivery("stripe", "evt_1", "payment_intent.succeeded", "0" * 64, "secret-1"),
@@ -39,8 +40,6 @@ ENTRIES = (Entry("psp:stripe:clearing:USD", Money(5, "USD")), Entry("seller:s-1:
 )  # fmt: skip
 def test_what_is_packed_comes_out_equal(message: object) -> None:
     """Design section 3: commands, answers and news are plain data."""
-    assert isinstance(SUBMIT, SubmitCheckout)
-
     assert message == unpack(pack(message))
 
 
