@@ -10,7 +10,7 @@ answer or as `OutcomeUnknown`. Nothing is sent twice, and no redirect is followe
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, cast, final
 from urllib.parse import urlsplit
 
 from zerosum.errors import Bug, NotSent, OutcomeUnknown
@@ -142,9 +142,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio has set TCP_NODELAY."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        """The loop, asyncio's or uvloop's, has set TCP_NODELAY. uvloop's transports are asyncio's in deed, not in class."""
+        self._transport = cast(asyncio.Transport, transport)
         self._open_connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
