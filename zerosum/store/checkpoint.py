@@ -41,13 +41,13 @@ async def _roll_slot(session: Session, *, slot: int, every_entries: int) -> int:
     rows = [row for row in grown if (row["tenant"], row["account"]) not in kept]
     if not rows:
         return 0
-    (written,) = (await session.send([statement.insert(CHECKPOINTS).call(rows)])).all()
+    (written,) = (await session.send([session.call(statement.insert(CHECKPOINTS), rows)])).all()
     return len(written)
 
 
 async def _with_balance_row(session: Session, owned: list[Row]) -> set[tuple[str, str]]:
     select = statement.select(ACCOUNTS, key_of(ACCOUNTS))
-    (reply,) = (await session.send([select.call(owned)])).all()
+    (reply,) = (await session.send([session.call(select, owned)])).all()
     return {(row["tenant"], row["account"]) for row in select.rows(reply)}
 
 

@@ -35,6 +35,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self._with_spans = engine.dialect.name == "cockroachdb"
         self._running: set[asyncio.Task[Any]] = set()
 
     async def read(self, work: Callable[[Session], Awaitable[T]]) -> T:
@@ -95,7 +96,7 @@ class Database:
                 pooled = await connection.get_raw_connection()
                 driver: Driver | None = pooled.driver_connection
                 assert driver is not None
-                session = Session(driver, pooled.info.setdefault(_PREPARED, {}), begin)
+                session = Session(driver, pooled.info.setdefault(_PREPARED, {}), begin, with_spans=self._with_spans)
                 try:
                     result = await work(session)
                     if begin is Begin.WRITE:

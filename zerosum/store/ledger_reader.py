@@ -100,7 +100,7 @@ async def _kept(session: Session, tenant: Tenant, owned: dict[str, str]) -> dict
         {"slot": slot_of(*EntityKey(tenant, owner)), "tenant": tenant, "owner": owner, "account": account}
         for account, owner in sorted(owned.items())
     ]
-    (reply,) = (await session.send([select.call(asked)])).all()
+    (reply,) = (await session.send([session.call(select, asked)])).all()
     return {row["account"]: balance_of(row) for row in select.rows(reply)}
 
 

@@ -37,7 +37,7 @@ async def load(session: Session, aggregate: Aggregate[S], wanted: Wanted) -> Loa
         ),
     }
     sent = {name: (statement, rows) for name, (statement, rows) in asked.items() if rows}
-    clock, *replies = (await session.send([CLOCK, *(prepared.call(rows) for prepared, rows in sent.values())])).all()
+    clock, *replies = (await session.send([CLOCK, *(session.call(*each) for each in sent.values())])).all()
     found: dict[str, list[Row]] = {
         name: prepared.rows(reply) for (name, (prepared, _)), reply in zip(sent.items(), replies, strict=True)
     }
@@ -58,7 +58,7 @@ async def load_entities(session: Session, aggregate: Aggregate[S], keys: Sequenc
     if not keys:
         return {}
     statement, rows = _by_entity(aggregate, aggregate.root, keys)
-    (reply,) = (await session.send([statement.call(rows)])).all()
+    (reply,) = (await session.send([session.call(statement, rows)])).all()
     return await _with_children(session, aggregate, statement.rows(reply))
 
 
@@ -72,7 +72,7 @@ async def _with_children(session: Session, aggregate: Aggregate[S], roots: Seque
     children: dict[EntityKey, dict[str, list[Row]]] = {key: {} for key in by_key}
     if by_key and aggregate.children:
         asked = [(table, *_by_entity(aggregate, table, list(by_key))) for table in aggregate.children]
-        replies = (await session.send([statement.call(rows) for _, statement, rows in asked])).all()
+        replies = (await session.send([session.call(statement, rows) for _, statement, rows in asked])).all()
         for (table, statement, _), reply in zip(asked, replies, strict=True):
             for row in statement.rows(reply):
                 children[_entity_of(aggregate, row)].setdefault(table.name, []).append(row)

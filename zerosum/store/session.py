@@ -11,6 +11,8 @@ from enum import Enum
 import psycopg
 
 from zerosum.crash import Point, reach
+from zerosum.store.mapping import Row
+from zerosum.store.statement import Statement
 from zerosum.store.wire import Call, Driver, Prepared, Rows, exchange
 
 
@@ -43,11 +45,17 @@ class Replies:
 class Session:
     """One transaction on one connection. It begins with the first call."""
 
-    def __init__(self, driver: Driver, prepared: Prepared, begin: Begin) -> None:
+    def __init__(self, driver: Driver, prepared: Prepared, begin: Begin, *, with_spans: bool = False) -> None:
+        """`with_spans`: statements over rows go out in CockroachDB's form."""
         self._driver = driver
+        self._with_spans = with_spans
         self._prepared = prepared
         self._begin = begin.value
         self._has_begun = False
+
+    def call(self, statement: Statement, rows: Sequence[Row]) -> Call:
+        """A statement over rows, in the form of this database."""
+        return statement.call(rows, with_spans=self._with_spans)
 
     async def send(self, calls: Sequence[Call]) -> Replies:
         """Sends all calls, waits for all replies. Raises what `exchange` raises."""

@@ -89,7 +89,9 @@ class SqlStore(Generic[S]):
 
 async def _write(session: Session, aggregate: Aggregate[S], prepared: Plan, batch: Batch[S]) -> Clash | None:
     steps = (prepared.slot_log, *prepared.steps)
-    replies = await session.send([_fence(aggregate, prepared), *(_call(aggregate, step) for step in steps)])
+    replies = await session.send(
+        [_fence(session, aggregate, prepared), *(_call(session, aggregate, step) for step in steps)]
+    )
     if replies.rows and len(replies.rows[0]) < len(prepared.heads):
         await session.rollback()
         raise await _fenced(session, aggregate, prepared)
@@ -102,17 +104,17 @@ async def _write(session: Session, aggregate: Aggregate[S], prepared: Plan, batc
     return None
 
 
-def _fence(aggregate: Aggregate[S], prepared: Plan) -> Call:
+def _fence(session: Session, aggregate: Aggregate[S], prepared: Plan) -> Call:
     rows: list[Row] = [
         {"slot": head.slot, "epoch": head.epoch, "seq": head.seq - 1, "hash": head.hash} for head in prepared.heads
     ]
-    return statement.move_slots(aggregate.slots).call(rows)
+    return session.call(statement.move_slots(aggregate.slots), rows)
 
 
 async def _fenced(session: Session, aggregate: Aggregate[S], prepared: Plan) -> Superseded | CommitAmbiguous:
     """Why the slots did not move."""
     select = statement.select(aggregate.slots, ("slot",))
-    (reply,) = (await session.send([select.call([{"slot": head.slot} for head in prepared.heads])])).all()
+    (reply,) = (await session.send([session.call(select, [{"slot": head.slot} for head in prepared.heads])])).all()
     await session.rollback()
     found = {row["slot"]: row["epoch"] for row in select.rows(reply)}
     lost = sorted(head.slot for head in prepared.heads if found.get(head.slot) != head.epoch)
@@ -121,15 +123,15 @@ async def _fenced(session: Session, aggregate: Aggregate[S], prepared: Plan) -> 
     return CommitAmbiguous(f"an earlier commit of this copy has landed in {aggregate.service}: take the slots again")
 
 
-def _call(aggregate: Aggregate[S], step: Step) -> Call:
+def _call(session: Session, aggregate: Aggregate[S], step: Step) -> Call:
     fixed = aggregate.fixed.get(step.table.name, frozenset())
     match step.verb:
         case Verb.INSERT:
-            return statement.insert(step.table).call(step.rows)
+            return session.call(statement.insert(step.table), step.rows)
         case Verb.UPDATE:
-            return statement.update(step.table, fixed).call(step.rows)
+            return session.call(statement.update(step.table, fixed), step.rows)
         case Verb.SWAP:
-            return statement.swap(step.table, fixed).call(step.rows)
+            return session.call(statement.swap(step.table, fixed), step.rows)
 
 
 def _check_locks(replies: Replies, steps: Sequence[Step]) -> None:
@@ -161,13 +163,13 @@ async def _take(session: Session, aggregate: Aggregate[S], slots: Sequence[int],
     ]
     values = {"slots": statement.int_array(slots), "deployment": deployment}
     take = _TAKE[aggregate.service].call(values)
-    _, taken = (await session.send([statement.insert(aggregate.slots).call(rows), take])).all()
+    _, taken = (await session.send([session.call(statement.insert(aggregate.slots), rows), take])).all()
     return sorted((SlotHead(*row) for row in taken), key=lambda head: head.slot)
 
 
 async def _retake(session: Session, aggregate: Aggregate[S], heads: Sequence[SlotHead]) -> list[SlotHead]:
     rows: list[Row] = [{"slot": head.slot, "epoch": head.epoch} for head in sorted(heads, key=lambda head: head.slot)]
-    (taken,) = (await session.send([statement.raise_epochs(aggregate.slots).call(rows)])).all()
+    (taken,) = (await session.send([session.call(statement.raise_epochs(aggregate.slots), rows)])).all()
     if len(taken) < len(rows):
         await session.rollback()
         lost = sorted({head.slot for head in heads} - {row[0] for row in taken})

@@ -1,18 +1,30 @@
 """The hot statements: many rows by one `text()` over arrays, made once a table from its metadata.
 
 Every array travels as one text parameter in PostgreSQL's array syntax and is cast in the statement, so that its type never
-depends on its values and one prepared statement serves them all. Updates and reads carry `slot = ANY(..)` beside the join, so
-that CockroachDB sees constrained spans.
+depends on its values and one prepared statement serves them all. On CockroachDB updates and reads carry `slot = ANY(..)` beside
+the join: constrained spans. PostgreSQL gets them without: there the array is sorted anew for every row, and the planner, who
+takes it for ten slots, prefers any other unique index, whose pages rows of other shards share (docs/adr/0011).
 
 Invariant: values are bound, never part of the statement; identifiers come from the metadata only.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Table, Text, TextClause, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    text,
+)
 
 from zerosum.errors import Bug
 from zerosum.store.mapping import Row, key_of
@@ -24,25 +36,32 @@ HEAD = ("slot", "epoch", "seq", "hash")
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """A statement over arrays, and how its rows become parameters. `with_slots`: it also takes their distinct slots.
-
-    `query`: the same in the server's notation, its parameters in the order of the columns, the slots last. `returns`: names
-    of the columns of a reply.
-    """
+class Form:
+    """One text of a statement: SQLAlchemy's, and the server's notation of it."""
 
     clause: TextClause
-    columns: tuple[tuple[str, Callable[[Sequence[Any]], str]], ...]
-    with_slots: bool
     query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement over arrays, and how its rows become parameters: an array a column, in their order.
+
+    `plain`: for PostgreSQL. `spanned`: for CockroachDB, with the rows' distinct slots as one more array; the same
+    as `plain` where it names no slots. `returns`: names of the columns of a reply.
+    """
+
+    plain: Form
+    spanned: Form
+    columns: tuple[tuple[str, Callable[[Sequence[Any]], str]], ...]
     returns: tuple[str, ...]
 
-    def call(self, rows: Sequence[Row]) -> Call:
-        """The statement for these rows, one array literal a column, ready to be sent."""
+    def call(self, rows: Sequence[Row], *, with_spans: bool) -> Call:
+        """The statement for these rows, ready to be sent. `with_spans`: in CockroachDB's form."""
         values = [literal([row[name] for row in rows]) for name, literal in self.columns]
-        if self.with_slots:
-            values.append(int_array(sorted({row["slot"] for row in rows})))
-        return Call(self.query.sql, values)
+        if not with_spans or self.spanned is self.plain:
+            return Call(self.plain.query.sql, values)
+        return Call(self.spanned.query.sql, [*values, int_array(sorted({row["slot"] for row in rows}))])
 
     def rows(self, reply: Iterable[tuple[Any, ...]]) -> list[Row]:
         """A reply's rows by column name."""
@@ -58,7 +77,7 @@ def insert(table: Table) -> Statement:
         f"INSERT INTO {_quoted(table)} ({names}) SELECT {names} FROM {_unnest(columns)} "  # noqa: S608 - metadata only
         f"ON CONFLICT DO NOTHING RETURNING {_names(table.primary_key.columns)}"
     )
-    return _statement(clause, columns, with_slots=False, returns=key_of(table))
+    return _statement(clause, columns, returns=key_of(table))
 
 
 @cache
@@ -77,13 +96,11 @@ def swap(table: Table, fixed: frozenset[str]) -> Statement:
 def select(table: Table, key: tuple[str, ...]) -> Statement:
     """Reads all columns of the rows whose `key` columns equal one of the given; `slot` is among them or it is not used."""
     by = [table.columns[name] for name in key]
-    with_slots = "slot" in key
     clause = (
         f"SELECT {_names(table.columns, 't')} FROM {_unnest(by)} "  # noqa: S608 - metadata only
-        f"JOIN {_quoted(table)} AS t ON {_equal(key)}" + (f" WHERE {_SPANS}" if with_slots else "")
+        f"JOIN {_quoted(table)} AS t ON {_equal(key)}"
     )
-    returns = tuple(column.name for column in table.columns)
-    return _statement(clause, by, with_slots=with_slots, returns=returns)
+    return _statement(clause, by, returns=tuple(column.name for column in table.columns))
 
 
 @cache
@@ -92,9 +109,9 @@ def move_slots(table: Table) -> Statement:
     columns = [table.columns[name] for name in ("slot", "epoch", "seq", "hash")]
     clause = (
         f'UPDATE {_quoted(table)} AS t SET "seq" = u."seq" + 1, "hash" = u."hash" FROM {_unnest(columns)} '  # noqa: S608 - metadata only
-        f'WHERE {_SPANS} AND {_equal(("slot", "epoch", "seq"))} RETURNING t."slot"'
+        f'WHERE {_equal(("slot", "epoch", "seq"))} RETURNING t."slot"'
     )
-    return _statement(clause, columns, with_slots=True, returns=("slot",))
+    return _statement(clause, columns, returns=("slot",))
 
 
 @cache
@@ -103,9 +120,9 @@ def raise_epochs(table: Table) -> Statement:
     columns = [table.columns[name] for name in ("slot", "epoch")]
     clause = (
         f'UPDATE {_quoted(table)} AS t SET "epoch" = u."epoch" + 1 FROM {_unnest(columns)} '  # noqa: S608 - metadata only
-        f'WHERE {_SPANS} AND {_equal(("slot", "epoch"))} RETURNING t."slot", t."epoch", t."seq", t."hash"'
+        f'WHERE {_equal(("slot", "epoch"))} RETURNING t."slot", t."epoch", t."seq", t."hash"'
     )
-    return _statement(clause, columns, with_slots=True, returns=HEAD)
+    return _statement(clause, columns, returns=HEAD)
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------
@@ -151,16 +168,25 @@ _ARRAYS: Mapping[type[Any], tuple[str, Callable[[Sequence[Any]], str]]] = {
 
 # ---- parts of statements -------------------------------------------------------------------------------------------
 
+_SLOT = 't."slot" = u."slot"'
 _SPANS = 't."slot" = ANY(CAST(:slots AS INT4[]))'
 
 
-def _statement(clause: str, columns: Sequence[Column[Any]], *, with_slots: bool, returns: tuple[str, ...]) -> Statement:
-    bound = text(clause)
+def _statement(clause: str, columns: Sequence[Column[Any]], *, returns: tuple[str, ...]) -> Statement:
     literals = tuple((column.name, _ARRAYS[type(column.type)][1]) for column in columns)
+    names = tuple(name for name, _ in literals)
+    plain = spanned = _form(clause, names)
+    if _SLOT in clause:
+        spanned = _form(clause.replace(_SLOT, f"{_SLOT} AND {_SPANS}"), (*names, "slots"))
+    return Statement(plain, spanned, literals, returns)
+
+
+def _form(clause: str, names: tuple[str, ...]) -> Form:
+    bound = text(clause)
     query = compiled(bound)
-    if query.names != (*(name for name, _ in literals), *(("slots",) if with_slots else ())):
+    if query.names != names:
         raise Bug(f"the parameters of a statement are out of order: {query.names}")
-    return Statement(bound, literals, with_slots, query, returns)
+    return Form(bound, query)
 
 
 def _update(table: Table, fixed: frozenset[str], seen: tuple[Column[int], ...]) -> Statement:
@@ -171,9 +197,9 @@ def _update(table: Table, fixed: frozenset[str], seen: tuple[Column[int], ...]) 
     returned = ", ".join(f't."{name}"' for name in key)
     clause = (
         f"UPDATE {_quoted(table)} AS t SET {sets} FROM {_unnest([*columns, *seen])} "  # noqa: S608 - metadata only
-        f"WHERE {_SPANS} AND {_equal(key)}{swapped} RETURNING {returned}"
+        f"WHERE {_equal(key, as_values=_led_by(table))}{swapped} RETURNING {returned}"
     )
-    return _statement(clause, [*columns, *seen], with_slots=True, returns=key)
+    return _statement(clause, [*columns, *seen], returns=key)
 
 
 def _unnest(columns: Sequence[Column[Any]]) -> str:
@@ -190,5 +216,13 @@ def _names(columns: Iterable[Column[Any]], alias: str = "") -> str:
     return ", ".join(f'{prefix}"{column.name}"' for column in columns)
 
 
-def _equal(key: Sequence[str]) -> str:
-    return " AND ".join(f't."{name}" = u."{name}"' for name in key)
+def _equal(key: Sequence[str], as_values: Container[str] = ()) -> str:
+    """`as_values`: columns that no index shall be searched by."""
+    empty = {name: " || ''" if name in as_values else "" for name in key}
+    return " AND ".join(f't."{name}"{empty[name]} = u."{name}"' for name in key)
+
+
+def _led_by(table: Table) -> frozenset[str]:
+    """Columns that another unique constraint begins with: the planner would find the row by it as gladly as by its key."""
+    unique = (found for found in table.constraints if isinstance(found, UniqueConstraint))
+    return frozenset(next(iter(found.columns)).name for found in unique)
