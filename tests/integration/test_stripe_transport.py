@@ -4,20 +4,12 @@ been executed. Source: design section 4, failures.md row S1."""
 import asyncio
 import json
 import socket
-import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
-import stripe
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.stripe_objects import intent, request
 from zerosum.domain.message import ObjectStatus, PspVerb
@@ -42,9 +34,7 @@ class Wire:
     sends: bytes
     then: str = "keep"
     url: str = ""
-    tls: ssl.SSLContext | None = None
     connections: int = 0
-    ended: int = 0
     requests: list[bytes] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,15 +61,12 @@ class Wire:
             return
         finally:
             writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-            self.ended += 1
 
 
 @asynccontextmanager
 async def wired(wire: Wire, timeout_ms: int = 20_000) -> AsyncIterator[StripeAdapter]:
-    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0, ssl=wire.tls)
-    wire.url = f"{'https' if wire.tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(wire.serve, "127.0.0.1", 0)
+    wire.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     adapter = StripeAdapter("sk_test_x", url=wire.url, timeout_ms=timeout_ms)
     try:
         yield adapter
@@ -165,84 +152,6 @@ async def test_one_connection_is_kept_for_all_calls() -> None:
             assert (await adapter.call(CONFIRM)).status is ObjectStatus.CHARGED
 
     assert (wire.connections, len(wire.requests)) == (1, 5)
-
-
-async def test_a_connection_that_the_other_side_closed_is_not_used_again() -> None:
-    """Its end came while it was idle: the next request goes out on another, once."""
-    wire = Wire(answer("200 OK", CHARGED), "close")
-    async with wired(wire) as adapter:
-        for _ in range(2):
-            assert (await adapter.call(CONFIRM)).status is ObjectStatus.CHARGED
-            await until(lambda: wire.ended == len(wire.requests))
-
-    assert (wire.connections, len(wire.requests)) == (2, 2)
-
-
-async def test_the_answer_to_a_canceled_call_is_nobodys() -> None:
-    """It is still under way: the next call must not take it for its own."""
-    wire = Wire(b"")
-    async with wired(wire) as adapter:
-        call = asyncio.create_task(adapter.call(CONFIRM))
-        await until(lambda: len(wire.requests) == 1)
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-        wire.sends = answer("200 OK", CHARGED)
-        assert (await adapter.call(CONFIRM)).status is ObjectStatus.CHARGED
-
-    assert wire.connections == 2
-
-
-async def test_tls_is_spoken_with_whom_the_authorities_vouch_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One connection for all calls; whom nobody vouches for is not sent to."""
-    wire = Wire(answer("200 OK", CHARGED), tls=ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))
-    assert wire.tls is not None
-    authority = certificate(tmp_path, wire.tls)
-    async with wired(wire) as adapter:
-        with pytest.raises(NotSent):
-            await adapter.call(CONFIRM)
-    monkeypatch.setattr(stripe, "ca_bundle_path", authority)
-    async with wired(wire) as adapter:
-        for _ in range(3):
-            assert (await adapter.call(CONFIRM)).status is ObjectStatus.CHARGED
-
-    assert (wire.connections, len(wire.requests)) == (1, 3)
-
-
-def certificate(folder: Path, tls: ssl.SSLContext) -> str:
-    """Gives the server a certificate of its own for 127.0.0.1; returns the file of it, which is its authority too."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "zerosum test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "psp.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
-    tls.load_cert_chain(file)
-    return str(file)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    """Gives the others their turns until it is so, and some more to those who are to hear of it."""
-    for _ in range(1_000):
-        if is_so():
-            await asyncio.sleep(0.01)
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never became so")
 
 
 async def test_the_request_carries_our_key_and_no_telemetry() -> None:

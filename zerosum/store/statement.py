@@ -3,7 +3,7 @@
 Every array travels as one text parameter in PostgreSQL's array syntax and is cast in the statement, so that its type never
 depends on its values and one prepared statement serves them all. On CockroachDB updates and reads carry `slot = ANY(..)` beside
 the join: constrained spans. PostgreSQL gets them without: there the array is sorted anew for every row, and the planner, who
-takes it for ten slots, prefers any other unique index, whose pages rows of other shards share (docs/adr/0011).
+takes it for ten slots, prefers any other unique index, whose pages rows of other shards share (docs/adr/0010).
 
 Invariant: values are bound, never part of the statement; identifiers come from the metadata only.
 """

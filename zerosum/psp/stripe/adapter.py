@@ -7,19 +7,16 @@ Invariant: a call ends as a report that may be believed, or as `NotSent`, `Store
 could not be meant (no key, no object) is a `Bug`, and nothing is sent.
 """
 
-import json
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, assert_never
 
 import stripe
 
 from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
 from zerosum.errors import Bug, Misconfigured, OutcomeUnknown
-from zerosum.limits import PSP_TIMEOUT_MS
+from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
 from zerosum.psp.stripe.amount import to_stripe
-from zerosum.psp.stripe.desk import Desk
 from zerosum.psp.stripe.failure import learn
 from zerosum.psp.stripe.mapping import (
     CHECKOUT_ID,
@@ -61,15 +58,22 @@ class StripeAdapter:
         *,
         url: str = "",
         timeout_ms: int = PSP_TIMEOUT_MS,
+        calls_max: int = PSP_CALLS_MAX,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         if not api_key.strip():
             raise Misconfigured("the key for stripe is empty")
         hush()
         self._now_ms = now_ms
-        url = url.rstrip("/") or stripe.DEFAULT_API_BASE
-        self._transport = Transport(url, timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2))
-        self._desk = Desk(api_key.strip(), url)
+        self._transport = Transport(
+            timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
+        )
+        self._client = stripe.StripeClient(
+            api_key.strip(),
+            base_addresses={"api": url.rstrip("/")} if url else None,
+            http_client=self._transport,
+            max_network_retries=0,
+        )
 
     async def call(self, request: PspRequest) -> Report:
         """Sends one operation or asks about one, under `request.key`.
@@ -107,7 +111,7 @@ class StripeAdapter:
 
     async def close(self) -> None:
         """Closes the connections."""
-        self._transport.close()
+        await self._transport.close_async()
 
     async def _send(self, request: PspRequest) -> Report | Unreadable:
         match request.verb:
@@ -131,7 +135,7 @@ class StripeAdapter:
             "post",
             "/v1/payment_intents",
             idempotency_key=request.key,
-            amount=str(amount),  # text differs from call to call, all else is part of the kind
+            amount=amount,
             currency=request.money.currency.lower(),
             payment_method=request.token,
             # Cards, and nothing that redirects: nobody is there to follow. The name since API 2026-09-30.endive. Source:
@@ -162,20 +166,16 @@ class StripeAdapter:
             # Not found is no proof that there is none: the intent's own status says what is certain.
         return _intent(await self._ask("get", path, expand=["latest_charge"]), request)
 
-    async def _ask(self, method: str, path: str, *, idempotency_key: str = "", **parameters: object) -> object:
-        """One call, as the SDK writes it and reads its errors; the answer as plain JSON.
+    async def _ask(self, method: str, path: str, **parameters: object) -> object:
+        """One call of the SDK; the answer as plain JSON.
 
         The SDK's typed methods make an object of every field first: a third of a call's CPU, and they stumble over what
         is not as documented. Every POST must bring its `idempotency_key`: the SDK would make one up.
         """
-        if method == "post" and not idempotency_key:
+        if method == "post" and not parameters.get("idempotency_key"):
             raise Bug("a request to stripe without an idempotency key")
-        written = self._desk.write(method, path, idempotency_key, parameters)
-        body, status, headers = await self._transport.request_async(*written)
-        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            self._desk.tell((body, status, headers))
-        answer: object = json.loads(body.decode())
-        return answer
+        answer = await self._client.raw_request_async(method, path, **parameters)
+        return answer.data
 
 
 def _intent_path(request: PspRequest) -> str:
