@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.outcome import Outcome
-from loadtest.probe import cpu_ms_by_process, memory_mb, shard_figures
+from loadtest.probe import cpu_ms_by_process, cpu_ms_of_ended_children, memory_mb, shard_figures
 from loadtest.run import LoadOptions, LoadProcess
 from loadtest.sample import Sample, percentiles, read_samples
 from servers.keys import DEMO_TENANT, token_path
@@ -72,9 +72,9 @@ class Bench:
     async def step(self, profile: str, tps: float, seconds: float) -> Step:
         """Offers a rate for some seconds after a warm-up, and reads what came of it."""
         await self._load(profile, tps, WARM_UP_S)
-        before, cpu_before = await asyncio.to_thread(shard_figures, self._metrics()), cpu_ms_by_process()
+        before, cpu_before = await asyncio.to_thread(shard_figures, self._metrics()), _cpu_ms()
         samples = await self._load(profile, tps, seconds)
-        after, cpu_after = await asyncio.to_thread(shard_figures, self._metrics()), cpu_ms_by_process()
+        after, cpu_after = await asyncio.to_thread(shard_figures, self._metrics()), _cpu_ms()
         submits = [sample for sample in samples if sample.outcome in _SUBMITS]
         final = [sample.latency_ms for sample in submits if sample.outcome is Outcome.FINAL]
         told = percentiles(final)
@@ -141,13 +141,18 @@ class Bench:
         return f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
 
     def _show(self, step: Step) -> None:
-        cpu = " ".join(f"{name} {ms}" for name, ms in list(step.cpu_ms.items())[:9])
+        cpu = " ".join(f"{name} {ms}" for name, ms in list(step.cpu_ms.items())[:10])
         self._console.print(
             f"{'held' if step.is_held else 'NOT HELD':<9}{step.profile:<11}{step.offered_per_s:6.0f}/s offered "
             f"{step.final_per_s:6.1f}/s final  p50 {_ms(step.p50_ms)} p95 {_ms(step.p95_ms)} p99 {_ms(step.p99_ms)}  "
             f"pending {step.pending}  batch {step.average_batch or 0:.1f}\n         CPU ms a checkout: {cpu}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def _cpu_ms() -> dict[str, float]:
+    """By process; the generator of a step has ended when its CPU is asked for."""
+    return {**cpu_ms_by_process(), "load generator": cpu_ms_of_ended_children()}
 
 
 _SUBMITS = frozenset({Outcome.FINAL, Outcome.PENDING, Outcome.UNKNOWN})

@@ -7,6 +7,7 @@ Invariant: nothing here changes the system, but for the PSP's faults, which are 
 import contextlib
 import json
 import os
+import resource
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -149,6 +150,12 @@ def cpu_ms_by_process() -> dict[str, float]:
             name = _name_of(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
             spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) * 10.0
     return spent
+
+
+def cpu_ms_of_ended_children() -> float:
+    """CPU time of children of this process that have ended and were waited for, in milliseconds: the load generators."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (spent.ru_utime + spent.ru_stime) * 1_000
 
 
 _NAMES: Final = (
