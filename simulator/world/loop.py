@@ -38,7 +38,7 @@ class Party:
         self.name = name
         self.is_paused = False
         self.is_dead = False
-        self.held: list[Handle] = []
+        self.held: list["_Step"] = []
         self.roots: list[object] = []
         self.context = copy_context()
         self.context.run(PARTY.set, self)
@@ -53,6 +53,23 @@ PARTY: ContextVar[Party | None] = ContextVar("PARTY", default=None)
 """Whose step this is; None: the world's own."""
 
 
+class _Step(TimerHandle):
+    """One call to come, now or later. It has of asyncio's handle what the loop needs: a run makes some 10,000."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, context: Context) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """It is passed over when its time comes."""
+        self._cancelled = True
+        self._callback = self._args = None
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """`time()` is virtual and starts at 0. `complaints`: callbacks that failed and that nobody asked about."""
 
@@ -64,8 +81,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._draw = chance.random
         self._seconds_max = seconds_max
         self._steps_max = steps_max
-        self._soon: deque[Handle] = deque()
-        self._timers: list[tuple[float, float, int, TimerHandle]] = []
+        self._soon: deque[_Step] = deque()
+        self._timers: list[tuple[float, float, int, _Step]] = []
         self._timers_made = 0
         self._world = copy_context()
         self.set_exception_handler(_complain)
@@ -92,9 +109,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ---- what asyncio asks of a loop ---------------------------------------------------------------------------
 
+    def create_task(
+        self, coro: Any, *, name: str | None = None, context: Context | None = None
+    ) -> "asyncio.Task[Any]":
+        """As asyncio has it, without its factory."""
+        return asyncio.Task(coro, loop=self, name=name or "task", context=context)
+
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Handle:
         """As asyncio has it."""
-        handle = Handle(callback, args, self, context)
+        handle = _Step(callback, args, context if context is not None else copy_context())
         self._soon.append(handle)
         return handle
 
@@ -108,7 +131,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> TimerHandle:
         """As asyncio has it; a draw decides between timers that are due at the same instant."""
-        handle = TimerHandle(when, callback, args, self, context)
+        handle = _Step(callback, args, context if context is not None else copy_context())
         self._timers_made += 1
         heappush(self._timers, (when, self._draw(), self._timers_made, handle))
         return handle
@@ -122,57 +145,57 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _asyncgen_finalizer_hook(self, generator: object) -> None:
         """What a dead party leaves half done stays so."""
 
-    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        """It is passed over when its time comes."""
-
     def _run_once(self) -> None:
+        """Many rounds at once, until the loop is told to stop: asyncio asks after each."""
         soon = self._soon
-        if not soon:
-            self._wake()
-        self.steps += len(soon)
-        if self.steps > self._steps_max:
-            raise Exhausted(f"more than {self._steps_max} steps: {self._who_waits()}")
-        for handle in self._in_order() if len(soon) > 1 else (soon.popleft(),):
-            if handle.cancelled():
-                continue
-            party = _party_of(handle)
-            if party is None or not (party.is_paused or party.is_dead):
-                handle._run()
-            else:
-                party.held.append(handle)
+        while not self._stopping:
+            if not soon:
+                self._wake()
+            self.steps += len(soon)
+            if self.steps > self._steps_max:
+                raise Exhausted(f"more than {self._steps_max} steps: {self._who_waits()}")
+            for step in self._in_order() if len(soon) > 1 else (soon.popleft(),):
+                if step._cancelled:
+                    continue
+                context = step._context
+                party = context.get(PARTY)
+                if party is None or not (party.is_paused or party.is_dead):
+                    try:
+                        context.run(step._callback, *step._args)
+                    except Exception as failure:  # noqa: BLE001 - as asyncio has it: told to whom it may concern
+                        self.call_exception_handler({"message": f"in {step._callback!r}", "exception": failure})
+                else:
+                    party.held.append(step)
 
-    def _in_order(self) -> list[Handle]:
+    def _in_order(self) -> "list[_Step]":
         """What is ready, one party after the other: their order is drawn, each one's own order stays."""
         ready = list(self._soon)
         self._soon.clear()
         ranks: dict[Party | None, float] = {}
-        for handle in ready:
-            party = _party_of(handle)
+        whose = [step._context.get(PARTY) for step in ready]
+        for party in whose:
             if party not in ranks:
                 ranks[party] = self._draw()
         if len(ranks) > 1:
-            ready.sort(key=lambda handle: ranks[_party_of(handle)])
+            order = sorted(range(len(ready)), key=[ranks[party] for party in whose].__getitem__)
+            return [ready[position] for position in order]
         return ready
 
     def _wake(self) -> None:
         """The clock moves on to the next timer; all that are due then are ready."""
         timers = self._timers
-        while timers and timers[0][3].cancelled():
+        while timers and timers[0][3]._cancelled:
             heappop(timers)
         if not timers:
             raise Deadlock(f"nothing is due, and these wait: {self._who_waits()}")
-        self._now_s = max(self._now_s, timers[0][0])
-        if self._now_s > self._seconds_max:
-            raise Exhausted(f"after {self._now_s:.0f} virtual seconds these wait: {self._who_waits()}")
-        while timers and timers[0][0] <= self._now_s:
+        now_s = self._now_s = max(self._now_s, timers[0][0])
+        if now_s > self._seconds_max:
+            raise Exhausted(f"after {now_s:.0f} virtual seconds these wait: {self._who_waits()}")
+        while timers and timers[0][0] <= now_s:
             self._soon.append(heappop(timers)[3])
 
     def _who_waits(self) -> str:
         return "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(self))) or "nobody"
-
-
-def _party_of(handle: Handle) -> Party | None:
-    return handle._context.get(PARTY)  # type: ignore[attr-defined, no-any-return] # typeshed does not know that it has one
 
 
 def _place_of(task: "asyncio.Task[Any]") -> str:
