@@ -93,8 +93,8 @@ def _not_unique(name: str) -> Callable[[str, Clock], MemoryStore[Any]]:
     return made
 
 
-class _Blind(dict[Key, Row]):
-    """Holds the newest row, and never says that it holds one to whoever asks before inserting."""
+class _Blind(dict[Key, Key]):
+    """Holds the newest row's key, and never says that it holds one to whoever asks before inserting."""
 
     def get(self, key: Key, default: Any = None) -> Any:
         return default

@@ -94,6 +94,8 @@ class MemoryStore(Generic[S]):
     async def load(self, wanted: Wanted) -> Loaded[S]:
         """See `ports.Store`."""
         self.check_reachable()
+        if not (wanted.entities or wanted.commands or wanted.claims or wanted.deliveries):
+            return Loaded(self.clock(), {}, {}, {}, {})
         entities = {key: self.entity(key) for key in wanted.entities}
         commands = {key: self._command(key) for key in wanted.commands}
         return Loaded(
@@ -128,7 +130,7 @@ class MemoryStore(Generic[S]):
         if "todos" not in self.tables:
             return ()
         mine, now_ms = set(slots), self.clock() - overdue_ms
-        open_rows = self.tables["todos"].partial["todos_due"].items()
+        open_rows = self.tables["todos"].in_index("todos_due")
         due = sorted((row["due_at_ms"], key) for key, row in open_rows if key[0] in mine and row["due_at_ms"] <= now_ms)
         return [DueTodo(EntityKey(key[1], key[2]), key[3]) for _, key in due[:rows_max]]
 
@@ -222,16 +224,17 @@ class MemoryStore(Generic[S]):
             key = table.key(row)
             before = table.rows.get(key)
             if step.verb is Verb.INSERT:
-                is_taken = table.insert(dict(row))
+                if not table.insert(dict(row)):
+                    continue
+            elif before is not None and before.get("version") == row.get(SEEN, before.get("version")):
+                changed = {**before, **row}
+                changed.pop(SEEN, None)
+                table.judge(changed)  # only now: SQL checks what it stores, not what finds no row
+                table.replace(key, changed)
             else:
-                is_taken = before is not None and before.get("version") == row.get(SEEN, before.get("version"))
-                if is_taken and before is not None:
-                    changed = {**before, **{name: value for name, value in row.items() if name != SEEN}}
-                    table.judge(changed)  # only now: SQL checks what it stores, not what finds no row
-                    table.replace(key, changed)
-            if is_taken:
-                undo.append((table, key, None if step.verb is Verb.INSERT else before))
-                stored.append(key)
+                continue
+            undo.append((table, key, None if step.verb is Verb.INSERT else before))
+            stored.append(key)
         return stored
 
 

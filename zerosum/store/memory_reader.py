@@ -134,8 +134,8 @@ class MemoryPaymentReader:
     def _old(self, older_than_ms: int) -> list[Row]:
         self._store.check_reachable()
         limit = self._store.clock() - older_than_ms
-        orders = self._store.tables["payment_orders"].partial["payment_orders_in_flight"].values()
-        return [row for row in orders if row["created_at_ms"] <= limit]
+        orders = self._store.tables["payment_orders"].in_index("payment_orders_in_flight")
+        return [row for _, row in orders if row["created_at_ms"] <= limit]
 
     def _rows(self, table: str, tenant: Tenant) -> Iterable[Row]:
         return (row for row in self._store.tables[table].rows.values() if row["tenant"] == tenant)

@@ -8,6 +8,7 @@ RowsRefused.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
@@ -26,37 +27,53 @@ _ENTITY_COLUMNS = 3
 
 
 class MemoryTable:
-    """One table. `partial[name]` holds the rows of each index that has a condition, by primary key."""
+    """One table, its rows by primary key."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.rows: dict[Key, Row] = {}
-        self.partial: dict[str, dict[Key, Row]] = {}
-        self._key = key_of(table)
+        self.key = _picker(key_of(table))
         self._columns = [_column(column) for column in table.columns]
+        self._integers = [(name, bound) for name, is_optional, bound, _ in self._columns if bound and not is_optional]
+        self._texts = [name for name, is_optional, _, is_text in self._columns if is_text and not is_optional]
+        self._others = [each for each in self._columns if each[1] or not (each[2] or each[3])]
         self._checks = [_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)]
         self._uniques = [_Unique(columns, where) for columns, where in _unique_rules(table)]
+        self._unique_over = {frozenset(unique.columns): unique for unique in self._uniques}
         self._conditions = {str(index.name): rule for index in table.indexes if (rule := _where(index))}
-        self.partial = {name: {} for name in self._conditions}
+        self._partial: dict[str, dict[Key, None]] = {name: {} for name in self._conditions}
         self._has_entities = table.info["kind"] in {"root", "child", "private"}
-        self._by_entity: dict[Key, dict[Key, Row]] = {}
-
-    def key(self, row: Row) -> Key:
-        """The row's primary key."""
-        return tuple([row[name] for name in self._key])
+        self._by_entity: dict[Key, dict[Key, None]] = {}
 
     def of_entity(self, entity: Key) -> Sequence[Row]:
         """The rows whose key begins with (slot, tenant, id), in key order."""
-        found = self._by_entity.get(entity, {})
-        return [found[key] for key in sorted(found)]
+        return [self.rows[key] for key in sorted(self._by_entity.get(entity, ()))]
+
+    def in_index(self, name: str) -> Iterable[tuple[Key, Row]]:
+        """The rows that an index with a condition holds, and their keys, in no order."""
+        return [(key, self.rows[key]) for key in self._partial[name]]
 
     def holder(self, value: Mapping[str, Any]) -> Row | None:
         """The row that holds these values of a unique constraint over just these columns."""
-        unique = next(unique for unique in self._uniques if set(unique.columns) == set(value))
-        return unique.held.get(tuple([value[name] for name in unique.columns]))
+        unique = self._unique_over[frozenset(value)]
+        key = unique.held.get(tuple([value[name] for name in unique.columns]))
+        return None if key is None else self.rows[key]
 
     def judge_values(self, row: Row) -> None:
         """Raises RowsRefused when a value breaks its type or NOT NULL: a statement's values are read before any row is."""
+        for name, bound in self._integers:
+            value = row[name]
+            if value is None or not -bound <= value < bound:
+                self._refuse_values(row)
+        for name in self._texts:
+            value = row[name]
+            if value is None or not value.isascii() or "\0" in value:
+                self._refuse_values(row)
+        for name, is_optional, bound, is_text in self._others:
+            _judge_value(name, row[name], is_optional, bound, is_text)
+
+    def _refuse_values(self, row: Row) -> None:
+        """Raises RowsRefused for the first value in the order of the columns that cannot be stored, if one cannot."""
         for name, is_optional, bound, is_text in self._columns:
             _judge_value(name, row[name], is_optional, bound, is_text)
 
@@ -69,29 +86,44 @@ class MemoryTable:
     def insert(self, row: Row) -> bool:
         """Takes the row, or leaves everything as it is and returns False when it meets one that is there."""
         key = self.key(row)
-        if key in self.rows or any(unique.holder(row) is not None for unique in self._uniques):
+        if key in self.rows:
             return False
+        for unique in self._uniques:
+            if unique.holder(row) is not None:
+                return False
         self._put(key, row)
         return True
 
     def replace(self, key: Key, changed: Row) -> None:
         """Puts the row in the place of the one of its key. Raises RowsRefused where it meets another row (23505)."""
         before = self.rows[key]
-        self.remove(key)
-        if any(unique.holder(changed) is not None for unique in self._uniques):
-            self._put(key, before)
+        moved = [(unique, unique.taken_by(before)) for unique in self._uniques]
+        moved = [(unique, value) for unique, value in moved if value != unique.taken_by(changed)]
+        if any(unique.holder(changed) is not None for unique, _ in moved):
             raise RowsRefused(f"some row cannot be stored (23505 {self.table.name})")
-        self._put(key, changed)
+        for unique, value in moved:
+            unique.forget(value)
+            unique.take(changed, key)
+        for name, rule in self._conditions.items():
+            if rule(changed):
+                self._partial[name][key] = None
+            else:
+                self._partial[name].pop(key, None)
+        self.rows[key] = changed
 
     def remove(self, key: Key) -> None:
-        """Takes a row out: only to undo, never for a caller."""
+        """Takes a row out: to undo, never for a caller."""
         row = self.rows.pop(key)
         for unique in self._uniques:
-            unique.forget(row)
-        for held in self.partial.values():
+            unique.forget(unique.taken_by(row))
+        for held in self._partial.values():
             held.pop(key, None)
         if self._has_entities:
-            self._by_entity[key[:_ENTITY_COLUMNS]].pop(key)
+            entity = key[:_ENTITY_COLUMNS]
+            left = self._by_entity[entity]
+            left.pop(key)
+            if not left:
+                del self._by_entity[entity]
 
     def put_back(self, key: Key, row: Row) -> None:
         """Restores a row exactly as it was: only to undo."""
@@ -102,37 +134,47 @@ class MemoryTable:
     def _put(self, key: Key, row: Row) -> None:
         self.rows[key] = row
         for unique in self._uniques:
-            unique.take(row)
+            unique.take(row, key)
         for name, rule in self._conditions.items():
             if rule(row):
-                self.partial[name][key] = row
+                self._partial[name][key] = None
         if self._has_entities:
-            self._by_entity.setdefault(key[:_ENTITY_COLUMNS], {})[key] = row
+            self._by_entity.setdefault(key[:_ENTITY_COLUMNS], {})[key] = None
 
 
 class _Unique:
-    """One unique constraint or index, perhaps over a part of the rows."""
+    """One unique constraint or index, perhaps over a part of the rows. `held`: values, and whose key has them."""
 
     def __init__(self, columns: Sequence[str], where: Rule | None) -> None:
         self.columns = columns
         self._where = where
-        self.held: dict[Key, Row] = {}
+        self._value = _picker(columns)
+        self.held: dict[Key, Key] = {}
 
-    def holder(self, row: Row) -> Row | None:
-        if self._where and not self._where(row):
-            return None
-        return self.held.get(self._value(row))
+    def taken_by(self, row: Row) -> Key | None:
+        """The values that the row takes for itself; None where the constraint is not about it."""
+        return None if self._where and not self._where(row) else self._value(row)
 
-    def take(self, row: Row) -> None:
-        if not self._where or self._where(row):
-            self.held[self._value(row)] = row
+    def holder(self, row: Row) -> Key | None:
+        value = self.taken_by(row)
+        return None if value is None else self.held.get(value)
 
-    def forget(self, row: Row) -> None:
-        if not self._where or self._where(row):
-            self.held.pop(self._value(row))
+    def take(self, row: Row, key: Key) -> None:
+        value = self.taken_by(row)
+        if value is not None:
+            self.held[value] = key
 
-    def _value(self, row: Row) -> Key:
-        return tuple([row[name] for name in self.columns])
+    def forget(self, value: Key | None) -> None:
+        if value is not None:
+            self.held.pop(value)
+
+
+def _picker(names: Sequence[str]) -> Callable[[Row], Key]:
+    """From a row, the tuple of these columns."""
+    if len(names) == 1:
+        (name,) = names
+        return lambda row: (row[name],)
+    return itemgetter(*names)
 
 
 # ---- rules read from the metadata ----------------------------------------------------------------------------------
