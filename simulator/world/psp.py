@@ -10,6 +10,8 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -223,10 +225,14 @@ class WorldStripe(StripeAdapter):
 
 
 def _error(answer: Answer, document: Mapping[str, Any]) -> stripe.StripeError:
-    """The exception that the SDK itself makes of such an answer."""
+    """The exception that the SDK itself makes of such an answer.
+
+    Of a mapping that is no dict it makes no typed object (`error.error`), which the adapter does not look at and which
+    would be a twentieth of a run.
+    """
     make: Any = _APIRequestor.specific_v1_api_error
     error: stripe.StripeError = make(
-        None, answer.body.decode(), answer.status, document, dict(answer.headers), document["error"]
+        None, answer.body.decode(), answer.status, MappingProxyType(document), dict(answer.headers), document["error"]
     )
     return error
 
@@ -234,7 +240,13 @@ def _error(answer: Answer, document: Mapping[str, Any]) -> stripe.StripeError:
 def _form(parameters: Mapping[str, object]) -> str:
     """As the SDK encodes them: `metadata[name]=..`, `expand[0]=..`."""
     pairs = [(name, value) for name, held in parameters.items() for name, value in _flat(name, held)]
-    return "&".join([f"{quote_plus(name)}={quote_plus(value)}" for name, value in pairs])
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
+
+
+@lru_cache(maxsize=10_000)
+def _quoted(text: str) -> str:
+    """The same names and ids come again and again."""
+    return quote_plus(text, safe="[]")
 
 
 def _flat(name: str, held: object) -> list[tuple[str, str]]:
