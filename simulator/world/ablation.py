@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Final
 
-from simulator.world.ablations import commit, key, money, psp, todo
+from simulator.world.ablations import commit, key, money, psp, todo, webhook
 from simulator.world.ablations.plant import Ablation
 
 RunSeed = Callable[[int], Sequence[str]]
@@ -45,6 +45,8 @@ ABLATIONS: Mapping[str, Ablation] = {
         psp.refund_per_report,
         psp.no_amount_compare,
         psp.no_reference_compare,
+        webhook.no_signature,
+        webhook.no_timestamp,
         commit.no_fence,
         commit.no_version_check,
         commit.no_fence_no_version,

@@ -38,7 +38,7 @@ class Party:
         self.name = name
         self.is_paused = False
         self.is_dead = False
-        self.held: list["_Step"] = []
+        self.held: list[_Step] = []
         self.roots: list[object] = []
         self.context = copy_context()
         self.context.run(PARTY.set, self)
@@ -67,11 +67,17 @@ class _Step(TimerHandle):
     def cancel(self) -> None:
         """It is passed over when its time comes."""
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback, self._args = _nothing, ()  # let go of what it held
+
+
+def _nothing() -> None:
+    """What a step that was called off would do."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
     """`time()` is virtual and starts at 0. `complaints`: callbacks that failed and that nobody asked about."""
+
+    _stopping: bool  # asyncio's own: set by `stop`
 
     def __init__(self, chance: Random, *, seconds_max: float, steps_max: int) -> None:
         super().__init__()
@@ -109,11 +115,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ---- what asyncio asks of a loop ---------------------------------------------------------------------------
 
-    def create_task(
-        self, coro: Any, *, name: str | None = None, context: Context | None = None
-    ) -> "asyncio.Task[Any]":
-        """As asyncio has it, without its factory."""
-        return asyncio.Task(coro, loop=self, name=name or "task", context=context)
+    def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> "asyncio.Task[Any]":
+        """As asyncio has it, without its factory; nobody asks for a task's name."""
+        return asyncio.Task(coro, loop=self, name="task", context=context)
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Handle:
         """As asyncio has it."""

@@ -55,6 +55,11 @@ class Mix:
     clock_jumps_per_minute: int = 0
     clock_skew: int = 0
     risk_trouble: int = 0
+    # a PSP that takes down another figure or name than it was told, and people who pretend to be one
+    wrong_amount: int = 0
+    wrong_currency: int = 0
+    wrong_reference: int = 0
+    forged_webhooks_per_minute: int = 0
 
 
 class Range(NamedTuple):
@@ -98,6 +103,10 @@ RANGES: Final[dict[str, Range]] = {
     "clock_jumps_per_minute": Range(4, 10),
     "clock_skew": Range(100, 100),
     "risk_trouble": Range(100, 100),
+    "wrong_amount": Range(10, 50),
+    "wrong_currency": Range(10, 50),
+    "wrong_reference": Range(10, 50),
+    "forged_webhooks_per_minute": Range(20, 60),
 }
 """Total over Mix. Source: failures.md section 4. What stands alone below 100 % would leave nobody to see it at more."""
 

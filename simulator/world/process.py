@@ -259,7 +259,6 @@ class PaymentServer:
         event = self._read(body, headers)
         match event:
             case Refusal():
-                self._trace.met["webhook_refused"] += 1
                 return 400
             case Ignored():
                 self._psp.ignored[event.type] += 1

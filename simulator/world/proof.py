@@ -21,6 +21,7 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]]) -> li
     """Everything that is wrong. `told`: every fixed reply anyone ever got, by checkout."""
     return [
         *_charges(database, psp),
+        *_cases(database, psp),
         *_given_up(database, psp),
         *_keys(database, psp),
         *_conservation(database, psp),
@@ -42,7 +43,10 @@ def _charges(database: Database, psp: Psp) -> list[str]:
         if charge.is_captured:
             charged[charge.metadata.get("payment_order_id", charge.id)].append(charge)
     wrong = []
-    orders = {row["payment_order_id"]: row for row in database.rows("payment", "payment_orders")}
+    orders, queued = (
+        {row["payment_order_id"]: row for row in database.rows("payment", "payment_orders")},
+        _queued(database),
+    )
     for order_id, order in orders.items():
         charges, status = charged[order_id], order["payment_order_status"]
         back = sum(charge.amount_refunded for charge in charges)
@@ -50,14 +54,36 @@ def _charges(database: Database, psp: Psp) -> list[str]:
         asked = (order["amount_minor"], order["currency"])
         if status == "SUCCESS":
             is_right = taken == [asked] and back == 0
+        elif order_id in queued:
+            is_right = not taken
         else:
             is_right = status in {"FAILED", "CANCELED"} and len(taken) <= 1 and back == sum(each[0] for each in taken)
         if not is_right:
             wrong.append(f"I3: order {order_id} of {asked} is {status}, the book took {taken} and gave back {back}")
     wrong.extend(f"I3: a charge of nobody's order {name}" for name in charged if name not in orders)
-    cases = database.rows("payment", "mismatches")
-    wrong.extend(f"I3: case {case['mismatch_id']} is {case['state']}" for case in cases if case["state"] != "RESOLVED")
     return wrong
+
+
+_FOR_PEOPLE: Final = frozenset({"wrong_money", "wrong_reference"})
+"""Kinds of cases that stay open: a PSP that has taken an order down wrongly is a matter for people (row S9)."""
+
+
+def _queued(database: Database) -> set[str]:
+    """Orders that wait for people: what the PSP says of them is not what was asked."""
+    return {
+        case["payment_order_id"]
+        for case in database.rows("payment", "mismatches")
+        if case["kind"] in _FOR_PEOPLE and case["state"] == "OPEN"
+    }
+
+
+def _cases(database: Database, psp: Psp) -> list[str]:
+    """I3: every case is resolved, but for those about an order that the PSP took down wrongly."""
+    return [
+        f"I3: case {case['mismatch_id']} is {case['state']}"
+        for case in database.rows("payment", "mismatches")
+        if case["state"] != "RESOLVED" and not (case["kind"] in _FOR_PEOPLE and case["payment_order_id"] in psp.wronged)
+    ]
 
 
 _FINAL: Final = frozenset({"succeeded", "canceled"})
@@ -139,6 +165,8 @@ def _ledger(database: Database) -> list[str]:
             if not (row["wallet_updated"] and row["ledger_updated"]):
                 wrong.append(f"I9: order {row['payment_order_id']} is SUCCESS and not posted everywhere")
     for case in database.rows("payment", "mismatches"):
+        if case["kind"] in _FOR_PEOPLE:
+            continue
         expected["suspense_charge", case["payment_order_id"]] += 1
         expected["suspense_refund", case["payment_order_id"]] += 1
     wrong.extend(f"I2: journals {sorted((posted - expected).items())} too many" for _ in [0] if posted - expected)
@@ -147,11 +175,12 @@ def _ledger(database: Database) -> list[str]:
 
 
 def _open_ends(database: Database) -> list[str]:
-    """I9: nothing is owed, and nobody waits for people."""
+    """I9: nothing is owed, and only orders that the PSP took down wrongly wait for people."""
+    queued = _queued(database)
     wrong = [
         f"I9: to-do {row['checkout_id']}/{row['todo_id']} is {row['state']}: {row['reason']}"
         for row in database.rows("payment", "todos")
-        if row["state"] != "DONE"
+        if row["state"] != "DONE" and not (row["state"] == "DEAD" and row["payment_order_id"] in queued)
     ]
     events = database.rows("payment", "payment_events")
     wrong.extend(f"I9: checkout {row['checkout_id']} has no reply" for row in events if row["reply"] is None)

@@ -8,9 +8,11 @@ Invariant: the engine's book is the truth, and nothing but the engine writes int
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from random import Random
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote_plus
@@ -39,6 +41,8 @@ WEBHOOK_SECRET: Final = "whsec_world"  # noqa: S105 - of a world that lasts a fe
 SERVER: Final = "payment-server"
 
 _HTTP_ERROR: Final = 300
+_BAD_REQUEST: Final = 400
+_CREATE: Final = "/v1/payment_intents"
 _WEBHOOK_TIMEOUT_S: Final = 10.0
 _DUE_AT_ONCE: Final = 64
 _LATE_MS: Final = 5_000
@@ -48,6 +52,16 @@ _RATES: Final = (
     "webhook_reorder",
 )  # fmt: skip
 """Faults of the mix that are rates of the engine's plan under the same name."""
+
+
+_AMOUNT: Final = re.compile(r"(?<=\bamount=)\d+")
+_ORDER: Final = re.compile(r"(?<=\bmetadata\[payment_order_id\]=)[^&]+")
+MISTAKES: Final[Mapping[str, Callable[[str], str]]] = {
+    "wrong_amount": lambda form: _AMOUNT.sub(lambda found: str(int(found[0]) + 1), form),
+    "wrong_currency": lambda form: form.replace("currency=usd", "currency=eur"),
+    "wrong_reference": lambda form: _ORDER.sub(lambda found: f"wrong-{found[0]}", form),
+}
+"""Row S9: what the PSP makes of a form, by the fault's name. Not only its answer is wrong: it would take just that money."""
 
 
 class _Book:
@@ -72,7 +86,10 @@ class _Book:
 
 
 class Psp:
-    """The engine, its timers and its webhooks. `now_ms` is the true time: a PSP's clock is right."""
+    """The engine, its timers and its webhooks. `now_ms` is the true time: a PSP's clock is right.
+
+    `wronged`: orders that it took down wrongly, and in what.
+    """
 
     def __init__(
         self, *, loop: VirtualLoop, weather: Weather, trace: Trace, safety: Safety, network: Network, key_expiry_ms: int
@@ -94,6 +111,9 @@ class Psp:
             retry_rule=RetryRule(),
         )  # fmt: skip
         self.ignored: Counter[str] = Counter()
+        self.wronged: dict[str, str] = {}
+        self._taken_down: dict[str, str] = {}
+        self._mistakes = Random(f"mistakes {weather.seed}")
         self._party = Party("psp")
         self._alarm: asyncio.TimerHandle | None = None
         self._posts: set[asyncio.Task[None]] = set()
@@ -143,7 +163,7 @@ class Psp:
             raise OutcomeUnknown("stripe did not answer: TimeoutError") from trouble
 
     def _arrive(self, call: Call, answer: "asyncio.Future[Answer] | None") -> None:
-        begun = self.engine.begin(call, self.now_ms())
+        begun = self.engine.begin(self._taken(call), self.now_ms())
         if isinstance(begun, Plan):
             self._notice()
             self._reply(begun, answer)
@@ -151,6 +171,22 @@ class Psp:
             self._loop.later(begun.wait_ms / 1_000, self._finish, begun, answer)
         else:
             self._finish(begun, answer)
+
+    def _taken(self, call: Call) -> Call:
+        """The call as the PSP takes it down: now and then with another figure or name, and then so under that key for good."""
+        mix = self._weather.mix
+        if call.path != _CREATE or call.key is None or not any(getattr(mix, name) for name in MISTAKES):
+            return call
+        body = self._taken_down.get(call.key)
+        if body is None:
+            body = call.body
+            for name, mistake in MISTAKES.items():
+                if not self._weather.is_over and self._mistakes.random() * 100 < getattr(mix, name):
+                    self._trace.fault(name, call.key)
+                    self.wronged[_ORDER.findall(call.body)[0]] = name
+                    body = mistake(body)
+            self._taken_down[call.key] = body
+        return call._replace(body=body)
 
     def _finish(self, ticket: Ticket, answer: "asyncio.Future[Answer] | None") -> None:
         plan = self.engine.finish(ticket, self.now_ms())
@@ -198,6 +234,7 @@ class Psp:
                     status = await self._network.ask(SERVER, what, lambda server: server.receive(body, headers))
             except (Lost, Refused, TimeoutError):
                 status = 0
+        self._trace.met["webhook_refused"] += status == _BAD_REQUEST
         self.book.append(self.engine.outbox.settle(delivery, status, self.now_ms()))
         self._notice()
 

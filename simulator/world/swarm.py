@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from actors.answer import Answer, Applied, Busy, Failed, InFlight, Refused, Replied
+from simulator.world.forger import Forger
 from simulator.world.house import House
 from simulator.world.loop import Party
 from simulator.world.network import BUYERS, Lost
@@ -54,6 +55,7 @@ class Swarm:
         self.wrong: list[str] = []
         self.commands: list[m.SubmitCheckout] = []
         self._buyers = Party(BUYERS)
+        self._forger = Forger(house.psp, house.network, house.trace, house.weather.seed)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> list[str]:
@@ -73,7 +75,8 @@ class Swarm:
         for command in self.commands:
             await self.loop.start(self._buyers, self._ask_again(command))
         keeper.cancel()
-        return [*self.house.safety.wrong, *self.wrong, *findings(self.house.database, self.house.psp, self.told)]
+        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong]
+        return [*wrong, *findings(self.house.database, self.house.psp, self.told)]
 
     def _command(self, number: int) -> m.SubmitCheckout:
         chance, name = self.weather.random, f"c{number}"
@@ -178,6 +181,8 @@ class Swarm:
         for per_minute, act in troubles:
             if per_minute:
                 self._spawn(self._now_and_then(per_minute, act))
+        if mix.forged_webhooks_per_minute:
+            self._spawn(self._now_and_then(mix.forged_webhooks_per_minute, self._forger.forge), self._forger.party)
 
     def _anybody(self) -> str:
         return self.weather.random.choice([*self.house.shards, *self.house.servers])
@@ -203,7 +208,10 @@ class Swarm:
         self.house.database.is_out = False
 
     def _jump(self) -> None:
+        before_ms = self.house.database.jumped_ms
         self.house.database.jumped_ms = self.weather.random.randint(-600_000, 600_000)
+        is_ahead = self.house.database.jumped_ms > before_ms
+        self.trace.met["clock_jumped_ahead" if is_ahead else "clock_jumped_back"] += 1
         self.trace.fault("clock_jumps_per_minute", f"to {self.house.database.jumped_ms} ms off", "database")
 
     # ---- the end ---------------------------------------------------------------------------------------------

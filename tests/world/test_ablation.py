@@ -55,6 +55,10 @@ SEEDS: Mapping[str, int] = {
     "no-sweep": 3,
     "leg-dropped": 0,
     "float-amount": 0,
+    "no-amount-compare": 2,
+    "no-reference-compare": 12,
+    "no-signature": 1,
+    "no-timestamp": 1,
     "times-100": 0,
 }
 

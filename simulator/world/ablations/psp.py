@@ -189,7 +189,6 @@ def refund_per_report(plant: Plant) -> None:
     "no-amount-compare",
     "the amount and currency of an answer are not compared with what was asked",
     "S9, I3",
-    lacking="a PSP that answers with another amount or currency (row S9)",
 )
 def no_amount_compare(plant: Plant) -> None:
     honest = report._is_as_asked
@@ -202,7 +201,6 @@ def no_amount_compare(plant: Plant) -> None:
     "no-reference-compare",
     "the reference of an answer is not compared with what was asked",
     "S9, I3",
-    lacking="a PSP that answers with another reference (row S9)",
 )
 def no_reference_compare(plant: Plant) -> None:
     honest = report._is_as_asked
