@@ -135,7 +135,7 @@ class StoreDoor:
             trace.met["ambiguous"] += 1
             trace.fault(_DOUBTS[doubt], _told(batch))
         else:
-            trace.tell(f"commit {self._service}: {_told(batch)}")
+            trace.tell(lambda: f"commit {self._service}: {_told(batch)}")
         return await self._database.ask(lambda: self._commit(batch, doubt))
 
     async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:

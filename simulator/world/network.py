@@ -119,7 +119,7 @@ class Network:
             self._loop.later(weather.way_s(), _fail, answer, trouble)
         else:
             if what:
-                self._trace.tell(f"<- {what}: {brief(result)}")
+                self._trace.tell(lambda: f"<- {what}: {brief(result)}")
             self._loop.later(weather.way_s(), _put, answer, result)
 
     def _lose(self, answer: "asyncio.Future[Any]") -> None:

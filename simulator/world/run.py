@@ -37,12 +37,16 @@ class Result:
     mix: Mix
     size: Size
     findings: list[str]
-    hash: str
     met: "Counter[str]"
     trace: Trace
     orders: int
     steps: int
     virtual_s: float
+
+    @property
+    def hash(self) -> str:
+        """One for the whole story."""
+        return self.trace.hash()
 
 
 def run_seed(seed: int, *, mix: Mix | None = None, size: Size = FULL) -> Result:
@@ -64,7 +68,7 @@ def run_seed(seed: int, *, mix: Mix | None = None, size: Size = FULL) -> Result:
         bury(loop)
     trace.met.update(house.psp.plan.happened)
     return Result(
-        seed=seed, mix=mix, size=size, findings=wrong, hash=trace.hash(), met=trace.met, trace=trace,
+        seed=seed, mix=mix, size=size, findings=wrong, met=trace.met, trace=trace,
         orders=sum(len(command.lines) for command in swarm.commands), steps=loop.steps, virtual_s=loop.time(),
     )  # fmt: skip
 

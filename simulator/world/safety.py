@@ -9,7 +9,7 @@ Invariant: only what is new is looked at, so that looking costs little; nothing 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -83,9 +83,12 @@ class Safety:
             self.find(f"I8: order {order} went from {before} to {after}")
         self._status[order] = after
 
-    def _new(self, service: str, table: str) -> Iterator[Mapping[str, Any]]:
+    def _new(self, service: str, table: str) -> Sequence[Mapping[str, Any]]:
         """Rows since the last look, oldest first. These tables only grow: what is undone was added last."""
         rows = self._tables[service][table].rows
         fresh = len(rows) - self._seen[service, table]
+        if not fresh:
+            return ()
         self._seen[service, table] = len(rows)
-        return reversed(list(islice(reversed(rows.values()), max(fresh, 0))))
+        newest = reversed(rows.values())
+        return (next(newest),) if fresh == 1 else list(islice(newest, max(fresh, 0)))[::-1]

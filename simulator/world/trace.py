@@ -6,7 +6,7 @@ Invariant: nothing but what the seed decides is in a line: no address of an obje
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Final
 
@@ -21,18 +21,23 @@ class Trace:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
-        self.lines: list[tuple[float, str, str]] = []
+        self._lines: list[tuple[float, str, str | Callable[[], str]]] = []
         self.met: Counter[str] = Counter()
         self.is_over = False
 
-    def tell(self, what: str, party: str = "") -> None:
-        """Writes a line. `party` "": whoever takes this step."""
+    @property
+    def lines(self) -> list[tuple[float, str, str]]:
+        """Everything that was told."""
+        return [(at_s, party, what if isinstance(what, str) else what()) for at_s, party, what in self._lines]
+
+    def tell(self, what: str | Callable[[], str], party: str = "") -> None:
+        """Writes a line. `party` "": whoever takes this step. A function is asked when somebody reads it: of what never changes."""
         if self.is_over:
             return
         if not party:
             whose = PARTY.get()
             party = whose.name if whose is not None else "world"
-        self.lines.append((self._loop.time(), party, what))
+        self._lines.append((self._loop.time(), party, what))
 
     def fault(self, name: str, what: str = "", party: str = "") -> None:
         """A fault strikes: counted, and a line."""
@@ -48,9 +53,10 @@ class Trace:
 
 def timeline(trace: Trace) -> Iterator[str]:
     """The run for people: virtual time, who, and what they did, saw and believed; a party keeps its column's indent."""
-    parties = list(dict.fromkeys(party.partition("#")[0] for _, party, _ in trace.lines))
+    lines = trace.lines
+    parties = list(dict.fromkeys(party.partition("#")[0] for _, party, _ in lines))
     yield f"{'virtual s':>12}  {'who':{_COLUMN}}  what"
-    for at_s, party, what in trace.lines:
+    for at_s, party, what in lines:
         indent = " " * (2 * parties.index(party.partition("#")[0]))
         text = f"{indent}{what}"
         yield f"{at_s:12.3f}  {party:{_COLUMN}}  {text if len(text) <= _WIDTH else text[: _WIDTH - 2] + '..'}"

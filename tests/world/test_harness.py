@@ -62,7 +62,7 @@ def _pretend(mix: Mix, size: Size, seed: int = 7) -> Result:
     is_wrong = mix.ambiguous > 0 and mix.crashes_per_minute > 0 and size.checkouts >= 3
     findings = ["I5: wallet hot: owed 1, entries 2"] if is_wrong else []
     trace: Any = None
-    return Result(seed, mix, size, findings, "", Counter(), trace, 0, 0, 0.0)
+    return Result(seed, mix, size, findings, Counter(), trace, 0, 0, 0.0)
 
 
 def test_a_failing_run_is_shrunk_to_what_it_needs() -> None:
