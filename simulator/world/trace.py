@@ -31,7 +31,7 @@ class Trace:
         return [(at_s, party, what if isinstance(what, str) else what()) for at_s, party, what in self._lines]
 
     def tell(self, what: str | Callable[[], str], party: str = "") -> None:
-        """Writes a line. `party` "": whoever takes this step. A function is asked when somebody reads it: of what never changes."""
+        """Writes a line. `party` "": whoever takes this step. A function is asked when the line is read."""
         if self.is_over:
             return
         if not party:
