@@ -326,6 +326,8 @@ def simulate(
     faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
     checkouts: Annotated[int, typer.Option(min=0, help="With --seed: how many. 0: as usual.")] = 0,
     trouble_seconds: Annotated[float, typer.Option(min=0, help="With --seed: length of the trouble. 0: as usual.")] = 0,
+    hours: Annotated[float, typer.Option(min=0, help="With --seed: so many hours of checkouts in one house.")] = 0,
+    rate: Annotated[float, typer.Option(min=0.01, help="With --hours: checkouts a second.")] = 1,
 ) -> None:
     """Run the whole system in one thread on virtual time, from seeds. Status 0 only when nothing was wrong."""
     from simulator.world.ablation import ablate_command
@@ -336,7 +338,7 @@ def simulate(
         try:
             status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
-                checkouts=checkouts, trouble_s=trouble_seconds,
+                checkouts=checkouts, trouble_s=trouble_seconds, hours=hours, rate=rate,
             )  # fmt: skip
         except ValueError as odd:
             raise Misconfigured(str(odd)) from odd

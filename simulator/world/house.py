@@ -17,6 +17,7 @@ from simulator.world.loop import Party, VirtualLoop
 from simulator.world.mix import HOUR_MS
 from simulator.world.network import Network
 from simulator.world.process import Link, PaymentServer, PostingServer, ProcessClock, Risk, ShardProcess
+from simulator.world.proof import Carried
 from simulator.world.psp import Psp
 from simulator.world.safety import Safety
 from simulator.world.trace import Trace
@@ -69,6 +70,7 @@ class House:
         self.servers = [f"{service}-server" for service in SERVICES]
         self.living: dict[str, Party] = {}
         self.processes: dict[Party, Any] = {}
+        self.carried = Carried()
         self._paused_at_s: dict[Party, float] = {}
         self._day = asyncio.Event()
         self._day.set()
@@ -150,6 +152,19 @@ class House:
         """The end of all pauses."""
         for party in self.processes:
             self.wake(party)
+
+    def forget(self) -> None:
+        """What was audited at rest leaves memory, and what must go on from there is carried over."""
+        self.carried = Carried.of(self.database)
+        for service in SERVICES:
+            for name, table in self.database.stores[service].tables.items():
+                if name not in Carried.TABLES:
+                    table.clear()
+        self.psp.forget()
+        self.safety.forget()
+        self.trace.forget()
+        self.processes = {party: process for party, process in self.processes.items() if not party.is_dead}
+        self._paused_at_s = {party: at_s for party, at_s in self._paused_at_s.items() if not party.is_dead}
 
     async def sleep_until(self, at_s: float) -> None:
         """Nothing is left to do before that: everyone rests, as machines switched off for a night."""

@@ -7,7 +7,8 @@ Invariant: nothing here believes a status that it can count, and no rule of the 
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
 
 from simulator.psp.stripe.objects import Charge
 from simulator.world.database import SERVICES, Database
@@ -17,7 +18,31 @@ from zerosum.store.chain import GENESIS
 _CLEARING: Final = "psp:stripe:clearing:"
 
 
-def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What earlier stories of the same house left, whose other rows were audited and are gone.
+
+    `wallets`: pending and version by id; `slots`: seq, epoch and hash by service and slot.
+    """
+
+    TABLES: ClassVar = frozenset({"slots", "wallets", "owners"})
+    """Tables whose rows stay: all else belongs to checkouts that are settled."""
+
+    wallets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    slots: Mapping[tuple[str, int], tuple[int, int, bytes]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, database: Database) -> "Carried":
+        """As it stands now."""
+        wallets = database.rows("wallet", "wallets")
+        slots = [(service, row) for service in SERVICES for row in database.rows(service, "slots")]
+        return cls(
+            {row["wallet_id"]: (row["pending_minor"], row["version"]) for row in wallets},
+            {(service, row["slot"]): (row["seq"], row["epoch"], row["hash"]) for service, row in slots},
+        )
+
+
+def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]], carried: Carried = Carried()) -> list[str]:
     """Everything that is wrong. `told`: every fixed reply anyone ever got, by checkout."""
     return [
         *_charges(database, psp),
@@ -25,13 +50,13 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]]) -> li
         *_given_up(database, psp),
         *_keys(database, psp),
         *_conservation(database, psp),
-        *_wallets(database),
+        *_wallets(database, carried),
         *_ledger(database),
         *_open_ends(database),
         *_replies(database, told),
         *_versions(database),
         *_webhooks(database, psp),
-        *(finding for service in SERVICES for finding in _slots(database, service)),
+        *(finding for service in SERVICES for finding in _slots(database, service, carried)),
     ]
 
 
@@ -128,7 +153,10 @@ def _conservation(database: Database, psp: Psp) -> list[str]:
     ]
 
 
-def _wallets(database: Database) -> list[str]:
+_NO_WALLET: Final = {"pending_minor": 0, "version": 0}
+
+
+def _wallets(database: Database, carried: Carried) -> list[str]:
     """I5: pending is the sum of SUCCESS orders a seller, and the sum of its entries."""
     owed: Counter[str] = Counter()
     for row in database.rows("payment", "payment_orders"):
@@ -142,8 +170,9 @@ def _wallets(database: Database) -> list[str]:
     wallets = {row["wallet_id"]: row for row in database.rows("wallet", "wallets")}
     wrong = []
     for name in dict.fromkeys([*owed, *entries, *wallets]):
-        row = wallets.get(name, {"pending_minor": 0, "version": 0})
-        if not owed[name] == entries[name] == row["pending_minor"] or counts[name] != row["version"]:
+        row, (pending_minor, version) = wallets.get(name, _NO_WALLET), carried.wallets.get(name, (0, 0))
+        is_right = owed[name] == entries[name] == row["pending_minor"] - pending_minor
+        if not is_right or counts[name] != row["version"] - version:
             wrong.append(
                 f"I5: wallet {name}: owed {owed[name]}, entries {entries[name]}, pending {row['pending_minor']}, "
                 f"{counts[name]} entries at version {row['version']}"
@@ -237,18 +266,20 @@ def _webhooks(database: Database, psp: Psp) -> list[str]:
     return wrong + [f"I19: {name} is in the inbox and was never sent" for name in strange]
 
 
-def _slots(database: Database, service: str) -> list[str]:
-    """I7, I18: each slot's log is gapless, begins at genesis, ends at its head, and its epochs never fall."""
+def _slots(database: Database, service: str, carried: Carried) -> list[str]:
+    """I7, I18: each slot's log is gapless, begins where it was left, ends at its head, and its epochs never fall."""
     logs: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in database.rows(service, "slot_log"):
         logs[row["slot"]].append(row)
     wrong = []
     for slot in database.rows(service, "slots"):
+        seq, epoch, end = carried.slots.get((service, slot["slot"]), (0, 0, GENESIS))
         log = sorted(logs.pop(slot["slot"], []), key=lambda row: int(row["seq"]))
-        epochs = [row["epoch"] for row in log]
-        if [row["seq"] for row in log] != list(range(1, slot["seq"] + 1)) or epochs != sorted(epochs):
+        epochs = [epoch, *[row["epoch"] for row in log]]
+        if [row["seq"] for row in log] != list(range(seq + 1, slot["seq"] + 1)) or epochs != sorted(epochs):
             wrong.append(f"I7: the log of {service} slot {slot['slot']} has gaps, or epochs that fall")
-        end, epoch = (log[-1]["hash"], log[-1]["epoch"]) if log else (GENESIS, 0)
+        if log:
+            end, epoch = log[-1]["hash"], log[-1]["epoch"]
         if end != slot["hash"] or epoch > slot["epoch"]:
             wrong.append(f"I18: the head of {service} slot {slot['slot']} is not the end of its log")
     return wrong + [f"I7: {service} slot {slot} has a log and no head" for slot in logs]

@@ -23,6 +23,7 @@ from stripe._api_requestor import _APIRequestor
 from simulator.psp.call import Answer, Call, Plan, Ticket
 from simulator.psp.engine import Engine
 from simulator.psp.faults import PATH_FAULTS, FaultPlan, Rates
+from simulator.psp.idempotency import Keys
 from simulator.psp.stripe.payment import Behaviours
 from simulator.psp.webhooks import Delivery, RetryRule, signature
 from simulator.world.loop import Party, VirtualLoop
@@ -135,6 +136,19 @@ class Psp:
                 webhook_delay_ms_max=mix.webhook_delay_ms_max,
             )
         )  # fmt: skip
+
+    def forget(self) -> None:
+        """Lets go of everything: it was audited, all its events are delivered, and nobody will ask again."""
+        account, engine = self.engine.account, self.engine
+        for held in (account.intents, account.charges, account.refunds, account.refunds_of, account.balance):
+            held.clear()
+        engine.keys = Keys(expiry_ms=engine.keys.expiry_ms)
+        engine.outbox.all.clear()
+        self.book.records.clear()
+        self.movements_seen = 0
+        self.ignored.clear()
+        self.wronged.clear()
+        self._taken_down.clear()
 
     @property
     def next_due_ms(self) -> int | None:

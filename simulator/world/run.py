@@ -54,7 +54,7 @@ def run_seed(seed: int, *, mix: Mix | None = None, size: Size = FULL) -> Result:
     mix = mix if mix is not None else mix_of(seed)
     loop = VirtualLoop(Random(f"loop {seed}"), seconds_max=SECONDS_MAX, steps_max=STEPS_MAX)
     trace, weather = Trace(loop), Weather(seed, mix)
-    with _quiet(trace), _without_collector(), fenced():
+    with quiet(trace), without_collector(), fenced():
         house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed))
         swarm = Swarm(house, size)
         try:
@@ -74,7 +74,7 @@ def run_seed(seed: int, *, mix: Mix | None = None, size: Size = FULL) -> Result:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """A run is short and leaves all its garbage at its end: looking for it meanwhile is a tenth of the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -86,7 +86,7 @@ def _without_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet(trace: Trace) -> Iterator[None]:
+def quiet(trace: Trace) -> Iterator[None]:
     """What the product logs goes into the trace: it is what a party believed."""
 
     def note(_: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:

@@ -69,6 +69,12 @@ class Safety:
         if self._live[reference] > 1:
             self.find(f"I4: order {reference} is charged {self._live[reference]} times at once")
 
+    def forget(self) -> None:
+        """The rows were audited and are gone, but for the slots' heads."""
+        self._seen.clear()
+        self._status.clear()
+        self._live.clear()
+
     def find(self, what: str) -> None:
         """Something is wrong."""
         if len(self.wrong) < WRONG_MAX:

@@ -40,17 +40,21 @@ _TOKENS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much happens: checkouts, and how long the trouble lasts."""
+    """How much happens: checkouts, how long the trouble lasts, and within which part of it everyone comes."""
 
     checkouts: int = 20
     trouble_s: float = 30.0
+    arrivals: float = 0.5
 
 
 class Swarm:
-    """The callers and the troubles of one house. `told`: every fixed reply anyone ever got, by checkout."""
+    """The callers and the troubles of one house. `told`: every fixed reply anyone ever got, by checkout.
 
-    def __init__(self, house: House, size: Size) -> None:
-        self.house, self.size = house, size
+    `first`: the number of its first checkout, where others came before.
+    """
+
+    def __init__(self, house: House, size: Size, first: int = 0) -> None:
+        self.house, self.size, self._first = house, size, first
         self.weather, self.trace, self.loop = house.weather, house.trace, house.loop
         self.told: dict[str, set[bytes]] = {}
         self.wrong: list[str] = []
@@ -62,9 +66,15 @@ class Swarm:
     async def run(self) -> list[str]:
         """Everything that is wrong at the end; nothing, if all is well."""
         await self.house.start()
-        self.commands = [self._command(number) for number in range(self.size.checkouts)]
         keeper = asyncio.create_task(self.house.keep_alive())
         keeper.add_done_callback(self._ended)
+        wrong = await self.story()
+        keeper.cancel()
+        return wrong
+
+    async def story(self) -> list[str]:
+        """From the first click until all is at rest and was looked at; the house runs, and goes on running."""
+        self.commands = [self._command(self._first + number) for number in range(self.size.checkouts)]
         self.weather.is_over = False
         self.house.psp.set_trouble(self.weather.mix)
         for command in self.commands:
@@ -75,9 +85,8 @@ class Swarm:
         await self._come_to_rest()
         for command in self.commands:
             await self.loop.start(self._buyers, self._ask_again(command))
-        keeper.cancel()
         wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong]
-        return [*wrong, *findings(self.house.database, self.house.psp, self.told)]
+        return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]
 
     def _command(self, number: int) -> m.SubmitCheckout:
         chance, name = self.weather.random, f"c{number}"
@@ -95,7 +104,7 @@ class Swarm:
 
     async def _buy(self, command: m.SubmitCheckout) -> None:
         chance = self.weather.random
-        await asyncio.sleep(chance.random() * self.size.trouble_s / 2)
+        await asyncio.sleep(chance.random() * self.size.trouble_s * self.size.arrivals)
         clicks = [self._click(command) for _ in range(chance.choice((1, 1, 1, 2, 5)))]
         if chance.random() < 0.2:  # noqa: PLR2004 - one buyer in five
             clicks.append(self._click(replace(command, key=Key(f"{command.key}-other"))))

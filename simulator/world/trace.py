@@ -22,6 +22,7 @@ class Trace:
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._lines: list[tuple[float, str, str | Callable[[], str]]] = []
+        self._digest = blake2b(digest_size=16)
         self.met: Counter[str] = Counter()
         self.is_over = False
 
@@ -46,9 +47,17 @@ class Trace:
 
     def hash(self) -> str:
         """One for the whole run."""
-        digest = blake2b(digest_size=16)
-        digest.update("\n".join([f"{at_s!r} {party} {what}" for at_s, party, what in self.lines]).encode())
+        digest = self._digest.copy()
+        digest.update(self._text().encode())
         return digest.hexdigest()
+
+    def forget(self) -> None:
+        """Lets the lines go; the hash keeps them."""
+        self._digest.update(f"{self._text()}\n".encode())
+        self._lines.clear()
+
+    def _text(self) -> str:
+        return "\n".join([f"{at_s!r} {party} {what}" for at_s, party, what in self.lines])
 
 
 def timeline(trace: Trace) -> Iterator[str]:

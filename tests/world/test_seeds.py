@@ -27,15 +27,16 @@ BLOCKS = [range(start, min(start + BLOCK, SEEDS)) for start in range(0, SEEDS, B
 @pytest.fixture(scope="module")
 def tallies(request: pytest.FixtureRequest) -> Iterator[Mapping[Sequence[int], "Future[Tally]"]]:
     """What comes of each block that this session asks for: all of them are under way at once."""
-    asked = [item.callspec.params["seeds"] for item in request.session.items if _is_block(item, request)]
+    asked = [seeds for item in request.session.items if item.path == request.path for seeds in _block_of(item)]
     # Each worker is a fresh interpreter: nothing of this one, no lock and no thread, is in it.
     workers = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
     yield {seeds: workers.submit(run_chunk, seeds) for seeds in asked}
     workers.shutdown(cancel_futures=True)
 
 
-def _is_block(item: pytest.Item, request: pytest.FixtureRequest) -> bool:
-    return item.path == request.path and "seeds" in (item.callspec.params if hasattr(item, "callspec") else {})
+def _block_of(item: pytest.Item) -> Sequence[Sequence[int]]:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return [parameters["seeds"]] if "seeds" in parameters else []
 
 
 @pytest.mark.slow
