@@ -51,10 +51,15 @@ class Result:
 
 def run_seed(seed: int, *, mix: Mix | None = None, size: Size = FULL) -> Result:
     """Runs one seed, with its own mix unless another is given, in this thread. Never raises for what it finds."""
-    mix = mix if mix is not None else mix_of(seed)
+    with without_collector():
+        return _told(seed, mix if mix is not None else mix_of(seed), size)
+
+
+def _told(seed: int, mix: Mix, size: Size) -> Result:
+    """The story and its findings. Whatever it was made of is let go before the collector looks again."""
     loop = VirtualLoop(Random(f"loop {seed}"), seconds_max=SECONDS_MAX, steps_max=STEPS_MAX)
     trace, weather = Trace(loop), Weather(seed, mix)
-    with quiet(trace), without_collector(), fenced():
+    with quiet(trace), fenced():
         house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed))
         swarm = Swarm(house, size)
         try:
