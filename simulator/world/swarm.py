@@ -32,6 +32,8 @@ REST_S: Final = 2 * 3_600
 _PATIENCE_S: Final = 20.0
 _TIRED_S: Final = 8.0
 _FAR_S: Final = 60
+_NEAR_S: Final = 5
+"""Where nothing is owed, only what is on its way between processes is left, and that is there sooner."""
 _TOKENS: Final = (
     *("pm_card_visa",) * 7, "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds",
     "pm_card_threeDSecure2Required", "pm_card_processing", "pm_of_nobody",
@@ -234,22 +236,27 @@ class Swarm:
         self.house.wake_all()
 
     async def _come_to_rest(self) -> None:
-        """Nothing is owed and nobody has anything left to do; or the limit of time, and the findings say what is left."""
-        waited_s = 0.0
-        while waited_s < REST_S and not self.house.safety.wrong:
+        """Nothing is owed and nobody has anything left to do; or the limit of time, and the findings say what is left.
+
+        The limit is for what we owe: a PSP may be late by days, and each thing it then says may take us as long again.
+        """
+        owed_s = 0.0
+        while owed_s < REST_S and not self.house.safety.wrong:
             await asyncio.sleep(1)
-            waited_s += 1
+            owed_s += 1
             if self._tasks:
                 continue
             await self._give_new_budgets()
             owed_ms, psp_ms = self._owed_in_ms(), self._psp_acts_in_ms()
+            if owed_ms is None:
+                owed_s = 0
             if owed_ms is None and psp_ms is None:
                 self.trace.tell("all is at rest")
                 await asyncio.sleep(1)
                 return
             far_ms = min(each for each in (owed_ms, psp_ms) if each is not None)
-            if far_ms > _FAR_S * 1_000:
-                waited_s += far_ms / 1_000 if far_ms == owed_ms else 0  # a PSP may be late by days, we may not
+            if far_ms > (_FAR_S if owed_ms is not None else _NEAR_S) * 1_000:
+                owed_s += far_ms / 1_000 if owed_ms is not None else 0
                 await self.house.sleep_until(self.loop.time() + far_ms / 1_000)
 
     def _owed_in_ms(self) -> int | None:
