@@ -10,7 +10,8 @@ The answer to every "no" of the store is one of these, all here:
                            landed (its open to-dos run); run the same commands again: their rows decide
     Superseded             a newer copy owns these slots: this one ends
 
-A `Bug` while rows are made is divided like a refused row, and quarantines the entity it stands alone with.
+A `Bug` while rows are made is divided like a refused row, and quarantines the entity it stands alone with; so does whatever a
+turn stumbles over while it is decided, or one command would end the shard again and again.
 
 Invariant: nothing is answered and no effect leaves before the commit; a filtered remainder is never committed; every
 command that was taken is answered, however the batch ends.
@@ -143,7 +144,9 @@ class Batcher(Generic[S, C]):
                 continue
             try:
                 turn = self._binding.take(decided.states[item.entity], item.command, known, loaded.now_ms)
-            except Bug as bug:
+            except Exception as slip:  # noqa: BLE001 - the turn loop: whatever a turn stumbles over is its entity's alone
+                bug = slip if isinstance(slip, Bug) else Bug(f"a turn stumbled: {type(slip).__name__}")
+                _log.error("a turn failed", exc_info=slip)
                 self._quarantine(item.entity, bug)
                 item.answer(Failed("Bug", str(bug)))
                 continue

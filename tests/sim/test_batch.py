@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.answer import Accepted, Answer, Applied, Busy, Failed, Replied
+from actors.payment import PaymentBinding
 from actors.shard import Shard
 from tests.sim.faults import StoreDoor
 from tests.sim.house import TENANT, Doors, House, checkout, envelope, rows
@@ -19,7 +20,7 @@ from zerosum.domain.identity import Key, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.wallet import Transfer, TransferKind
-from zerosum.errors import RowHeld
+from zerosum.errors import Bug, RowHeld
 from zerosum.ports import Batch, Clash, Committed, Loaded, Store, Wanted
 
 # ---- A4: poison ----------------------------------------------------------------------------------------------------
@@ -124,6 +125,39 @@ def test_a_bug_in_a_commit_stops_its_entity_and_never_the_shard() -> None:
 
     assert [type(answer) for answer in answers] == [Accepted] * 3 + [Failed] + [Accepted] * 3
     assert settled == [CheckoutStatus.DONE] * 6
+    assert not is_ended
+
+
+@pytest.mark.parametrize(
+    "slip", [KeyError("order"), TypeError("int"), Bug("a broken invariant")], ids=lambda slip: type(slip).__name__
+)
+def test_whatever_a_turn_stumbles_over_stops_its_entity_and_never_the_shard(
+    monkeypatch: pytest.MonkeyPatch, slip: Exception
+) -> None:
+    """A4: else one command would end the shard, be asked for again, and end the next one."""
+    take = PaymentBinding.take
+
+    def stumble(binding: PaymentBinding, state: Any, command: m.CheckoutCommand, known: Any, now_ms: int) -> Any:
+        if command.entity.id == "c-bad":
+            raise slip
+        return take(binding, state, command, known, now_ms)
+
+    monkeypatch.setattr(PaymentBinding, "take", stumble)
+
+    async def tell() -> tuple[list[Answer], bool]:
+        house = await House().start()
+        number = house.shard_number("c-bad")
+        names = [name for name in (f"c-{n}" for n in range(40)) if house.shard_number(name) == number][:2]
+        commands = [envelope(checkout(name, 1_000)) for name in (names[0], "c-bad", names[1])]
+        async with asyncio.timeout(60):
+            answers = list(await house.fronts["payment"].submit(commands))
+        return answers, house.shard(number).ended.is_set()
+
+    answers, is_ended = run(tell())
+
+    assert [type(answer) for answer in answers] == [Accepted, Failed, Accepted]
+    assert isinstance(answers[1], Failed)
+    assert answers[1].kind == "Bug"
     assert not is_ended
 
 

@@ -73,13 +73,16 @@ class Plan:
 def plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
     """The rows of a batch.
 
-    Raises Bug where the batch contradicts itself: a slot without a head, a version out of line, a fixed column changed.
+    Raises Bug where the batch contradicts itself (a slot without a head, a version out of line, a fixed column changed) or a
+    mapping stumbles over a state, so that the shard can divide the batch.
     Raises RowsRefused where a text is not valid Unicode, which no database takes and no hash covers.
     """
     try:
         return _plan(aggregate, batch)
     except UnicodeEncodeError:
         raise RowsRefused("a text cannot be stored: it is not valid Unicode") from None
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as slip:
+        raise Bug(f"the rows of a batch cannot be made: {type(slip).__name__}") from slip
 
 
 def _plan(aggregate: Aggregate[S], batch: Batch[S]) -> Plan:
