@@ -76,6 +76,7 @@ class System:
         (self._data / "logs").mkdir(exist_ok=True)
         self._database = EmbeddedPostgres(self._data / "postgres") if not settings.database_url else None
         self._watcher: asyncio.Task[None] | None = None
+        self._reviving: asyncio.Future[None] | None = None
         self.children: dict[str, Child] = {}
         self._database_pid: int | None = None
         self.database_restarts = 0
@@ -145,6 +146,10 @@ class System:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if (
+            self._reviving is not None
+        ):  # a start under way is one thread's: it ends before another stops what it started
+            await asyncio.gather(self._reviving, return_exceptions=True)
         if self._database is not None:
             self._database.stop()
         shutil.rmtree(self._ray_folder(), ignore_errors=True)
@@ -157,14 +162,16 @@ class System:
                 continue
             _log.warning("database ended", code=database.poll())
             self.database_restarts += 1
-            while not self._revive(database):  # noqa: ASYNC110 - tried again, not waited for
+            while not await self._revive(database):  # noqa: ASYNC110 - tried again, not waited for
                 await asyncio.sleep(1.0)
             self._write_run_file()
 
-    def _revive(self, database: EmbeddedPostgres) -> bool:
+    async def _revive(self, database: EmbeddedPostgres) -> bool:
+        """One try, in a thread: on a full disk it takes a minute to fail, and the other children die and start meanwhile."""
+        self._reviving = asyncio.ensure_future(asyncio.to_thread(database.start))
         try:
-            database.start()
-        except ZerosumError as trouble:
+            await asyncio.shield(self._reviving)
+        except (ZerosumError, OSError) as trouble:  # OSError: its own small files cannot be written either
             _log.error("the database does not start", reason=str(trouble))
             return False
         self._database_pid = database.pid
@@ -279,8 +286,11 @@ class System:
             "ray": settings.ray_address,
         }  # fmt: skip
         half = self._data / "run.json.new"
-        half.write_text(json.dumps(run, indent=2) + "\n")
-        half.rename(self._data / "run.json")
+        try:
+            half.write_text(json.dumps(run, indent=2) + "\n")
+            half.rename(self._data / "run.json")
+        except OSError as trouble:  # a full disk: whoever reads it is told too little, and nobody is left unsupervised
+            _log.error("run.json cannot be written", reason=str(trouble))
 
     def _own_pids(self) -> dict[str, int]:
         pid = self.database_pid()
