@@ -248,6 +248,10 @@ def chaos(
     stop_seconds: Annotated[float, typer.Option(min=0.1, help="How long a stopped process stands still.")] = 20.0,
     tps: Annotated[float, typer.Option(min=0.1, help="Checkouts a second under the monkey.")] = 10.0,
     split_brain: Annotated[bool, typer.Option("--split-brain/--no-split-brain", help="Two copies of a shard.")] = True,
+    lost_ray: Annotated[bool, typer.Option("--lost-ray/--no-lost-ray", help="Ray forgets a shard, then all.")] = True,
+    disk_full: Annotated[
+        bool, typer.Option("--disk-full/--no-disk-full", help="The database's disk, of a system of its own.")
+    ] = True,
     rpc_failures: Annotated[
         bool, typer.Option("--rpc-failures", help="Ray's calls fail at random, throughout.")
     ] = False,
@@ -260,7 +264,7 @@ def chaos(
     with _told():
         _exit(run_chaos(
             _settings(data_dir), minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
-            split_brain=split_brain, rpc_failures=rpc_failures,
+            split_brain=split_brain, lost_ray=lost_ray, disk_full=disk_full, rpc_failures=rpc_failures,
         ))  # fmt: skip
 
 

@@ -14,12 +14,11 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.error import URLError
 
 from loadtest.chaos import process
 from loadtest.chaos.client import Buyer
 from loadtest.chaos.proxy import DatabaseProxy
-from loadtest.chaos.wait import until
+from loadtest.chaos.wait import EVERY_S, TROUBLE, WITHIN_S, NeverCame, Patience
 from loadtest.journal import Journal
 from loadtest.probe import Books, Psp, is_refused, shard_figures
 from servers.keys import DEMO_TENANT, read_key, token_path
@@ -31,6 +30,9 @@ from zerosum.store.embedded import EmbeddedPostgres
 
 FASTER: Final = {"effect_lease_ms": 4_000, "psp_timeout_ms": 2_500, "backoff_cap_ms": 1_000}
 """A to-do that a dead shard left is taken up when its lease ends: 4 s instead of 15 s."""
+
+REST_LIMIT_S: Final = 900.0
+"""Longest wait for rest while there is progress: an hour's backlog at the PSP is not what chaos makes."""
 
 _NAMES: Final[dict[str, Service]] = {"payment": "payment", "wallet": "wallet", "ledger": "ledger"}
 
@@ -56,7 +58,7 @@ class Arena:
 
     async def start(self) -> None:
         """Starts everything and waits until it serves. Raises Misconfigured, Unavailable; what runs is stopped then."""
-        self._make_folders()
+        self._empty_folders()
         urls = self._make_database()
         self.proxy = DatabaseProxy(_port_of(urls["payment"]))
         await self.proxy.start()
@@ -67,9 +69,13 @@ class Arena:
         self.system = System(self._settings.model_copy(update=through), Simulated(self._seed), tell=self._tell)
         try:
             await self.system.start()
+            self._meet()
         except BaseException:
-            await self.proxy.stop()
+            await self.stop()
             raise
+
+    def _meet(self) -> None:
+        """Learns the way to everybody who runs now."""
         settings, data = self.system.settings, self.system.settings.data_dir
         self.settings = settings
         self.psp = Psp(self.system.psp_url, read_key(data, "psp_admin_token"))
@@ -87,12 +93,18 @@ class Arena:
             await self.buyer.close()
             self._journal.close()
             self.books.close()
-        await self.system.stop()
-        await self.proxy.stop()
+        try:
+            await self.system.stop()
+        finally:
+            await self.proxy.stop()
 
-    def _make_folders(self) -> None:
+    def make_folders(self) -> None:
+        """There must be a place to write down what became of it before anything is begun."""
         for folder in (self.crash_dir, self.run_folder):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def _empty_folders(self) -> None:
+        self.make_folders()
         for left in self.crash_dir.glob("*@*"):
             left.unlink()
         self.blocked_buyers.touch()
@@ -129,8 +141,7 @@ class Arena:
 
     def environment(self) -> dict[str, str]:
         """What another process of this system runs in."""
-        values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
-        return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
+        return environment_of(self.settings)
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 
@@ -166,22 +177,44 @@ class Arena:
         edge = f"http://{self.settings.bind_host}:{self.settings.edge_port}"
         return is_refused(edge, self.token_file.read_text(encoding="ascii").strip(), {})
 
-    async def until_at_rest(self, *, within_s: float = 120.0) -> float:
-        """Returns when every shard lives, every effect is finished, every webhook delivered; how long that took."""
+    async def until_at_rest(self, *, within_s: float = WITHIN_S) -> float:
+        """Returns when every shard lives, every effect is finished, every webhook delivered; how long that took.
+
+        Waits as long as something moves, at most REST_LIMIT_S. Raises NeverCame with what is not at rest.
+        """
         began_s = time.monotonic()
-        await until("the system is at rest", self._is_at_rest, within_s=within_s)
+        patience, limit = Patience(within_s), Patience(max(within_s, REST_LIMIT_S))
+        seen = ""
+        while unrest := await asyncio.to_thread(self._unrest):
+            if patience.is_over or limit.is_over:
+                raise NeverCame(f"the system did not come to rest; for {within_s:g} s there was: {unrest}")
+            if unrest != seen:
+                seen, patience = unrest, Patience(within_s)
+            await patience.sleep(EVERY_S)
         return time.monotonic() - began_s
 
-    def _is_at_rest(self) -> bool:
+    def _unrest(self) -> str:
+        """What is not at rest, "" = nothing."""
         try:
-            pending = self.psp.webhooks_pending()
-        except (URLError, OSError):
-            return False
-        return not pending and self.books.open_todos() == 0 and all(self.all_shards(name) for name in SERVICES)
+            webhooks = self.psp.webhooks_pending()
+        except TROUBLE as trouble:
+            return f"the simulator does not answer ({type(trouble).__name__})"
+        if todos := self.books.open_todos():
+            return "the database does not answer" if todos < 0 else f"{todos} effects that are not finished"
+        missing = [name for name in SERVICES if not self.all_shards(name)]
+        if missing:
+            return f"shards that do not live: {', '.join(missing)}"
+        return f"{webhooks} webhooks that are not delivered" if webhooks else ""
 
 
 def _port_of(url: str) -> int:
     return int(url.rpartition(":")[2].partition("/")[0])
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """This process's environment, with these settings."""
+    values = json.loads(settings.model_dump_json(exclude_defaults=True))
+    return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
 
 
 def root_of_the_code() -> Path:

@@ -3,7 +3,6 @@
 Invariant: a repeated ask is the same bytes; every ask has its intent in the journal before it is sent.
 """
 
-import asyncio
 import hashlib
 import time
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import grpc
 
 from actors.front import shard_of
 from loadtest.calls import ProtoCodec
-from loadtest.chaos.wait import WITHIN_S, NeverCame
+from loadtest.chaos.wait import WITHIN_S, NeverCame, Patience
 from loadtest.journal import Journal
 from loadtest.journeys import CREATE, VIEW_PAYMENT
 from loadtest.outcome import FINAL_STATUSES, OK, may_retry, result_of
@@ -93,13 +92,13 @@ class Buyer:
 
     async def pay(self, checkout: Checkout, *, within_s: float = WITHIN_S) -> Told:
         """The same key until there is a reply that stands. Raises NeverCame."""
-        end_s = time.monotonic() + within_s
+        patience = Patience(within_s)
         while may_retry((told := await self.ask(checkout)).code):
-            if time.monotonic() > end_s:
+            if patience.is_over:
                 raise NeverCame(
                     f"{checkout.checkout_id} had no reply within {within_s:g} s; the last code was {told.code}"
                 )
-            await asyncio.sleep(ASK_EVERY_S)
+            await patience.sleep(ASK_EVERY_S)
         return told
 
     async def is_done(self, checkout: Checkout) -> bool:
@@ -113,11 +112,11 @@ class Buyer:
 
     async def until_done(self, checkout: Checkout, *, within_s: float = WITHIN_S) -> None:
         """Returns when it is done: wallet and ledger have what is theirs. Raises NeverCame."""
-        end_s = time.monotonic() + within_s
+        patience = Patience(within_s)
         while not await self.is_done(checkout):
-            if time.monotonic() > end_s:
+            if patience.is_over:
                 raise NeverCame(f"{checkout.checkout_id} was not done within {within_s:g} s")
-            await asyncio.sleep(ASK_EVERY_S)
+            await patience.sleep(ASK_EVERY_S)
 
     async def until_served(
         self,

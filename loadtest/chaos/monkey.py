@@ -3,7 +3,7 @@
 A deck holds every target with every harm it can suffer; it is shuffled by the seed and dealt again when it is used up, so
 that nobody is spared for long. Now and then two cards are played at once.
 
-Invariant: every strike ends in a recovery that was seen, or is told as wrong; who was stopped is let go on.
+Invariant: every strike hit somebody and ends in a recovery that was seen, or is told as wrong; who was stopped is let go on.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Final
 from loadtest.chaos import process
 from loadtest.chaos.arena import Arena
 from loadtest.chaos.case import Harm
-from loadtest.chaos.wait import WITHIN_S, NeverCame, until
+from loadtest.chaos.wait import EVERY_S, TROUBLE, WITHIN_S, NeverCame, Patience, reason_of, until
 
 STOP_MIN_S: Final = 1.0
 PAUSE_S: Final = (1.0, 4.0)
@@ -25,6 +25,10 @@ PAUSE_S: Final = (1.0, 4.0)
 
 TWICE: Final = 0.2
 """How often two strikes come at once."""
+
+
+WRONG_MAX: Final = 3
+"""Rounds in a row after which it is clear that nothing comes back any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,44 +131,61 @@ def deck(chance: random.Random, shards: int) -> Iterator[tuple[str, Harm]]:
 
 async def rampage(
     arena: Arena, *, seed: int, seconds: float, stop_s: float, tell: Callable[[Strike], Awaitable[None]]
-) -> list[Strike]:
-    """Strikes until the time is over; each is told when its recovery was seen."""
-    chance, strikes = random.Random(f"monkey/{seed}"), list[Strike]()
+) -> None:
+    """Strikes until the time is over, or until nothing came back WRONG_MAX times in a row. Each strike is told when its
+    recovery was seen, or was not."""
+    chance, row = random.Random(f"monkey/{seed}"), 0
     cards = deck(chance, arena.settings.checkout_shards)
     end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
+    while time.monotonic() < end_s and row < WRONG_MAX:
         dealt = [next(cards) for _ in range(2 if chance.random() < TWICE else 1)]
         stops_s = [chance.uniform(min(STOP_MIN_S, stop_s), stop_s) for _ in dealt]
         both = zip(dealt, stops_s, strict=True)
         done = await asyncio.gather(*(strike(arena, name, harm, stop) for (name, harm), stop in both))
-        strikes += done
+        row = row + 1 if any(each.wrong for each in done) else 0
         for each in done:
             await tell(each)
         await asyncio.sleep(chance.uniform(*PAUSE_S))
-    return strikes
 
 
 async def strike(arena: Arena, name: str, harm: Harm, stop_s: float) -> Strike:
     """Hurts one target and waits until it serves again."""
-    target, pids, began_s, wrong = TARGETS[name], list[int](), time.monotonic(), ""
-    t_ms, recovery_s = time.time_ns() // 1_000_000, None
+    target, pids, wrong, recovery_s = TARGETS[name], list[int](), "", None
+    t_ms = time.time_ns() // 1_000_000
     try:
-        pids = await until(f"{name} is there to be hit", lambda: target.find(arena))
+        pids = await _hit(arena, name, harm)
         t_ms, began_s = time.time_ns() // 1_000_000, time.monotonic()
         if harm is Harm.STOP:
-            hit = [pid for pid in pids if arena.pause(pid)]
-            await arena.resume_after(hit, stop_s)
+            await arena.resume_after(pids, stop_s)
             began_s = time.monotonic()
         elif harm is Harm.KILL:
-            for pid in pids:
-                process.send(pid, signal.SIGKILL)
-        else:
-            ports = None if name == "PostgreSQL" else arena.database_ports(pids[0])
-            arena.proxy.cut_now(ports)
-        await asyncio.wait_for(target.served(arena), WITHIN_S)
+            await until(f"{name} is dead", lambda: not any(map(process.is_alive, pids)))
+        await asyncio.wait_for(target.served(arena), 2 * WITHIN_S)
         recovery_s = round(time.monotonic() - began_s, 2)
-    except NeverCame as never:
-        wrong = str(never)
     except TimeoutError:
-        wrong = f"{name} did not serve within {WITHIN_S:g} s"
+        wrong = f"{name} did not serve within {2 * WITHIN_S:g} s"
+    except TROUBLE as trouble:
+        wrong = reason_of(trouble)
     return Strike(t_ms=t_ms, target=name, harm=harm, pids=tuple(pids[:3]), recovery_s=recovery_s, wrong=wrong)
+
+
+async def _hit(arena: Arena, name: str, harm: Harm) -> list[int]:
+    """Does it to whoever is there; who that was. Where nobody was hit after all (it was just ending), it is done again."""
+    patience, target = Patience(WITHIN_S), TARGETS[name]
+
+    def find() -> list[int]:
+        return [pid for pid in target.find(arena) if process.is_alive(pid)]
+
+    while not patience.is_over:
+        pids = await until(f"{name} is there to be hit", find)
+        if harm is Harm.KILL:
+            hit = [pid for pid in pids if process.send(pid, signal.SIGKILL)]
+        elif harm is Harm.STOP:
+            hit = [pid for pid in pids if arena.pause(pid)]
+        else:
+            ports = None if name == "PostgreSQL" else await asyncio.to_thread(arena.database_ports, pids[0])
+            hit = pids if arena.proxy.cut_now(ports) else []
+        if hit:
+            return hit
+        await patience.sleep(EVERY_S)
+    raise NeverCame(f"{name} was never there long enough to be hit")

@@ -12,6 +12,7 @@ from typing import Final
 from loadtest.certificate import Certificate, Event
 from loadtest.chaos.case import CASES, Case, Cell, Harm
 from loadtest.chaos.result import Result
+from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.split import SplitBrain
 from loadtest.chaos.story import Story
 from loadtest.report import (
@@ -45,6 +46,9 @@ def _body(story: Story, folder: Path) -> Iterator[str]:
     if story.splits:
         yield "<h2>Split brain <small>two live copies of one shard</small></h2>"
         yield from map(_split, story.splits)
+    if story.scenarios:
+        yield "<h2>Ray forgets, the disk is full</h2>"
+        yield from map(_scenario, story.scenarios)
     yield "<h2>Recovery <small>from the end of the harm to the next final reply</small></h2>"
     yield _recoveries(story)
     if story.certificate is not None:
@@ -83,6 +87,8 @@ def _cards(story: Story) -> str:
     ]
     cards.append(card("strikes of the monkey", f"{len(story.strikes):,}"))
     cards.append(card("stale writes refused", f"{sum(each.refused for each in story.splits):,}"))
+    if story.stood_still_s:
+        cards.append(card("this run itself stood still", f"{story.stood_still_s:,.0f} s", "bad"))
     if story.rpc_failures is not None:
         cards.append(
             card("calls of Ray's made to fail", f"{story.rpc_failures:,}", "" if story.rpc_failures else "bad")
@@ -119,19 +125,25 @@ def _pill(result: Result | None) -> str:
 
 
 def _split(told: SplitBrain) -> str:
-    pill = (
-        f'<span class="pill bad">{escape(told.wrong)}</span>'
-        if told.wrong
-        else '<span class="pill good">refused</span>'
-    )
     pairs = {
         "first copy, of Ray": f"process {told.first}", "second copy": f"process {told.second}",
-        "third copy, of Ray": f"process {told.third}", "the second copy had the slots after": f"{told.taking_ms:,} ms",
+        "third copy, of Ray": f"process {told.third}" if told.third else "none",
+        "the second copy had the slots after": f"{told.taking_ms:,} ms",
         "stale writes refused and counted": f"{told.refused:,}",
     }  # fmt: skip
+    return _panel(told, "refused", pair_table(pairs))
+
+
+def _scenario(told: Scenario) -> str:
+    return _panel(told, "held", "")
+
+
+def _panel(told: Scenario, good: str, table: str) -> str:
     facts = "".join(f"<li>{escape(fact)}</li>" for fact in told.facts)
     title = escape(f"{told.rows}: {told.title}")
-    return f'<div class="panel"><h3>{title} {pill}</h3>{pair_table(pairs)}<ul class="examples">{facts}</ul></div>'
+    kind, said = ("bad", told.wrong) if told.wrong else ("warn", told.impossible) if told.impossible else ("good", good)
+    pill = f'<span class="pill {kind}">{escape(said)}</span>'
+    return f'<div class="panel"><h3>{title} {pill}</h3>{table}<ul class="examples">{facts}</ul></div>'
 
 
 def _recoveries(story: Story) -> str:

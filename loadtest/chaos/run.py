@@ -1,20 +1,25 @@
 """`zerosum chaos`: named crash points, then a monkey, then the audit, on real processes.
 
     points        every cell of the matrix that has no good result yet, one after the other, without load
-    split brain   two live copies of a shard; the stale one is refused
+    split brain   two live copies of a shard, once by Ray's own doing; the stale one is refused
+    Ray lost      a shard's name that is gone; a head that knows nothing
     monkey        harm at random to every process, under load, at a PSP that misbehaves
     audit         faults stop, everything drains, every source is joined
+    disk full     the database's, on a small one of a system of its own
 
-Invariant: the exit status is 0 only when nothing speaks against it, and whatever was begun is ended.
+Invariant: the exit status is 0 only when nothing speaks against it, and whatever was begun is ended. A run that is not
+interrupted ends with a verdict, and the verdict with its reasons.
 """
 
 import asyncio
 import os
 import signal
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.error import URLError
 
 from rich.console import Console
 from rich.table import Table
@@ -23,14 +28,19 @@ from loadtest import verdict
 from loadtest.certificate import Event, Facts, Phase
 from loadtest.chaos import process
 from loadtest.chaos.arena import Arena, root_of_the_code
+from loadtest.chaos.disk import disk_full
 from loadtest.chaos.matrix import carry_out
 from loadtest.chaos.monkey import Strike, rampage
+from loadtest.chaos.paused_raylet import HEALTH_CHECK, paused_raylet
+from loadtest.chaos.ray_state import lost_name, ray_without_a_past
 from loadtest.chaos.report import write_story
 from loadtest.chaos.result import Result, Results, code_digest
+from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.split import stopped_with_locks, two_deployments
+from loadtest.chaos.standstill import watch_standstill
 from loadtest.chaos.story import POINTS, Plan, Story, last_line
-from loadtest.chaos.wait import NeverCame, until
-from loadtest.run import LoadOptions, LoadProcess
+from loadtest.chaos.wait import NeverCame, reason_of, until
+from loadtest.run import EXIT_CLEAN, EXIT_UNANSWERED, LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile
 from servers.keys import DEMO_TENANT
 from zerosum.errors import Misconfigured
@@ -42,9 +52,6 @@ FAULTS: Final = {
     "delay_ms_min": 5, "delay_ms_max": 80, "webhook_loss": 0.1, "webhook_duplicate": 0.2, "webhook_reorder": 0.2,
 }  # fmt: skip
 """The PSP under the monkey: trouble enough that doubt is common, not so much that recovery times tell of the PSP alone."""
-
-DRAIN_LIMIT_S: Final = 150.0
-"""Twice what a buyer who gives up after 60 s and the last retries need."""
 
 INTERRUPTED: Final = 130
 
@@ -61,8 +68,10 @@ def chaos(settings: Settings, **options: Any) -> int:
     plan, console = Plan(**options), Console()
     if plan.points not in POINTS:
         raise Misconfigured(f"points are {', '.join(POINTS)}")
+    if plan.split_brain:
+        os.environ.update(HEALTH_CHECK)  # every process of the system inherits it
     if plan.rpc_failures:
-        os.environ.update(RPC_FAILURES)  # every process of the system inherits it
+        os.environ.update(RPC_FAILURES)
     try:
         return asyncio.run(_chaos(settings, plan, console))
     except asyncio.CancelledError:
@@ -77,23 +86,23 @@ async def _chaos(settings: Settings, plan: Plan, console: Console) -> int:
     story = Story(plan=plan)
     arena = Arena(settings, seed=plan.seed, tell=lambda what: console.print(f"starting {what}", style="dim"))
     run = _Run(arena, story, console)
-    await arena.start()
-    try:
-        await run.perform()
-    finally:
-        await arena.stop()
+    await run.from_start_to_end(settings)
     page = arena.run_folder / "chaos.html"
     write_story(page, story, arena.run_folder)
     (arena.run_folder / "chaos.json").write_text(story.to_json(), encoding="utf-8")
     _print_recoveries(story, console)
     reasons = story.reasons
     console.print(f"results  {run.results_file}\nreport   {page}", highlight=False, soft_wrap=True)
+    if story.stood_still_s:
+        console.print(
+            f"this run itself stood still for {story.stood_still_s:.0f} s in all", style="yellow", highlight=False
+        )
     console.print(last_line(reasons), style="bold red" if reasons else "bold green", highlight=False, soft_wrap=True)
     return 1 if reasons else 0
 
 
 class _Run:
-    """One run under way."""
+    """One run under way. What a part of it cannot do is a reason of the verdict, and the next part is tried."""
 
     def __init__(self, arena: Arena, story: Story, console: Console) -> None:
         self._arena, self._story, self._console = arena, story, console
@@ -103,26 +112,63 @@ class _Run:
         self._disagreements = 0
         self.results_file = arena.folder / "matrix.json"
 
-    async def perform(self) -> None:
-        """The whole story; what is learned goes into it."""
+    async def from_start_to_end(self, settings: Settings) -> None:
+        """The whole story; what is learned goes into it. Nothing is left running."""
+        has_started = False
+        self._arena.make_folders()
+        with self._part("the system did not start"):
+            await self._arena.start()
+            has_started = True
+        if has_started:
+            try:
+                await self._perform()
+            finally:
+                with self._part("not everything could be stopped"):
+                    await self._arena.stop()
+        if self._plan.disk_full:
+            with self._part("a full disk"):
+                self._tell_scenario(
+                    await disk_full(settings, seed=self._plan.seed, log=self._arena.run_folder / "disk.log")
+                )
+
+    async def _perform(self) -> None:
         began_ms = _now_ms()
-        await self._arena.buyer.until_served("first")
-        recording = asyncio.create_task(self._record_statuses())
+        with self._part("nobody was served at first"):
+            await self._arena.buyer.until_served("first")
+        still = self._arena.run_folder / "standstill.log"
+        aside = [self._record_statuses(), watch_standstill(still, self._stood_still)]
+        running = [asyncio.create_task(each) for each in aside]
         try:
-            await self._points()
-            await self._split_brain()
-            self._phases.append(
-                Phase(name="points, split brain", from_ms=began_ms, until_ms=_now_ms(), has_faults=True)
-            )
-            await self._monkey()
+            with self._part("crash points"):
+                await self._points()
+            with self._part("split brain"):
+                await self._split_brain()
+            if self._plan.rpc_failures:
+                with self._part("Ray's own faults could not be counted"):
+                    self._story.rpc_failures = await asyncio.to_thread(self._count_rpc_failures)
+                    self._console.print(f"calls of Ray's made to fail: {self._story.rpc_failures:,}", highlight=False)
+            with self._part("Ray lost"):
+                await self._lost_ray()
+            self._phases.append(Phase(name="points, scenarios", from_ms=began_ms, until_ms=_now_ms(), has_faults=True))
+            with self._part("the monkey"):
+                await self._monkey()
             drained_ms = await self._drain()
         finally:
-            recording.cancel()
-            await asyncio.gather(recording, return_exceptions=True)
-        if self._plan.rpc_failures:
-            self._story.rpc_failures = await asyncio.to_thread(self._count_rpc_failures)
-            self._console.print(f"calls of Ray's made to fail: {self._story.rpc_failures:,}", highlight=False)
-        self._story.certificate = await asyncio.to_thread(verdict.examine, await self._material(drained_ms))
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        with self._part("the audit"):
+            self._story.certificate = await asyncio.to_thread(verdict.examine, await self._material(drained_ms))
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        """What fails inside is noted, with its trace in the run's folder; the run goes on to its verdict."""
+        try:
+            yield
+        except Exception as trouble:  # noqa: BLE001 - the outermost edge of a run: it must not end without a verdict
+            self._story.unfinished.append(f"{name}: {reason_of(trouble)}")
+            with (self._arena.run_folder / "trouble.log").open("a", encoding="utf-8") as log:
+                traceback.print_exception(trouble, file=log)
 
     # ---- the parts -------------------------------------------------------------------------------------------------
 
@@ -140,23 +186,33 @@ class _Run:
             self._mark(result.at_ms, result.cell)
             self._say(f"{done:>3}/{len(missing)} {result.cell:<46}", result.recovery_s, result.wrong)
 
-        await carry_out(self._arena, cells, results, stop_s=self._plan.stop_s, tell=tell)
-        found = [results.get(cell.name) for cell in cells]
-        self._story.results = [each for each in found if each is not None]
+        try:
+            await carry_out(self._arena, cells, results, stop_s=self._plan.stop_s, tell=tell)
+        finally:
+            found = [results.get(cell.name) for cell in cells]
+            self._story.results = [each for each in found if each is not None]
 
     async def _split_brain(self) -> None:
         if not self._plan.split_brain:
             return
-        for scenario in (stopped_with_locks, two_deployments):
+        for scenario in (stopped_with_locks, two_deployments, paused_raylet):
             at_ms = _now_ms()
-            told = await scenario(self._arena)
-            self._story.splits.append(told)
-            self._mark(at_ms, f"split brain: {told.title}")
+            split = await scenario(self._arena)
+            self._story.splits.append(split)
+            self._mark(at_ms, f"split brain: {split.title}")
             self._say(
-                f"split brain ({told.rows}): processes {told.first} and {told.second} both alive", None, told.wrong
+                f"split brain ({split.rows}): processes {split.first} and {split.second} both alive", None, split.wrong
             )
-            for fact in told.facts:
-                self._console.print(f"      {fact}", style="dim", highlight=False, soft_wrap=True)
+            self._tell_facts(split)
+
+    async def _lost_ray(self) -> None:
+        if not self._plan.lost_ray:
+            return
+        for scenario in (lost_name, ray_without_a_past):
+            at_ms = _now_ms()
+            found = await scenario(self._arena)
+            self._mark(at_ms, found.title)
+            self._tell_scenario(found)
 
     async def _monkey(self) -> None:
         seconds = self._plan.minutes * 60
@@ -166,18 +222,21 @@ class _Run:
         await self._set_faults(FAULTS)
 
         async def tell(strike: Strike) -> None:
+            self._story.strikes.append(strike)
             self._mark(strike.t_ms, strike.label)
             self._say(f"    {strike.label:<50}", strike.recovery_s, strike.wrong)
             await self._set_faults(FAULTS)  # a simulator that was killed has forgotten them
 
         with LoadProcess(self._load(seconds)) as load:
-            self._story.strikes = await rampage(
-                arena, seed=self._plan.seed, seconds=seconds, stop_s=self._plan.stop_s, tell=tell
-            )
+            try:
+                await rampage(arena, seed=self._plan.seed, seconds=seconds, stop_s=self._plan.stop_s, tell=tell)
+            finally:
+                self._phases.append(Phase(name="monkey", from_ms=began_ms, until_ms=_now_ms(), has_faults=True))
             await self._set_faults({})
-            self._phases.append(Phase(name="monkey", from_ms=began_ms, until_ms=_now_ms(), has_faults=True))
             self._mark(_now_ms(), "PSP faults off")
-            await until("the load has ended", lambda: load.poll() is not None, within_s=DRAIN_LIMIT_S)
+            await until("the load has ended", lambda: load.poll() is not None)
+            if load.poll() not in (EXIT_CLEAN, EXIT_UNANSWERED):
+                raise NeverCame(f"the load ended with {load.poll()}; see {arena.run_folder / 'locust.log'}")
             self._disagreements = load.status().disagreements
 
     def _load(self, seconds: float) -> LoadOptions:
@@ -193,9 +252,9 @@ class _Run:
     async def _drain(self) -> int | None:
         """Waits until nothing is owed any more; how long it took. None: it did not come to that."""
         try:
-            return round(await self._arena.until_at_rest(within_s=DRAIN_LIMIT_S) * 1_000)
-        except NeverCame:
-            self._story.unfinished.append("not everything had come to its end when it was waited for")
+            return round(await self._arena.until_at_rest() * 1_000)
+        except NeverCame as never:
+            self._story.unfinished.append(f"not everything had come to its end when it was waited for: {never}")
             return None
 
     async def _material(self, drained_ms: int | None) -> verdict.Material:
@@ -215,10 +274,7 @@ class _Run:
 
     async def _set_faults(self, rates: dict[str, float]) -> None:
         def is_set() -> bool:
-            try:
-                self._arena.psp.set_faults(rates)
-            except (URLError, OSError):
-                return False
+            self._arena.psp.set_faults(rates)
             return True
 
         await until("the simulator takes its faults", is_set)
@@ -231,8 +287,13 @@ class _Run:
                 statuses.write(_now_ms(), orders)
             await asyncio.sleep(1.0)
 
+    def _stood_still(self, seconds: float) -> None:
+        self._story.stood_still_s += seconds
+        self._mark(_now_ms(), f"this run itself stood still for {seconds:g} s")
+        self._say(f"    this run itself stood still for {seconds:g} s", None, "")
+
     def _count_rpc_failures(self) -> int:
-        """Lines in which Ray says that it made a call fail, in the logs of all its processes."""
+        """Lines in which Ray says that it made a call fail, in the logs of all its processes, before they are lost with Ray."""
         head = self._arena.child("ray")
         commands = process.session_of(head).values() if head is not None else ()
         folders = {word.partition("=")[2] for command in commands for word in command.split() if "session_dir=" in word}
@@ -246,6 +307,15 @@ class _Run:
         came = f"served again after {recovery_s:.1f} s" if recovery_s is not None else ""
         style = "bold red" if wrong else "green"
         self._console.print(f"{what} {came} {wrong}".rstrip(), style=style, highlight=False, soft_wrap=True)
+
+    def _tell_scenario(self, scenario: Scenario) -> None:
+        self._story.scenarios.append(scenario)
+        self._say(f"{scenario.rows}: {scenario.title}", scenario.recovery_s, scenario.wrong or scenario.impossible)
+        self._tell_facts(scenario)
+
+    def _tell_facts(self, scenario: Scenario) -> None:
+        for fact in scenario.facts:
+            self._console.print(f"      {fact}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _print_recoveries(story: Story, console: Console) -> None:

@@ -59,16 +59,21 @@ async def _begin(settings: Settings, slots: Any) -> tuple[Host, int]:
 async def _obey(host: Host, words: list[str]) -> dict[str, Any]:
     match words:
         case ["pay", checkout_id, request]:
-            told = submit_checkout(payment_pb2.CreatePaymentRequest.FromString(bytes.fromhex(request)), DEMO_TENANT)
-            if not isinstance(told, SubmitCheckout):
-                raise Bug("a checkout of ours is malformed")
-            (answer,) = await host.submit([CheckoutCommand(EntityKey(DEMO_TENANT, checkout_id), told)], is_inner=False)
-            said = asdict(answer) if is_dataclass(answer) else {}
-            return {"answer": type(answer).__name__, "said": str(said.get("message", ""))}
+            return await submit_to(host, checkout_id, bytes.fromhex(request))
         case ["figures"]:
             return asdict(host.shard.figures)
         case _:
             raise Bug(f"not understood: {words}")
+
+
+async def submit_to(host: Host, checkout_id: str, request: bytes) -> dict[str, str]:
+    """Submits that CreatePaymentRequest to this very copy: the answer's name, and what it says."""
+    told = submit_checkout(payment_pb2.CreatePaymentRequest.FromString(request), DEMO_TENANT)
+    if not isinstance(told, SubmitCheckout):
+        raise Bug("a checkout of ours is malformed")
+    (answer,) = await host.submit([CheckoutCommand(EntityKey(DEMO_TENANT, checkout_id), told)], is_inner=False)
+    said = asdict(answer) if is_dataclass(answer) else {}
+    return {"answer": type(answer).__name__, "said": str(said.get("message", ""))}
 
 
 def _tell(document: dict[str, Any]) -> None:

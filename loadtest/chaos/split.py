@@ -16,17 +16,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
-
-import psycopg
 
 from loadtest.calls import ProtoCodec
 from loadtest.chaos import process
 from loadtest.chaos.arena import Arena, root_of_the_code
 from loadtest.chaos.client import new_checkout
 from loadtest.chaos.money import ONCE, movement_of
-from loadtest.chaos.wait import NeverCame, until
+from loadtest.chaos.scenario import Scenario, told
+from loadtest.chaos.wait import WITHIN_S, NeverCame, until
 from loadtest.shape import Checkout
 from zerosum.crash import Act, Point, Process, place_order
 
@@ -34,20 +33,15 @@ SHARD: Final = 0
 
 
 @dataclass(slots=True, kw_only=True)
-class SplitBrain:
-    """What a scenario has shown. `first`, `second`, `third`: the process ids of the copies. `taking_ms`: how long the second
-    needed to have the slots: it waits for whoever holds their rows. `refused`: writes of stale copies that were refused and
-    counted. `wrong`: "" = nothing."""
+class SplitBrain(Scenario):
+    """`first`, `second`, `third`: the process ids of the copies. `taking_ms`: how long the second needed to have the slots: it
+    waits for whoever holds their rows. `refused`: writes of stale copies that were refused and counted."""
 
-    rows: str
-    title: str
     first: int = 0
     second: int = 0
     third: int = 0
     taking_ms: int = 0
     refused: int = 0
-    facts: list[str] = field(default_factory=list)
-    wrong: str = ""
 
 
 class SecondCopy:
@@ -61,7 +55,10 @@ class SecondCopy:
         """Its next line. Raises NeverCame where it has ended."""
         if self._running.stdout is None:
             raise NeverCame("the second copy has no output")
-        line = await asyncio.wait_for(asyncio.to_thread(self._running.stdout.readline), 60.0)
+        try:
+            line = await asyncio.wait_for(asyncio.to_thread(self._running.stdout.readline), WITHIN_S)
+        except TimeoutError as never:
+            raise NeverCame(f"the second copy said nothing for {WITHIN_S:g} s") from never
         if not line:
             raise NeverCame("the second copy has ended")
         document: dict[str, Any] = json.loads(line)
@@ -82,68 +79,58 @@ class SecondCopy:
 
 async def stopped_with_locks(arena: Arena) -> SplitBrain:
     """A2, A10, I7: the successor serves while its predecessor stands still with row locks; the woken one is refused."""
-    told = SplitBrain(rows="A2, A10", title="a copy stopped inside its commit; its successor; its awakening")
-    return await _told(told, _stopped_with_locks(arena, told))
+    split = SplitBrain(rows="A2, A10", title="a copy stopped inside its commit; its successor; its awakening")
+    return await told(split, _stopped_with_locks(arena, split))
 
 
 async def two_deployments(arena: Arena) -> SplitBrain:
     """O2, I7: a second deployment takes the slots of a copy that runs; whoever writes too late is refused."""
-    told = SplitBrain(rows="O2", title="two deployments on one database")
-    return await _told(told, _two_deployments(arena, told))
+    split = SplitBrain(rows="O2", title="two deployments on one database")
+    return await told(split, _two_deployments(arena, split))
 
 
-async def _told(told: SplitBrain, scenario: Any) -> SplitBrain:
-    try:
-        await scenario
-    except NeverCame as never:
-        told.wrong = str(never)
-    except (psycopg.Error, OSError) as broken:
-        told.wrong = f"a book could not be read: {broken}"
-    return told
-
-
-async def _stopped_with_locks(arena: Arena, told: SplitBrain) -> None:
+async def _stopped_with_locks(arena: Arena, split: SplitBrain) -> None:
     await arena.until_at_rest()
     copies = await until("every checkout shard lives", lambda: arena.all_shards("payment"))
-    checkout = _mine(arena, "split")
+    checkout = mine(arena, "split")
     fired = place_order(arena.crash_dir, Process.PAYMENT_SHARD, Point.COMMIT_BEFORE, nth=2, act=Act.STOP)
     paying = asyncio.create_task(arena.buyer.pay(checkout))
     try:
         await until("the first copy has come to its second commit", fired.exists)
-        told.first = int(fired.read_text(encoding="ascii"))
-        if copies.get(SHARD) != told.first:
+        split.first = int(fired.read_text(encoding="ascii"))
+        if copies.get(SHARD) != split.first:
             raise NeverCame("another shard came to the point first")
-        await until("the first copy stands still", lambda: arena.is_standing(told.first))
-        refused = _refusals(arena)
+        await until("the first copy stands still", lambda: arena.is_standing(split.first))
+        refused = refusals(arena)
         async with _second_copy(arena, arena.settings.deployment) as second:
-            await _served_by_second(arena, told, second)
-            if not process.is_stopped(told.first):
+            await _served_by_second(arena, split, second)
+            if not process.is_stopped(split.first):
                 raise NeverCame("the first copy did not stand still until its successor had served")
-            told.facts.append("the successor served while the stopped copy still stood inside its commit")
-            arena.resume(told.first)
-            await _superseded(arena, told, refused)
-            await _stale_second(arena, told, second)
+            split.facts.append("the successor served while the stopped copy still stood inside its commit")
+            arena.resume(split.first)
+            await _superseded(arena, split, refused)
+            await _stale_second(arena, split, second)
         reply = await paying
     finally:
         paying.cancel()
-    await _judge(arena, told, checkout, reply.body)
+    await judge(arena, split, checkout, reply.body, refused_min=2)
 
 
-async def _two_deployments(arena: Arena, told: SplitBrain) -> None:
+async def _two_deployments(arena: Arena, split: SplitBrain) -> None:
     await arena.until_at_rest()
-    told.first = (await until("every checkout shard lives", lambda: arena.all_shards("payment")))[SHARD]
-    refused = _refusals(arena)
+    split.first = (await until("every checkout shard lives", lambda: arena.all_shards("payment")))[SHARD]
+    refused = refusals(arena)
     async with _second_copy(arena, f"{arena.settings.deployment}-other") as second:
-        await _served_by_second(arena, told, second)
-        checkout = _mine(arena, "split")
+        await _served_by_second(arena, split, second)
+        checkout = mine(arena, "split")
         paying = asyncio.create_task(arena.buyer.pay(checkout))
         try:
-            await _superseded(arena, told, refused)
-            await _stale_second(arena, told, second)
+            await _superseded(arena, split, refused)
+            await _stale_second(arena, split, second)
             reply = await paying
         finally:
             paying.cancel()
-    await _judge(arena, told, checkout, reply.body)
+    await judge(arena, split, checkout, reply.body, refused_min=2)
 
 
 @asynccontextmanager
@@ -163,67 +150,69 @@ async def _second_copy(arena: Arena, deployment: str) -> AsyncIterator[SecondCop
         await asyncio.to_thread(running.communicate)
 
 
-async def _served_by_second(arena: Arena, told: SplitBrain, second: SecondCopy) -> None:
+async def _served_by_second(arena: Arena, split: SplitBrain, second: SecondCopy) -> None:
     """The second copy takes the slots and commits a checkout of its own; both copies are seen alive at that moment."""
     taken = await second.hear()
-    answer = await second.pay(_mine(arena, "second"))
-    told.taking_ms = taken["taken_ms"]
-    told.second = second.pid
-    told.facts.append(
+    answer = await second.pay(mine(arena, "second"))
+    split.taking_ms = taken["taken_ms"]
+    split.second = second.pid
+    split.facts.append(
         f"the slots were had after {taken['taken_ms']:,} ms and {taken['tries']} tries; its first commit: {answer['answer']}"
     )
     if answer["answer"] not in ("Accepted", "Replied"):
         raise NeverCame(f"the second copy did not serve: {answer}")
-    if not (process.is_alive(told.first) and process.is_alive(told.second)):
+    if not (process.is_alive(split.first) and process.is_alive(split.second)):
         raise NeverCame("two live copies were not seen at one instant")
 
 
-async def _superseded(arena: Arena, told: SplitBrain, refused_before: int) -> None:
+async def _superseded(arena: Arena, split: SplitBrain, refused_before: int) -> None:
     """The first copy's next write is refused; it ends, and Ray starts a third."""
-    await until("the first copy's stale write is refused", lambda: _refusals(arena) > refused_before)
-    await until("the first copy has ended", lambda: not process.is_alive(told.first))
-    told.refused += _refusals(arena) - refused_before
+    await until("the first copy's stale write is refused", lambda: refusals(arena) > refused_before)
+    await until("the first copy has ended", lambda: not process.is_alive(split.first))
+    split.refused += refusals(arena) - refused_before
 
     def third() -> int | None:
         pid = arena.shards("payment").get(SHARD)
-        return pid if pid not in (None, told.first) else None
+        return pid if pid not in (None, split.first) else None
 
-    told.third = await until("Ray has started a third copy", third)
+    split.third = await until("Ray has started a third copy", third)
     await arena.buyer.until_served("third", shard=SHARD, shards=arena.settings.checkout_shards)
-    told.facts.append(f"process {told.first} was refused and ended; process {told.third} serves")
+    split.facts.append(f"process {split.first} was refused and ended; process {split.third} serves")
 
 
-async def _stale_second(arena: Arena, told: SplitBrain, second: SecondCopy) -> None:
+async def _stale_second(arena: Arena, split: SplitBrain, second: SecondCopy) -> None:
     """The second copy, stale by now and alive, is made to write."""
-    checkout = _mine(arena, "stale")
+    checkout = mine(arena, "stale")
     if not process.is_alive(second.pid):
         raise NeverCame("the second copy did not live long enough to be refused")
     answer, figures = await second.pay(checkout), await second.ask("figures")
     if answer["answer"] != "Failed" or figures["fenced"] != 1:
-        told.wrong = f"a stale write was not refused: {answer}, {figures}"
+        split.wrong = f"a stale write was not refused: {answer}, {figures}"
     if await asyncio.to_thread(arena.books.knows, checkout.checkout_id):
-        told.wrong = f"the stale copy's {checkout.checkout_id} was stored"
-    told.refused += int(figures["fenced"])
-    told.facts.append(f"the second copy wrote too late: {answer['said']}")
+        split.wrong = f"the stale copy's {checkout.checkout_id} was stored"
+    split.refused += int(figures["fenced"])
+    split.facts.append(f"the second copy wrote too late: {answer['said']}")
 
 
-async def _judge(arena: Arena, told: SplitBrain, checkout: Checkout, body: bytes) -> None:
+async def judge(arena: Arena, split: SplitBrain, checkout: Checkout, body: bytes, *, refused_min: int) -> None:
+    """The money of that checkout moved once, its key brings these bytes, and so many stale writes were counted."""
     await arena.buyer.until_done(checkout)
     await arena.until_at_rest()
     moved = await asyncio.to_thread(movement_of, checkout, arena.psp, arena.auditor_url)
     if moved != ONCE:
-        told.wrong = f"the money of {checkout.checkout_id} moved otherwise than once: {moved}"
+        split.wrong = f"the money of {checkout.checkout_id} moved otherwise than once: {moved}"
     elif (await arena.buyer.pay(checkout)).body != body:
-        told.wrong = f"{checkout.checkout_id} was told two things under one key"
-    elif not told.wrong and told.refused < 2:  # noqa: PLR2004 - the first copy's and the second's
-        told.wrong = f"only {told.refused} stale writes were counted"
+        split.wrong = f"{checkout.checkout_id} was told two things under one key"
+    elif not split.wrong and split.refused < refused_min:
+        split.wrong = f"only {split.refused} stale writes were counted"
 
 
-def _mine(arena: Arena, name: str) -> Checkout:
+def mine(arena: Arena, name: str) -> Checkout:
+    """A new checkout of that shard."""
     return new_checkout(name, shard=SHARD, shards=arena.settings.checkout_shards)
 
 
-def _refusals(arena: Arena) -> int:
+def refusals(arena: Arena) -> int:
     """How often copies of this shard that Ray hosts have said that they were superseded and end."""
     return sum(
         path.read_text(encoding="utf-8", errors="replace").count("this copy of the shard was fenced and ends")

@@ -12,6 +12,7 @@ from loadtest.certificate import Certificate
 from loadtest.chaos.case import FEW, MATRIX, Cell
 from loadtest.chaos.monkey import Strike
 from loadtest.chaos.result import Result
+from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.split import SplitBrain
 from loadtest.sample import Percentiles, percentiles
 
@@ -23,7 +24,8 @@ REASONS_MAX: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do. `stop_s`: how long a stopped process stands still; `tps`: checkouts a second under the monkey."""
+    """What to do. `stop_s`: how long a stopped process stands still; `tps`: checkouts a second under the monkey;
+    `disk_full`: on a system of its own."""
 
     minutes: float
     seed: int
@@ -31,6 +33,8 @@ class Plan:
     stop_s: float
     tps: float
     split_brain: bool
+    lost_ray: bool
+    disk_full: bool
     rpc_failures: bool
 
     @property
@@ -43,6 +47,8 @@ class Plan:
         options = [f"--minutes {self.minutes:g}", f"--seed {self.seed}", f"--points {self.points}"]
         options += [f"--stop-seconds {self.stop_s:g}", f"--tps {self.tps:g}"]
         options += [] if self.split_brain else ["--no-split-brain"]
+        options += [] if self.lost_ray else ["--no-lost-ray"]
+        options += [] if self.disk_full else ["--no-disk-full"]
         options += ["--rpc-failures"] if self.rpc_failures else []
         return "zerosum chaos " + " ".join(options)
 
@@ -50,13 +56,15 @@ class Plan:
 @dataclass(slots=True, kw_only=True)
 class Story:
     """Grows while the run goes on. `rpc_failures`: calls between Ray's processes that were made to fail, None = not asked for.
-    `unfinished`: what the run itself could not do."""
+    `unfinished`: what the run itself could not do. `stood_still_s`: how long its own process was not run, nor its proxy."""
 
     plan: Plan
     results: list[Result] = field(default_factory=list)
     splits: list[SplitBrain] = field(default_factory=list)
+    scenarios: list[Scenario] = field(default_factory=list)
     strikes: list[Strike] = field(default_factory=list)
     rpc_failures: int | None = None
+    stood_still_s: float = 0.0
     unfinished: list[str] = field(default_factory=list)
     certificate: Certificate | None = None
 
@@ -68,7 +76,7 @@ class Story:
     def _reasons(self) -> Iterator[str]:
         yield from self.unfinished
         wrong = [f"{each.cell}: {each.wrong}" for each in self.results if not each.is_good]
-        wrong += [f"{each.title}: {each.wrong}" for each in self.splits if each.wrong]
+        wrong += [f"{each.title}: {each.wrong}" for each in (*self.splits, *self.scenarios) if each.wrong]
         wrong += [f"{each.label}: {each.wrong}" for each in self.strikes if each.wrong]
         yield from wrong[:REASONS_MAX]
         if len(wrong) > REASONS_MAX:
@@ -93,6 +101,8 @@ class Story:
         for result in self.results:
             name, _, harm = result.cell.rpartition(" ")
             _note(times, f"{harm} {name.partition('@')[0]} at a point", result.recovery_s)
+        for scenario in self.scenarios:
+            _note(times, f"{scenario.rows}: {scenario.title}", scenario.recovery_s)
         for strike in self.strikes:
             _note(times, f"{strike.harm} {strike.target}", strike.recovery_s)
         return {name: percentiles(values) for name, values in sorted(times.items())}

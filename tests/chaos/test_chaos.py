@@ -7,10 +7,10 @@ Method: one run of the command for all tests (conftest.py); each test reads what
 import pytest
 
 from loadtest.chaos.case import FEW, Harm
-from tests.chaos.conftest import Ran
+from tests.chaos.conftest import LIMIT_S, Ran
 from zerosum.crash import Process
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(LIMIT_S + 30)]
 
 
 @pytest.mark.parametrize("name", [cell.name for cell in FEW])
@@ -45,6 +45,41 @@ def test_two_deployments_on_one_database_fence_one_another(ran: Ran) -> None:
 
     assert split["wrong"] == ""
     assert split["refused"] >= 2
+
+
+def test_a_copy_whose_node_ray_gave_up_lives_beside_its_successor_and_is_refused(ran: Ran) -> None:
+    """R2, I7: a stopped raylet, its shard running; what that shard is handed after its successor served is not stored."""
+    split = ran.split("R2")
+
+    assert split["wrong"] == ""
+    assert len({split["first"], split["second"]} - {0}) == 2
+    assert split["refused"] == 1
+    assert any("served while process" in fact for fact in split["facts"])
+
+
+def test_servers_make_a_shard_anew_whose_name_is_gone_while_they_hold_its_handle(ran: Ran) -> None:
+    """R5, I7: the named actor is ended for good; the same server finds nobody, makes it, and serves; nothing is doubled."""
+    lost = ran.scenario("R5")
+
+    assert lost["wrong"] == ""
+    assert lost["recovery_s"] is not None
+
+
+def test_a_fresh_ray_head_without_any_state_serves_from_the_database_alone(ran: Ran) -> None:
+    """R6, I9: the GCS dies again and again, its folder is removed; the supervisor goes on."""
+    fresh = ran.scenario("R6")
+
+    assert fresh["wrong"] == ""
+    assert fresh["recovery_s"] is not None
+
+
+def test_a_full_disk_acknowledges_nothing_and_is_recovered_from_without_repair(ran: Ran) -> None:
+    """D6, I1, I6: 53100, then a server that cannot start; all refused UNAVAILABLE; freed, each is charged once, audit clean."""
+    full = ran.scenario("D6")
+
+    assert full["wrong"] == ""
+    assert full["recovery_s"] is not None
+    assert full["facts"][0].startswith("PostgreSQL says 53100")
 
 
 def test_calls_of_ray_that_fail_or_lose_their_answers_change_no_money(ran: Ran) -> None:

@@ -1,6 +1,7 @@
 """The parts of chaos that need no system: the wire, the proxy's cuts, the deck, the results' file, the verdict."""
 
 import asyncio
+import errno
 import os
 import random
 from collections.abc import AsyncIterator
@@ -8,16 +9,24 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from loadtest.chaos import process
+from loadtest.chaos.arena import Arena
 from loadtest.chaos.case import MATRIX, Harm
 from loadtest.chaos.frontend import Frontend, Message
-from loadtest.chaos.monkey import TARGETS, Strike, deck
+from loadtest.chaos.monkey import TARGETS, WRONG_MAX, Strike, Target, deck, rampage, strike
 from loadtest.chaos.proxy import Cut, DatabaseProxy
 from loadtest.chaos.result import Result, Results
+from loadtest.chaos.run import chaos
+from loadtest.chaos.scenario import Scenario, told
 from loadtest.chaos.story import Plan, Story, last_line
+from loadtest.chaos.wait import NeverCame, Patience, until
+from servers.supervisor import System
+from zerosum.settings import Settings
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -139,7 +148,17 @@ def test_results_of_other_code_are_void_and_wrong_ones_are_missing(tmp_path: Pat
 
 def test_whatever_went_wrong_is_a_reason_and_silence_is_none() -> None:
     """Clean is said of what was done and audited, never of what was left out."""
-    plan = Plan(minutes=0, seed=1, points="few", stop_s=1, tps=1, split_brain=False, rpc_failures=True)
+    plan = Plan(
+        minutes=0,
+        seed=1,
+        points="few",
+        stop_s=1,
+        tps=1,
+        split_brain=False,
+        lost_ray=False,
+        disk_full=False,
+        rpc_failures=True,
+    )
     strike = Strike(t_ms=1, target="edge", harm=Harm.KILL, pids=(7,), recovery_s=None, wrong="never came back")
     done = [Result(cell=cell.name, at_ms=1) for cell in plan.cells]
     story = Story(
@@ -155,6 +174,163 @@ def test_whatever_went_wrong_is_a_reason_and_silence_is_none() -> None:
     ]
     assert last_line(story.reasons).startswith("NOT CLEAN: ")
     assert last_line([]) == "CLEAN"
+
+
+async def test_a_limit_is_longer_where_the_machine_does_not_let_us_run_and_never_twice_as_long() -> None:
+    """A slow machine is not taken for a system that does not come back; a system that does not is told all the same."""
+    now_s = 0.0
+    patience = Patience(10.0, now_s=lambda: now_s)
+    sleeping = asyncio.ensure_future(patience.sleep(0.0))
+    await asyncio.sleep(0)
+    now_s = 12.0
+    await sleeping
+
+    assert not patience.is_over
+    now_s = 20.0
+    assert not patience.is_over
+    now_s = 20.1
+    assert patience.is_over
+
+
+async def test_trouble_while_looking_ends_no_wait_and_is_told_at_its_end() -> None:
+    """Whoever is looked at may be half dead: half a document is a look that saw nothing."""
+    looks = iter([ConnectionResetError("reset"), ValueError("half of it"), "there"])
+
+    def look() -> str:
+        if isinstance(seen := next(looks), Exception):
+            raise seen
+        return str(seen)
+
+    def fail() -> bool:
+        raise ValueError("half of it")
+
+    assert await until("it is there", look, every_s=0.0) == "there"
+    with pytest.raises(NeverCame, match="it is there; the last look failed: ValueError: half of it"):
+        await until("it is there", fail, within_s=0.0)
+
+
+async def test_a_scenario_in_trouble_is_told_as_wrong_with_its_reason() -> None:
+    async def story() -> None:
+        raise ConnectionResetError("the simulator ended")
+
+    scenario = await told(Scenario(rows="R5", title="a name"), story())
+
+    assert scenario.wrong == "ConnectionResetError: the simulator ended"
+
+
+class Field:
+    """An arena in which nobody can be cut at first: it was just ending."""
+
+    def __init__(self, cuts: list[int]) -> None:
+        self.cuts, self.proxy = cuts, self
+        self.settings = SimpleNamespace(checkout_shards=2)
+
+    def database_ports(self, _pid: int) -> set[int]:
+        """Of whoever is there."""
+        return {1}
+
+    def cut_now(self, _ports: set[int] | None) -> int:
+        """How many were cut."""
+        return self.cuts.pop(0)
+
+
+async def served_at_once(_arena: Any) -> None:
+    """Nothing was hurt."""
+
+
+async def never_served(_arena: Any) -> None:
+    """As a system that does not come back."""
+    raise NeverCame("nobody serves")
+
+
+async def test_a_strike_that_hit_nobody_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harm that was not done proves nothing: a process that was just ending has no connection to cut."""
+    field: Any = Field([0, 0, 1])
+    target = Target((Harm.CUT,), lambda _: [os.getpid()], served_at_once)
+    monkeypatch.setattr("loadtest.chaos.monkey.TARGETS", {"edge": target})
+
+    done = await strike(field, "edge", Harm.CUT, 0.0)
+
+    assert (done.wrong, done.pids, field.cuts) == ("", (os.getpid(),), [])
+
+
+async def test_a_monkey_after_whom_nothing_comes_back_stops_and_has_told_each_strike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dead system is a verdict within minutes, not one that somebody's patience ends."""
+    field: Any = Field([1] * 100)
+    targets = {name: Target((Harm.CUT,), lambda _: [os.getpid()], never_served) for name in TARGETS}
+    monkeypatch.setattr("loadtest.chaos.monkey.TARGETS", targets)
+    monkeypatch.setattr("loadtest.chaos.monkey.PAUSE_S", (0.0, 0.0))
+    seen = list[Strike]()
+
+    async def tell(each: Strike) -> None:
+        seen.append(each)
+
+    await rampage(field, seed=7, seconds=3_600, stop_s=1.0, tell=tell)
+
+    assert WRONG_MAX <= len(seen) <= 2 * WRONG_MAX
+    assert {each.wrong for each in seen} == {"nobody serves"}
+
+
+class FullDisk:
+    """A database that has ended; at its first start not even its settings can be written."""
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def poll(self) -> int | None:
+        """None once it runs."""
+        return None if self.starts > 1 else 1
+
+    def start(self) -> None:
+        """Fails once."""
+        self.starts += 1
+        if self.starts == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.slow
+async def test_a_database_whose_own_files_do_not_fit_on_the_disk_is_tried_again(tmp_path: Path) -> None:
+    """D6: the supervisor goes on trying, whatever a start failed with."""
+    system, database = System(Settings(data_dir=tmp_path, database_url="postgresql://nowhere"), None), FullDisk()
+    keeping = asyncio.create_task(system._keep_database(database))  # type: ignore[arg-type]  # what it needs of one
+
+    await until("it runs", lambda: system.database_pid() == database.pid, within_s=10.0)
+    keeping.cancel()
+
+    assert database.starts == 2
+
+
+def test_a_run_whose_system_does_not_start_ends_with_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No run ends without saying why: the last line, the exit status and the page."""
+
+    async def fail(_: Arena) -> None:
+        raise RuntimeError("no database here")
+
+    monkeypatch.setattr(Arena, "start", fail)
+    options = {
+        "minutes": 0,
+        "seed": 1,
+        "points": "none",
+        "stop_s": 1,
+        "tps": 1,
+        "split_brain": False,
+        "lost_ray": False,
+    }
+
+    status = chaos(Settings(data_dir=tmp_path), **options, disk_full=False, rpc_failures=False)
+
+    assert status == 1
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .startswith("NOT CLEAN: the system did not start: RuntimeError: no database here")
+    )
 
 
 def test_the_matrix_has_every_case_with_every_harm_under_a_name_of_its_own() -> None:
