@@ -1,8 +1,8 @@
 """`zerosum chaos`: what the world on virtual time cannot do, done to real processes.
 
 Where to read: `run.py` tells the story; `case.py` is the table of crash points, `matrix.py` carries them out; `monkey.py`
-does harm at random; `split.py` makes two live copies of a shard, `paused_raylet.py` has Ray make them; `ray_state.py` takes from Ray
-what it remembers; `disk.py` fills the database's disk; `report.py` is the page.
+does harm at random; `split.py` makes two live copies of a shard, `paused_raylet.py` has Ray make them; `ray_state.py` takes
+from Ray what it remembers; `disk.py` fills the database's disk; `report.py` is the page.
 
 * `arena.py`: the system under chaos, behind `proxy.py`, which cuts its database connections (`frontend.py` reads the wire).
 * `client.py`: a buyer who asks again with the same key; `money.py`: where the money of a checkout is.
