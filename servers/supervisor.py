@@ -146,9 +146,8 @@ class System:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        if (
-            self._reviving is not None
-        ):  # a start under way is one thread's: it ends before another stops what it started
+        # A start under way is one thread's: it ends before another stops what it started.
+        if self._reviving is not None:
             await asyncio.gather(self._reviving, return_exceptions=True)
         if self._database is not None:
             self._database.stop()
