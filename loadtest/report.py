@@ -209,8 +209,11 @@ def pair_table(pairs: Mapping[str, str]) -> str:
     return f"<table>{rows or '<tr><td>nothing</td></tr>'}</table>"
 
 
-def chart_panel(chart: Chart) -> str:
-    """A chart in its panel, drawn twice, for wide and for narrow pages, so that letters keep their size."""
+def chart_panel(chart: Chart, *, names_marks: bool = True) -> str:
+    """A chart in its panel, drawn twice, for wide and for narrow pages, so that letters keep their size.
+
+    `names_marks`: what each numbered mark is stands in the legend; False where a chart above has said it.
+    """
     wide = draw(chart, width=1_040, height=270).replace("<svg ", '<svg class="wide" ', 1)
     narrow = draw(chart, width=520, height=280).replace("<svg ", '<svg class="narrow" ', 1)
     shape = "box" if chart.is_stacked else ""
@@ -219,7 +222,8 @@ def chart_panel(chart: Chart) -> str:
         for line in chart.lines
     )
     legend += "".join(
-        f"<span><em>{number}</em>{escape(mark.label)}</span>" for number, mark in enumerate(chart.marks, start=1)
+        f"<span><em>{number}</em>{escape(mark.label)}</span>"
+        for number, mark in enumerate(chart.marks if names_marks else (), start=1)
     )
     return (
         f'<div class="panel"><h3>{escape(chart.title)}<small>{escape(chart.unit)}</small></h3>'

@@ -77,14 +77,8 @@ def _head(story: Story) -> str:
 
 
 def _cards(story: Story) -> str:
-    good = sum(each.is_good for each in story.results)
-    cards = [
-        card(
-            "crash points held",
-            f"{good} of {len(story.plan.cells)}",
-            "good" if good == len(story.plan.cells) else "bad",
-        )
-    ]
+    good, asked = sum(each.is_good for each in story.results), len(story.plan.cells)
+    cards = [card("crash points held", f"{good} of {asked}", "good" if good == asked else "bad")] if asked else []
     cards.append(card("strikes of the monkey", f"{len(story.strikes):,}"))
     cards.append(card("stale writes refused", f"{sum(each.refused for each in story.splits):,}"))
     if story.stood_still_s:
@@ -165,7 +159,10 @@ def _charts(story: Story, certificate: Certificate, folder: Path) -> Iterator[st
     )
     begin_ms = shown.phases[0].phase.from_ms
     statuses = [each for each in read_status_counts(folder / "statuses.jsonl") if each.t_ms >= begin_ms]
-    return (chart_panel(chart) for chart in charts(shown, read_samples(folder / "samples.jsonl"), statuses))
+    drawn = charts(shown, read_samples(folder / "samples.jsonl"), statuses)
+    return (
+        chart_panel(chart, names_marks=chart is drawn[0]) for chart in drawn
+    )  # a monkey's many strikes are named once
 
 
 def _done(certificate: Certificate) -> dict[str, str]:
