@@ -1,12 +1,9 @@
 """The same seed is the same story: in this process, in another, under another hash of strings, after other stories."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from simulator.world.run import run_seed
+from tests.world.interpreter import printed_by_two
 
 SEED = 12
 
@@ -25,12 +22,6 @@ def test_the_same_seed_has_the_same_hash_after_another_one() -> None:
 @pytest.mark.slow
 def test_the_hash_does_not_depend_on_the_process_or_its_hash_seed() -> None:
     """Method: two interpreters with other PYTHONHASHSEEDs; order of sets and ids of objects differ, the story does not."""
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", _TELL], env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True, text=True, check=True, timeout=240,
-        ).stdout.strip()
-        for hash_seed in ("1", "4242")
-    ]  # fmt: skip
+    told = printed_by_two(_TELL)
 
     assert told == [run_seed(SEED).hash] * 2

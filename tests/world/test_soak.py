@@ -1,9 +1,6 @@
 """A day in one house: what is settled leaves memory after its audit, and what stays is audited from where it was left."""
 
 import io
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,6 +10,7 @@ from simulator.world.command import simulate
 from simulator.world.house import House
 from simulator.world.proof import Carried
 from simulator.world.soak import soak
+from tests.world.interpreter import printed_by_two
 from zerosum.store.memory_table import MemoryTable
 
 SEED = 7
@@ -70,13 +68,7 @@ def test_a_wallet_that_loses_money_between_two_rounds_is_found(monkeypatch: pyte
 @pytest.mark.slow
 def test_a_day_has_the_same_hash_under_another_hash_seed() -> None:
     """Method: two interpreters with other PYTHONHASHSEEDs; the dead are buried, and the story does not change."""
-    told = [
-        subprocess.run(
-            [sys.executable, "-c", _TELL], env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True, text=True, check=True, timeout=240,
-        ).stdout.strip()
-        for hash_seed in ("1", "4242")
-    ]  # fmt: skip
+    told = printed_by_two(_TELL)
 
     assert told[0] == told[1]
 
