@@ -206,3 +206,16 @@ def test_a_text_that_is_not_unicode_is_a_row_that_cannot_be_stored() -> None:
 
     with pytest.raises(RowsRefused):
         plan(PAYMENT, draft.batch(HEADS))
+
+
+@pytest.mark.parametrize(
+    "slip", [KeyError("o1"), AttributeError("value"), TypeError("int")], ids=lambda slip: type(slip).__name__
+)
+def test_a_mapping_that_stumbles_is_a_bug_so_that_the_batch_is_divided(slip: Exception) -> None:
+    """A4: any other exception would end the shard, and the same command its successor."""
+
+    def stumble(*_: Any) -> Any:
+        raise slip
+
+    with pytest.raises(Bug, match=type(slip).__name__):
+        plan(replace(PAYMENT, log_rows=stumble), submitted("c1"))
