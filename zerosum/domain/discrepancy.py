@@ -1,0 +1,116 @@
+"""Every discrepancy there is: its class, its likely cause and what is proposed. One table, total over the kinds.
+
+    AUTOMATIC      code fixes it, by an ordinary command under the key the fix always had
+    MANUAL         known, but a person decides: finance's queue
+    UNCLASSIFIED   nobody knows yet: people investigate
+
+Source: specification "Reconciliation": automatic, known but not automatic, unknown.
+
+Invariant: what is not yet due is EXPECTED, a state of a line or an order, and never a discrepancy.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Class(StrEnum):
+    """Who deals with it."""
+
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+    UNCLASSIFIED = "unclassified"
+
+
+class Action(StrEnum):
+    """What is proposed. Those of AUTOMATIC kinds run at once; the others wait for two people."""
+
+    NONE = "none"
+    """Nothing moves: closing the case is all there is."""
+    REPORT_TO_PAYMENT = "report_to_payment"
+    """Tell the payment service the line as a fact: it settles the order, or suspends and refunds a late charge."""
+    REPLAY_TODO = "replay_todo"
+    """Give the dead letter that owes the posting a new budget; it runs under its old key."""
+    WRITE_OFF_TO_SUSPENSE = "write_off_to_suspense"
+    """Post what the PSP settled without a home: psp:clearing against suspense, or the reverse."""
+    BOOK_FEE = "book_fee"
+    """Post the fee that differs: fees:psp against psp:clearing, or the reverse."""
+    ASK_PSP = "ask_psp"
+    """A person asks the PSP; nothing is posted before it has answered."""
+
+
+class Kind(StrEnum):
+    """What is wrong, in the words of finance. docs/reconciliation.md has an example of each."""
+
+    # a line, or an order without one
+    UNRESOLVED_ORDER = "unresolved_order"
+    LATE_CHARGE = "late_charge"
+    DUPLICATE_LINE = "duplicate_line"
+    MISSING_LINE = "missing_line"
+    DUPLICATE_CHARGE = "duplicate_charge"
+    WRONG_AMOUNT = "wrong_amount"
+    WRONG_CURRENCY = "wrong_currency"
+    WRONG_REFERENCE = "wrong_reference"
+    WRONG_PSP_ID = "wrong_psp_id"
+    WRONG_FEE = "wrong_fee"
+    UNKNOWN_CHARGE = "unknown_charge"
+    UNKNOWN_REFUND = "unknown_refund"
+    UNKNOWN_DISPUTE = "unknown_dispute"
+    UNKNOWN_FEE = "unknown_fee"
+    DISPUTE = "dispute"
+    PARTIAL_REFUND = "partial_refund"
+    PARTIAL_REVERSAL = "partial_reversal"
+    AMBIGUOUS = "ambiguous"
+    # our own services among themselves
+    MISSING_JOURNAL = "missing_journal"
+    MISSING_TRANSFER = "missing_transfer"
+    EXTRA_JOURNAL = "extra_journal"
+    EXTRA_TRANSFER = "extra_transfer"
+    POSTED_DIFFERENTLY = "posted_differently"
+    CLEARING_NOT_OPEN_ITEMS = "clearing_not_open_items"
+    PAYMENT_CASE = "payment_case"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A kind's row: its class, the likely cause in a sentence, what is proposed."""
+
+    group: Class
+    likely_cause: str
+    action: Action
+
+
+_A, _M, _U = Class.AUTOMATIC, Class.MANUAL, Class.UNCLASSIFIED
+
+RULES: Final[dict[Kind, Rule]] = {
+    Kind.UNRESOLVED_ORDER: Rule(_A, "the PSP's answer and its webhooks were lost", Action.REPORT_TO_PAYMENT),
+    Kind.LATE_CHARGE: Rule(_A, "the PSP took money after its final no", Action.REPORT_TO_PAYMENT),
+    Kind.DUPLICATE_LINE: Rule(_A, "the PSP listed the same movement twice", Action.NONE),
+    Kind.MISSING_LINE: Rule(_M, "the PSP has not settled a charge by its deadline", Action.ASK_PSP),
+    Kind.DUPLICATE_CHARGE: Rule(_M, "the PSP charged one order twice", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.WRONG_AMOUNT: Rule(_M, "the PSP settled another amount than it charged", Action.ASK_PSP),
+    Kind.WRONG_CURRENCY: Rule(_M, "the PSP settled in another currency than it charged", Action.ASK_PSP),
+    Kind.WRONG_REFERENCE: Rule(_M, "the PSP's record carries another reference than it was given", Action.ASK_PSP),
+    Kind.WRONG_PSP_ID: Rule(_M, "the PSP names another object than it charged", Action.ASK_PSP),
+    Kind.WRONG_FEE: Rule(_M, "the PSP's fee is not the contract's", Action.BOOK_FEE),
+    Kind.UNKNOWN_CHARGE: Rule(_U, "money for an order we do not have: restored backup, or not ours", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.UNKNOWN_REFUND: Rule(_M, "a refund made in the PSP's own console", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.UNKNOWN_DISPUTE: Rule(_M, "a dispute of a charge that we do not have", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.UNKNOWN_FEE: Rule(_U, "a fee that belongs to no movement of ours", Action.BOOK_FEE),
+    Kind.DISPUTE: Rule(_M, "the buyer disputes the charge at the bank", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.PARTIAL_REFUND: Rule(_M, "a part was refunded in the PSP's own console", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.PARTIAL_REVERSAL: Rule(_M, "less was captured than authorized", Action.ASK_PSP),
+    Kind.AMBIGUOUS: Rule(_U, "several orders or lines fit equally well", Action.ASK_PSP),
+    Kind.MISSING_JOURNAL: Rule(_A, "the posting's to-do is a dead letter or is lost", Action.REPLAY_TODO),
+    Kind.MISSING_TRANSFER: Rule(_A, "the posting's to-do is a dead letter or is lost", Action.REPLAY_TODO),
+    Kind.EXTRA_JOURNAL: Rule(_U, "the ledger holds what no order asked for", Action.NONE),
+    Kind.EXTRA_TRANSFER: Rule(_U, "a wallet holds what no order asked for", Action.NONE),
+    Kind.POSTED_DIFFERENTLY: Rule(_U, "order, wallet and ledger tell different amounts", Action.NONE),
+    Kind.CLEARING_NOT_OPEN_ITEMS: Rule(_U, "the clearing account is not the sum of its open items", Action.NONE),
+    Kind.PAYMENT_CASE: Rule(_M, "the payment service met a fact that it could not apply", Action.NONE),
+}  # fmt: skip
+
+
+def rule_of(kind: Kind) -> Rule:
+    """The row of a kind."""
+    return RULES[kind]

@@ -1,0 +1,118 @@
+"""The reconciler's own tables, schema `reconciliation`: files, lines, runs, items, mismatches and what people did to them.
+
+The reconciler has no slots and no turns: a row is written once under a key made from its source, or moved by
+compare-and-swap on `version`. Kinds in `info["kind"]`: `once` (append-only, unique by its key) and `state` (moves).
+
+Invariants: lines count only while their file is ACCEPTED; an item's key makes its state the only one in its run; every
+move of a mismatch has an act beside it, in the same transaction.
+Money is BIGINT minor units beside a currency, time BIGINT milliseconds UTC of the database's clock, `day` "YYYY-MM-DD" UTC.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, UniqueConstraint
+
+RECONCILIATION = MetaData()
+SCHEMA = "reconciliation"
+
+
+def _text(name: str, *, optional: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=optional)
+
+
+def _long(name: str, *, optional: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=optional)
+
+
+def _small(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False)
+
+
+def _table(name: str, kind: str, *parts: Any, key: tuple[str, ...]) -> Table:
+    return Table(name, RECONCILIATION, *parts, PrimaryKeyConstraint(*key), schema=SCHEMA, info={"kind": kind})
+
+
+# file_id: SHA-256 of the content, hex. state: LOADING, ACCEPTED, REFUSED, SUPERSEDED. `series` names what re-issues share
+# (psp, payout or period); the newest accepted version of a series counts. manifest: JSON, "" where the PSP has none.
+FILES = _table(
+    "files", "state",
+    _text("file_id"), _text("psp"), _text("name"), _text("series"), _small("version"), _text("state"), _text("reason"),
+    _text("manifest"), _long("lines"), _text("day"), _long("period_from_ms"), _long("period_to_ms"),
+    _text("received_by"), _long("received_at_ms"), _long("decided_at_ms", optional=True),
+    Index("files_by_series", "psp", "series", "version"),
+    Index("files_by_day", "psp", "day"),
+    key=("file_id",),
+)  # fmt: skip
+
+# journal_id: of the settlement journal that took the line, "" until then: set once, by compare-and-swap.
+LINES = _table(
+    "lines", "state",
+    _text("file_id"), _long("line_no"), _text("line_id"), _text("category"), _text("psp_object_id"), _text("tenant"),
+    _text("checkout_id"), _text("reference"), _text("refund_key"), _text("currency"), _long("gross_minor"),
+    _long("fee_minor"), _long("net_minor"), _long("booked_at_ms"), _text("payout_id"), _text("journal_id"),
+    Index("lines_by_object", "file_id", "psp_object_id", "line_no"),
+    Index("lines_by_reference", "reference"),
+    Index("lines_by_id", "line_id"),
+    key=("file_id", "line_no"),
+)  # fmt: skip
+
+# The calendar: a file that is due and not there raises an alarm once. file_id "" until it came.
+EXPECTED_FILES = _table(
+    "expected_files", "state",
+    _text("psp"), _text("day"), _long("due_at_ms"), _text("file_id"), _long("alarmed_at_ms", optional=True),
+    key=("psp", "day"),
+)  # fmt: skip
+
+# kind: nightly (period = day of the PSP's files) or inside (period = the hour, "YYYY-MM-DDTHH"). attempt: 1, 2, .. for
+# re-runs with other rules. holder and epoch: who works on it; a run whose lease is over is taken over by epoch + 1.
+# progress: JSON, where to go on. summary: JSON, counts by state and class, explained share.
+RUNS = _table(
+    "runs", "state",
+    _text("run_id"), _text("kind"), _text("psp"), _text("period"), _small("attempt"), _text("rules"), _text("state"),
+    _text("holder"), _long("epoch"), _long("lease_until_ms"), _text("progress"), _text("summary"),
+    _long("started_at_ms"), _long("ended_at_ms", optional=True),
+    UniqueConstraint("kind", "psp", "period", "attempt", name="runs_once"),
+    key=("run_id",),
+)  # fmt: skip
+
+# One row a pair, or a line or an order that is alone. state: MATCHED, EXPECTED, EXPLAINED (needs no partner), MISMATCH.
+# item: "line/<line_no>/<file_id>" or "order/<movement>/<tenant>/<payment_order_id>"; order_item names the partner's side.
+ITEMS = _table(
+    "items", "once",
+    _text("run_id"), _text("item"), _text("order_item"), _text("state"), _text("matched_by"), _text("mismatch_id"),
+    Index("items_by_mismatch", "mismatch_id"),
+    key=("run_id", "item"),
+)  # fmt: skip
+
+# mismatch_id is made from kind and subject, so that every run that sees it again finds the same case.
+# state: OPEN, FIXING (an automatic fix is on its way), PROPOSED, APPROVED, RESOLVED, WRITTEN_OFF. field, ours, theirs: what
+# differs. proposal: JSON {action, postings: [[account, minor, currency], ..], command}: the dry run.
+MISMATCHES = _table(
+    "mismatches", "state",
+    _text("mismatch_id"), _text("kind"), _text("class"), _text("state"), _long("version"), _text("psp"), _text("tenant"),
+    _text("checkout_id"), _text("payment_order_id"), _text("line_id"), _text("file_id"), _text("field"), _text("ours"),
+    _text("theirs"), _text("likely_cause"), _text("proposal"), _long("amount_minor"), _text("currency"),
+    _text("assignee"), _text("proposed_by"), _long("opened_at_ms"), _long("closed_at_ms", optional=True),
+    _text("first_run"), _text("last_run"),
+    Index("mismatches_by_state", "state", "opened_at_ms", "mismatch_id"),
+    Index("mismatches_by_order", "tenant", "payment_order_id"),
+    key=("mismatch_id",),
+)  # fmt: skip
+
+# Every act of finance or of the machine on a mismatch. number: 1, 2, .. within it. act_key: the caller's idempotency key.
+ACTS = _table(
+    "acts", "once",
+    _text("mismatch_id"), _small("number"), _text("act"), _text("actor"), _text("act_key"), _text("detail"), _long("at_ms"),
+    UniqueConstraint("mismatch_id", "act_key", name="acts_key_once"),
+    key=("mismatch_id", "number"),
+)  # fmt: skip
+
+# The reconciler's outbox: what it will post or report, written before it is sent. key: of the journal or the report, the same
+# for ever. kind: journal, report, replay. body: JSON of the whole request. state: OPEN, DONE, DEAD.
+DELIVERIES = _table(
+    "deliveries", "state",
+    _text("key"), _text("kind"), _text("tenant"), _text("mismatch_id"), _text("run_id"), _text("body"), _text("state"),
+    _text("outcome"), _small("tries"), _long("due_at_ms"), _long("created_at_ms"),
+    Index("deliveries_due", "state", "due_at_ms"),
+    key=("key",),
+)  # fmt: skip
