@@ -65,6 +65,14 @@ MISTAKES: Final[Mapping[str, Callable[[str], str]]] = {
 """Row S9: what the PSP makes of a form, by the fault's name. Not only its answer is wrong: it would take just that money."""
 
 
+_WEBHOOK_ATTEMPTS_MAX: Final = 3 * 24 * 60 * 2
+"""Three days of one attempt each 30 s: Stripe gives up after three days, so no trouble of ours may outlast its webhooks.
+
+A clock that is ten minutes off refuses every signature for as long, and of money that moves after a final answer only a
+webhook or a settlement line can tell.
+"""
+
+
 class _Book:
     """The engine's book, and what the safety check wants to know of each line."""
 
@@ -109,7 +117,7 @@ class Psp:
                 processing_ms=chance.randint(100, 60_000), processing_passes=chance.random() < 0.8,  # noqa: PLR2004 - most are paid
             ),
             key_expiry_ms=key_expiry_ms,
-            retry_rule=RetryRule(),
+            retry_rule=RetryRule(attempts_max=_WEBHOOK_ATTEMPTS_MAX),
         )  # fmt: skip
         self.ignored: Counter[str] = Counter()
         self.wronged: dict[str, str] = {}
