@@ -93,7 +93,7 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.WRONG_REFERENCE: Rule(_M, "the PSP's record carries another reference than it was given", Action.ASK_PSP),
     Kind.WRONG_PSP_ID: Rule(_M, "the PSP names another object than it charged", Action.ASK_PSP),
     Kind.WRONG_FEE: Rule(_M, "the PSP's fee is not the contract's", Action.BOOK_FEE),
-    Kind.UNKNOWN_CHARGE: Rule(_U, "money for an order we do not have: restored backup, or not ours", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.UNKNOWN_CHARGE: Rule(_U, "money for an order we do not have: a restored backup", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.UNKNOWN_REFUND: Rule(_M, "a refund made in the PSP's own console", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.UNKNOWN_DISPUTE: Rule(_M, "a dispute of a charge that we do not have", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.UNKNOWN_FEE: Rule(_U, "a fee that belongs to no movement of ours", Action.BOOK_FEE),
