@@ -10,6 +10,7 @@ from zerosum.domain.identity import OrderId, Tenant, slot_of
 from zerosum.domain.message import RiskAssessed, Verdict
 from zerosum.errors import Bug, RowsRefused
 from zerosum.ports import Batch, SlotHead
+from zerosum.store import mapping
 from zerosum.store.ledger import LEDGER
 from zerosum.store.payment import PAYMENT
 from zerosum.store.plan import Verb, clash, plan
@@ -54,6 +55,15 @@ def test_steps_come_in_the_order_of_the_design() -> None:
     for step in made.steps:
         keys = [tuple(row[column.name] for column in step.table.primary_key.columns) for row in step.rows]
         assert keys == sorted(keys)
+
+
+def test_the_fast_encoder_takes_all_that_is_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not take, Python's encoder writes as well, at ten times the cost, and nobody would notice."""
+    monkeypatch.setattr(mapping, "_PYTHON_JSON", lambda value: pytest.fail(f"not taken: {value}"))
+
+    made = plan(PAYMENT, submitted("c1", "c2"))
+
+    assert [len(step.rows) for step in made.steps if step.table.name == "history"] == [2]
 
 
 def test_only_what_changed_is_written() -> None:

@@ -141,12 +141,13 @@ class _Steps:
 
     def in_order(self) -> list[Step]:
         """Commands, roots (new ones first), then the rest by table, updates first; each step's rows in key order."""
-        steps = sorted(self._by_target.values(), key=_rank)
+        steps = [self._by_target[target] for target in sorted(self._by_target, key=_rank)]
         for step in steps:
-            keys = list(map(_key_reader(step.table), step.rows))
-            order = sorted(range(len(keys)), key=keys.__getitem__)
-            step.rows = [step.rows[position] for position in order]
-            step.origins = [step.origins[position] for position in order]
+            if len(step.rows) > 1:
+                keys = list(map(_key_reader(step.table), step.rows))
+                order = sorted(range(len(keys)), key=keys.__getitem__)
+                step.rows = [step.rows[position] for position in order]
+                step.origins = [step.origins[position] for position in order]
         return steps
 
 
@@ -155,12 +156,14 @@ def _key_reader(table: Table) -> "itemgetter[Any]":
     return itemgetter(*key_of(table))
 
 
-def _rank(step: Step) -> tuple[int, int, int]:
-    if step.table.name == "commands":
+@cache
+def _rank(target: tuple[Table, Verb]) -> tuple[int, int, int]:
+    table, verb = target
+    if table.name == "commands":
         return 0, 0, 0
-    if step.table.info["kind"] == "root":
-        return 1, 0, -step.verb
-    return 2, TABLE_ORDER[step.table.key], step.verb
+    if table.info["kind"] == "root":
+        return 1, 0, -verb
+    return 2, TABLE_ORDER[table.key], verb
 
 
 def _slots_of(batch: Batch[S]) -> dict[EntityKey, int]:
@@ -217,19 +220,17 @@ def _log_rows(
         origin = origins[index]
         slot = row["slot"] = slots[origin.entity]
         if is_log(table):
-            of_slot = logged[slot]
             row["seq"] = known[slot].seq + 1
-            row["ord"] = _next_ord(table, of_slot)
-            of_slot.setdefault(table.name, []).append(row)
+            _append(table, row, logged[slot])
         steps.add(table, Verb.INSERT, row, origin)
     return [next_head(head, logged[head.slot], batch.now_ms) for head in before]
 
 
-def _next_ord(table: Table, of_slot: Mapping[str, Sequence[Row]]) -> int:
-    """Counts the slot's rows of the table; ledger entries share their journal's."""
-    if is_line(table):
-        return len(of_slot["journals"]) - 1
-    return len(of_slot.get(table.name, ()))
+def _append(table: Table, row: Row, of_slot: dict[str, list[Row]]) -> None:
+    """Numbers the row among the slot's rows of the table; ledger entries share their journal's number."""
+    rows = of_slot.setdefault(str(table.name), [])  # SQLAlchemy's name is no plain str, as the fast encoder wants a key
+    row["ord"] = len(of_slot["journals"]) - 1 if is_line(table) else len(rows)
+    rows.append(row)
 
 
 def _in_turn_order(aggregate: Aggregate[S], batch: Batch[S], changes: Mapping[EntityKey, Change[S]]) -> list[LogRow]:
