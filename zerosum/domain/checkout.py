@@ -13,12 +13,11 @@ Invariants: no confirm is sent before its object's id is committed; an order FAI
 facts are never refused.
 """
 
-from dataclasses import replace
-
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Decision, Draft, Policy
 from zerosum.domain.order import OperationKind, OperationState, OrderEvent
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
 from zerosum.domain.retry import due_after_ms, is_spent

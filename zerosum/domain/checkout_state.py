@@ -5,7 +5,7 @@ stand beside: they are what is still owed, not what happened).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, assert_never
 
@@ -21,6 +21,7 @@ from zerosum.domain.order import (
     OrderStatus,
     next_status,
 )
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.todo import Todo
 from zerosum.errors import Bug

@@ -6,13 +6,14 @@ things *happen*, operations are *started* and *settled*, to-dos *run*, *wait*, a
 Invariant: every to-do that changes has at least one event beside it, so that each change moves the version.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, evolve
 from zerosum.domain.effect import request_text
 from zerosum.domain.identity import OrderId, derived_key
 from zerosum.domain.order import Operation, OperationKind, OperationState, Order
+from zerosum.domain.record import replace
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, TodoState, todo_id
 from zerosum.errors import Bug
 

@@ -8,7 +8,6 @@ Invariant: the same to-do leads to the same request, whoever builds it and whene
 """
 
 import json
-from dataclasses import replace
 
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
@@ -16,6 +15,7 @@ from zerosum.domain.identity import CheckoutId, derived_key
 from zerosum.domain.journal import Journal, Movement, entries_of, journal
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, Order
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.todo import Todo, TodoKind
 from zerosum.domain.wallet import Transfer, TransferKind

@@ -6,11 +6,12 @@ arrives late is recorded beside it. docs/order-states.md is drawn from this tabl
 Invariant: FAILED and CANCELED are only reached with proof that no money moved.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from zerosum.domain.identity import Key, OrderId
 from zerosum.domain.money import Money
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Reason, Refusal
 
 
