@@ -28,7 +28,7 @@ from actors.memory import Memory
 from actors.turn import Binding, Known, Run, Turn, Versioned
 from zerosum.domain.identity import EntityKey, slot_of
 from zerosum.errors import Bug, CommitAmbiguous, RowHeld, RowsRefused, SerializationConflict, Superseded, Unavailable
-from zerosum.ports import Batch, Change, Clash, Committed, Loaded, SlotHead, Store, Wanted
+from zerosum.ports import NOTHING, Batch, Change, Clash, Committed, Loaded, SlotHead, Store, Wanted
 
 S = TypeVar("S", bound=Versioned)
 C = TypeVar("C")
@@ -156,12 +156,14 @@ class Batcher(Generic[S, C]):
 
     async def _load(self, wanted: Wanted) -> Loaded[S]:
         """What is wanted; where that is nothing but the time, the database's clock as the shard follows it will do."""
-        now_ms = self._database_ms() if wanted == Wanted() else None
+        now_ms = self._database_ms() if wanted == NOTHING else None
         return await self._store.load(wanted) if now_ms is None else Loaded(now_ms, {}, {}, {}, {})
 
     def _wanted(self, waiting: Sequence[Waiting[C]], held: Mapping[EntityKey, S | None]) -> Wanted:
-        wants = [self._binding.wants(item.command) for item in waiting]
+        wants = [want for item in waiting if (want := self._binding.wants(item.command)) is not NOTHING]
         absent = [key for key, state in held.items() if state is None]
+        if not (wants or absent):
+            return NOTHING
         return Wanted(
             entities=tuple(dict.fromkeys([*absent, *(key for want in wants for key in want.entities)])),
             commands=tuple({key: None for want in wants for key in want.commands}),

@@ -20,7 +20,7 @@ from zerosum.domain.identity import CommandKey, EntityKey
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.todo import TodoKind, todo_id
 from zerosum.limits import RETRY_HINT_MS
-from zerosum.ports import InboxRecord, Judge, KeyReuse, StoredCommand, TurnRecord, Wanted
+from zerosum.ports import NOTHING, InboxRecord, Judge, KeyReuse, StoredCommand, TurnRecord, Wanted
 
 CREATE_PAYMENT = "CreatePayment"
 REPLAY_TODO = "ReplayTodo"
@@ -60,7 +60,7 @@ class PaymentBinding:
             case m.Report(delivery=m.Delivery() as delivery):
                 return Wanted(deliveries=((delivery.psp, delivery.event_id),))
             case _:
-                return Wanted()
+                return NOTHING
 
     def weight_bytes(self, command: m.CheckoutCommand) -> int:
         """About 1 KB a turn and 1 KB more for each order it stores."""

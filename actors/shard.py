@@ -8,7 +8,6 @@ Invariant: at most one batch is under way, and an entity's commands are taken in
 """
 
 import asyncio
-import contextlib
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ from actors.turn import Binding, Run, Versioned
 from zerosum import limits
 from zerosum.domain.identity import EntityKey
 from zerosum.errors import Retryable, Superseded
-from zerosum.ports import Store, Wanted
+from zerosum.ports import NOTHING, Store
 
 S = TypeVar("S", bound=Versioned)
 C = TypeVar("C")
@@ -95,7 +94,7 @@ class Shard(Generic[S, C]):
         """Takes the slots (every older copy is fenced from now on) and begins to serve. Raises Unavailable."""
         self._effects = effects
         heads = await self._store.take_slots(self._slots, self._deployment)
-        self._set_time((await self._store.load(Wanted())).now_ms)
+        self._set_time((await self._store.load(NOTHING)).now_ms)
         self.outcomes.begin(max((head.epoch for head in heads), default=0))
         batcher = Batcher(
             binding=self._binding, store=self._store, memory=self._memory, heads=heads,
@@ -239,6 +238,7 @@ class Shard(Generic[S, C]):
 
     async def _keep_time(self) -> None:
         """Claims to-dos of entities in memory when they are due. The sweep finds all others."""
+        loop = asyncio.get_running_loop()
         while True:
             self._rescheduled.clear()
             now_ms = self._database_ms() or 0
@@ -247,10 +247,12 @@ class Shard(Generic[S, C]):
                 state = self._memory.peek(key)
                 if state is not None and self._binding.timers(state).get(todo_id) == due_at_ms:
                     self.tell(self._binding.claim(key, todo_id))
-            wait_ms = self._timers[0][0] - now_ms if self._timers else None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_ms / 1_000 if wait_ms is not None else None):
-                    await self._rescheduled.wait()
+            alarm = None
+            if self._timers:
+                alarm = loop.call_later((self._timers[0][0] - now_ms) / 1_000, self._rescheduled.set)
+            await self._rescheduled.wait()
+            if alarm is not None:
+                alarm.cancel()
 
     async def _sweep(self) -> None:
         """Finds what a dead process left, in our own slots; lets idle entities leave memory."""
@@ -259,7 +261,7 @@ class Shard(Generic[S, C]):
             self._memory.tick(self._clock.monotonic_ms())
             self._memory.passivate(limits.PASSIVATE_AFTER_MS, self._waiting_of)
             try:
-                self._set_time((await self._store.load(Wanted())).now_ms)
+                self._set_time((await self._store.load(NOTHING)).now_ms)
                 due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX)
             except Retryable as away:
                 _log.warning("sweep failed", reason=str(away))

@@ -70,6 +70,10 @@ class Wanted:
     deliveries: Sequence[tuple[str, str]] = ()
 
 
+NOTHING = Wanted()
+"""Nothing but the time."""
+
+
 @dataclass(frozen=True, slots=True)
 class InboxRecord:
     """A webhook to be recorded once. `outcome`: APPLIED, IGNORED or UNMATCHED."""

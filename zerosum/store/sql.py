@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from zerosum.domain.identity import EntityKey, Tenant
 from zerosum.errors import CommitAmbiguous, RowHeld, Superseded
-from zerosum.ports import Batch, Clash, Committed, DueTodo, Loaded, SlotHead, Wanted
+from zerosum.ports import NOTHING, Batch, Clash, Committed, DueTodo, Loaded, SlotHead, Wanted
 from zerosum.store import failure, statement
 from zerosum.store.chain import GENESIS
 from zerosum.store.database import Database
@@ -32,8 +32,6 @@ from zerosum.store.table import SERVICES, TODOS
 from zerosum.store.wire import Call, compiled
 
 S = TypeVar("S")
-
-_NOTHING = Wanted()
 
 
 class SqlStore(Generic[S]):
@@ -59,7 +57,7 @@ class SqlStore(Generic[S]):
 
     async def load(self, wanted: Wanted) -> Loaded[S]:
         """Reads what is wanted and the clock in one snapshot; the clock alone is one statement."""
-        if wanted == _NOTHING:
+        if wanted == NOTHING:
             return Loaded((await self.database.look(CLOCK))[0][0], {}, {}, {}, {})
         return await self.database.read(lambda session: load(session, self._aggregate, wanted))
 
