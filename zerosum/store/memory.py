@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from zerosum.domain.identity import CommandKey, EntityKey, Tenant, slot_of
 from zerosum.errors import CommitAmbiguous, RowsRefused, SerializationConflict, Superseded, Unavailable
-from zerosum.ports import Batch, Clash, Committed, DueTodo, Loaded, SlotHead, StoredCommand, Wanted
+from zerosum.ports import NOTHING, Batch, Clash, Committed, DueTodo, Loaded, SlotHead, StoredCommand, Wanted
 from zerosum.store.catalog import aggregate_of
 from zerosum.store.chain import GENESIS
 from zerosum.store.mapping import Aggregate, Row, command_of
@@ -94,7 +94,7 @@ class MemoryStore(Generic[S]):
     async def load(self, wanted: Wanted) -> Loaded[S]:
         """See `ports.Store`."""
         self.check_reachable()
-        if not (wanted.entities or wanted.commands or wanted.claims or wanted.deliveries):
+        if wanted == NOTHING:
             return Loaded(self.clock(), {}, {}, {}, {})
         entities = {key: self.entity(key) for key in wanted.entities}
         commands = {key: self._command(key) for key in wanted.commands}
@@ -214,17 +214,18 @@ class MemoryStore(Generic[S]):
             raise RowsRefused("slot_log already has these heads")
 
     def _carry_out(self, step: Step, undo: list[tuple[MemoryTable, Key, Row | None]]) -> list[Key]:
-        table = self.tables[step.table.name]
+        """Returns the keys of the rows that were taken. A row that is inserted is the plan's own: nobody changes it."""
+        table, is_insert = self.tables[step.table.name], step.verb is Verb.INSERT
         for row in step.rows:
             table.judge_values(row)
-            if step.verb is Verb.INSERT:
+            if is_insert:
                 table.judge(row)
         stored = []
         for row in step.rows:
             key = table.key(row)
-            before = table.rows.get(key)
-            if step.verb is Verb.INSERT:
-                if not table.insert(dict(row)):
+            before = None if is_insert else table.rows.get(key)
+            if is_insert:
+                if not table.insert(row):
                     continue
             elif before is not None and before.get("version") == row.get(SEEN, before.get("version")):
                 changed = {**before, **row}
@@ -233,7 +234,7 @@ class MemoryStore(Generic[S]):
                 table.replace(key, changed)
             else:
                 continue
-            undo.append((table, key, None if step.verb is Verb.INSERT else before))
+            undo.append((table, key, before))
             stored.append(key)
         return stored
 

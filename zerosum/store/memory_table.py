@@ -65,10 +65,12 @@ class MemoryTable:
             value = row[name]
             if value is None or not -bound <= value < bound:
                 self._refuse_values(row)
-        for name in self._texts:
-            value = row[name]
-            if value is None or not value.isascii() or "\0" in value:
-                self._refuse_values(row)
+        try:
+            texts = "".join([row[name] for name in self._texts])  # one look at all of them: nearly always all is well
+        except TypeError:
+            texts = "\0"
+        if not texts.isascii() or "\0" in texts:
+            self._refuse_values(row)
         for name, is_optional, bound, is_text in self._others:
             _judge_value(name, row[name], is_optional, bound, is_text)
 
@@ -96,7 +98,16 @@ class MemoryTable:
 
     def replace(self, key: Key, changed: Row) -> None:
         """Puts the row in the place of the one of its key. Raises RowsRefused where it meets another row (23505)."""
-        before = self.rows[key]
+        if self._uniques:
+            self._take_anew(key, self.rows[key], changed)
+        for name, rule in self._conditions.items():
+            if rule(changed):
+                self._partial[name][key] = None
+            else:
+                self._partial[name].pop(key, None)
+        self.rows[key] = changed
+
+    def _take_anew(self, key: Key, before: Row, changed: Row) -> None:
         moved = [(unique, unique.taken_by(before)) for unique in self._uniques]
         moved = [(unique, value) for unique, value in moved if value != unique.taken_by(changed)]
         if any(unique.holder(changed) is not None for unique, _ in moved):
@@ -104,12 +115,6 @@ class MemoryTable:
         for unique, value in moved:
             unique.forget(value)
             unique.take(changed, key)
-        for name, rule in self._conditions.items():
-            if rule(changed):
-                self._partial[name][key] = None
-            else:
-                self._partial[name].pop(key, None)
-        self.rows[key] = changed
 
     def remove(self, key: Key) -> None:
         """Takes a row out: to undo, never for a caller."""
