@@ -83,6 +83,7 @@ TABLE: Mapping[str, Row] = {
     Reason.NOT_A_DEAD_LETTER: _PRECONDITION,
     Reason.JOURNAL_NOT_BALANCED: _INVALID,
     Reason.ACCOUNT_MALFORMED: _INVALID,
+    Reason.CONTROLS_DIFFER: _INVALID,
     # failures, by the name of their class in errors.py
     "ZEROSUM_ERROR": _BROKEN,
     "MISCONFIGURED": _BROKEN,

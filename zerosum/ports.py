@@ -4,19 +4,22 @@
     PspGateway   carries one operation to a PSP and brings back what it learned
     RiskCheck    judges a checkout
     WalletPeer, LedgerPeer   our own services, as the payment service sees them
+    Dialect      how a PSP's settlement files are read
 
 Invariant: an implementation either brings an answer that may be believed, or raises the error of `errors.py` that says
 what may have happened.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from zerosum.domain.identity import CommandKey, EntityKey
 from zerosum.domain.journal import Journal
 from zerosum.domain.message import AssessRisk, Delivery, PspRequest, Report, Verdict
 from zerosum.domain.refusal import Refusal
+from zerosum.domain.settlement import Line
+from zerosum.domain.settlement_control import Controls, Manifest
 from zerosum.domain.wallet import Transfer
 
 S = TypeVar("S")
@@ -255,3 +258,18 @@ class LedgerPeer(Protocol):
     async def post(self, journal: Journal) -> ItemOutcome:
         """Posts a journal, once for ever under its id. Raises OutcomeUnknown, NotSent."""
         ...
+
+
+# ---- settlement files ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a PSP's settlement files and their manifests are read.
+
+    `read_lines(file, controls)` yields lines until the file ends or something is wrong: then one Refusal, and nothing after
+    it. It feeds the controls as it goes; its memory does not grow with the file. It raises what the file raises (OSError).
+    """
+
+    read_lines: Callable[[BinaryIO, Controls], Iterator[Line | Refusal]]
+    read_manifest: Callable[[bytes], Manifest | Refusal]

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
+from zerosum.domain.money import Money
+
 
 class Class(StrEnum):
     """Who deals with it."""
@@ -30,7 +33,7 @@ class Action(StrEnum):
     REPORT_TO_PAYMENT = "report_to_payment"
     """Tell the payment service the line as a fact: it settles the order, or suspends and refunds a late charge."""
     REPLAY_TODO = "replay_todo"
-    """Give the dead letter that owes the posting a new budget; it runs under its old key."""
+    """Send the posting that an order owes once more, whole and under the id it always had; where it is, nothing happens."""
     WRITE_OFF_TO_SUSPENSE = "write_off_to_suspense"
     """Post what the PSP settled without a home: psp:clearing against suspense, or the reverse."""
     BOOK_FEE = "book_fee"
@@ -101,8 +104,8 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.PARTIAL_REFUND: Rule(_M, "a part was refunded in the PSP's own console", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.PARTIAL_REVERSAL: Rule(_M, "less was captured than authorized", Action.ASK_PSP),
     Kind.AMBIGUOUS: Rule(_U, "several orders or lines fit equally well", Action.ASK_PSP),
-    Kind.MISSING_JOURNAL: Rule(_A, "the posting's to-do is a dead letter or is lost", Action.REPLAY_TODO),
-    Kind.MISSING_TRANSFER: Rule(_A, "the posting's to-do is a dead letter or is lost", Action.REPLAY_TODO),
+    Kind.MISSING_JOURNAL: Rule(_A, "the service lost what it had confirmed: a backup", Action.REPLAY_TODO),
+    Kind.MISSING_TRANSFER: Rule(_A, "the service lost what it had confirmed: a backup", Action.REPLAY_TODO),
     Kind.EXTRA_JOURNAL: Rule(_U, "the ledger holds what no order asked for", Action.NONE),
     Kind.EXTRA_TRANSFER: Rule(_U, "a wallet holds what no order asked for", Action.NONE),
     Kind.POSTED_DIFFERENTLY: Rule(_U, "order, wallet and ledger tell different amounts", Action.NONE),
@@ -114,3 +117,68 @@ RULES: Final[dict[Kind, Rule]] = {
 def rule_of(kind: Kind) -> Rule:
     """The row of a kind."""
     return RULES[kind]
+
+
+# ---- one that was found --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One side of a dry run: debit positive, credit negative, in minor units."""
+
+    account: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What is proposed, and the exact postings it would make: they sum to zero per currency, () where nothing is posted.
+
+    `command`: the key the command has always had (REPORT_TO_PAYMENT: "<psp>/<line id>"; REPLAY_TODO: the id of the transfer
+    or journal; postings of the reconciler's own: the journal's id), "" where there is none.
+    """
+
+    action: Action
+    postings: tuple[Posting, ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """What is wrong with a line, a movement, or both. "" where a side has no such thing.
+
+    `id`: made from kind and subject, so that every run that sees it again finds the same case. `field`: what differs, with
+    both values as people read them (amounts in major units with their currency); several are joined by ", ". `money`: what is
+    at stake, signed as the PSP books it: the difference where both sides tell an amount of one currency, else the whole.
+    """
+
+    id: Key
+    kind: Kind
+    psp: str
+    tenant: Tenant
+    checkout_id: str
+    order_id: OrderId
+    object_id: str
+    line_id: str
+    file_id: str
+    field: str
+    ours: str
+    theirs: str
+    money: Money
+    proposal: Proposal
+
+    @property
+    def group(self) -> Class:
+        """Its class, by the table."""
+        return RULES[self.kind].group
+
+    @property
+    def likely_cause(self) -> str:
+        """A sentence for people, by the table."""
+        return RULES[self.kind].likely_cause
+
+
+def mismatch_id(kind: Kind, scope: str, subject: str) -> Key:
+    """The id of a case, the same in every run. `scope`: a tenant or a PSP; `subject`: what it is about within it."""
+    return derived_key(scope, subject, kind, 1)

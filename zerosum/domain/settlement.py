@@ -31,7 +31,7 @@ class Line:
 
     `id`: the PSP's own id of the movement (Stripe: the balance transaction). `object_id`: of the charge's object (Stripe:
     the PaymentIntent). `reference`: our payment_order_id as the PSP tells it; `tenant` and `checkout_id` likewise.
-    `created_at_ms`: when the PSP booked it, UTC.
+    `created_at_ms`: when the PSP booked it, UTC. `file_id`: of the file it stands in, "" while that is being read.
     """
 
     psp: str
@@ -48,3 +48,9 @@ class Line:
     net_minor: int
     created_at_ms: int
     payout_id: str
+    file_id: str = ""
+
+    @property
+    def item(self) -> str:
+        """Its name among the items of a run."""
+        return f"line/{self.number}/{self.file_id}"
