@@ -30,7 +30,10 @@ from zerosum.errors import Bug
 
 TENANT = Tenant("t")
 
+OF_SETTLEMENT = {Movement.SETTLEMENT, Movement.WRITE_OFF, Movement.FEE_CORRECTION}
+
 amounts = st.integers(1, 10**15)
+movements_of_orders = st.sampled_from([movement for movement in Movement if movement not in OF_SETTLEMENT])
 accounts = st.sampled_from(["buyer:b", "seller:s:pending", "psp:stripe:clearing", "fees:platform", "suspense"])
 currencies = st.sampled_from(["EUR", "JPY", "KWD"])
 entries = st.builds(
@@ -107,7 +110,7 @@ def test_an_account_that_is_malformed_or_of_another_currency_is_refused_with_its
     assert (made.reason, made.field) == (Reason.ACCOUNT_MALFORMED, "entries[1].account")
 
 
-@given(st.sampled_from(Movement), amounts, st.data())
+@given(movements_of_orders, amounts, st.data())
 def test_every_movement_balances_for_any_gross_and_fee(
     movement: Movement, gross_minor: int, data: st.DataObject
 ) -> None:
@@ -143,7 +146,13 @@ def test_a_fee_in_another_currency_is_a_bug() -> None:
         entries_of(Movement.CAPTURE, gross=Money(100, "EUR"), fee=Money(3, "USD"), buyer="b", seller="s", psp="stripe")
 
 
-@given(st.lists(st.tuples(st.sampled_from(Movement), amounts), max_size=20))
+@pytest.mark.parametrize("movement", sorted(OF_SETTLEMENT))
+def test_a_movement_of_settlement_is_not_made_from_an_order(movement: Movement) -> None:
+    with pytest.raises(Bug):
+        of(movement, 1000)
+
+
+@given(st.lists(st.tuples(movements_of_orders, amounts), max_size=20))
 def test_an_owners_balances_are_the_fold_of_the_journals_entries(posted: list[tuple[Movement, int]]) -> None:
     owner = new_owner(EntityKey(TENANT, "s"), 0)
     expected: Counter[str] = Counter()

@@ -26,6 +26,9 @@ class Movement(StrEnum):
     CAPTURE = "capture"
     SUSPENSE_CHARGE = "suspense_charge"
     SUSPENSE_REFUND = "suspense_refund"
+    SETTLEMENT = "settlement"
+    WRITE_OFF = "write_off"
+    FEE_CORRECTION = "fee_correction"
 
 
 # ---- the chart of accounts -----------------------------------------------------------------------------------------
@@ -113,6 +116,8 @@ def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, sell
     capture          buyer, psp:clearing              against  seller:pending (net), fees:platform, buyer
     suspense_charge  psp:clearing                     against  suspense      (money came without a home)
     suspense_refund  suspense                         against  psp:clearing  (and went back)
+
+    Those of settlement are made in `settlement_posting`, from lines: asking for them here is a Bug.
     """
     currency = gross.currency
     if fee.currency != currency:
@@ -133,6 +138,8 @@ def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, sell
             sides = ((clearing, all_minor), (suspense_account(currency), -all_minor))
         case Movement.SUSPENSE_REFUND:
             sides = ((suspense_account(currency), all_minor), (clearing, -all_minor))
+        case Movement.SETTLEMENT | Movement.WRITE_OFF | Movement.FEE_CORRECTION:
+            raise Bug(f"{movement} is not a movement of an order")
     return tuple(Entry(account, Money(minor, currency)) for account, minor in sides if minor != 0)
 
 
