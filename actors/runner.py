@@ -19,6 +19,7 @@ from zerosum.crash import Point, reach
 from zerosum.domain import message as m
 from zerosum.domain.journal import Journal
 from zerosum.domain.refusal import Refusal
+from zerosum.domain.request import AssessRisk, PspRequest, PspVerb
 from zerosum.domain.wallet import Transfer
 from zerosum.errors import Bug, NotSent, OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.ports import Done, ItemOutcome, LedgerPeer, PspGateway, RiskCheck, TryLater, WalletPeer
@@ -92,12 +93,12 @@ class Runner:
     async def _carry_out(self, run: Run) -> m.Inner:
         """One effect to its end; the command that tells of it."""
         match run.effect:
-            case m.AssessRisk() as request:
+            case AssessRisk() as request:
                 reach(Point.RISK_BEFORE)
                 answer = await self._risk.assess(request)
                 reach(Point.RISK_AFTER)
                 return m.RecordVerdict(run.todo_id, answer.verdict, answer.reason)
-            case m.PspRequest() as request:
+            case PspRequest() as request:
                 return await self._ask_psp(run, request)
             case Transfer() as transfer:
                 reach(Point.WALLET_BEFORE)
@@ -112,9 +113,9 @@ class Runner:
             case unknown:
                 raise Bug(f"no way to run {type(unknown).__name__}")
 
-    async def _ask_psp(self, run: Run, request: m.PspRequest) -> m.Report:
+    async def _ask_psp(self, run: Run, request: PspRequest) -> m.Report:
         report = await self._gateway.call(request)
-        source = m.ReportSource.POLL if request.verb is m.PspVerb.READ else m.ReportSource.ANSWER
+        source = m.ReportSource.POLL if request.verb is PspVerb.READ else m.ReportSource.ANSWER
         return m.Report(
             source=source, order_id=request.order_id, psp=report.psp, object_id=report.object_id, status=report.status,
             money=report.money, reference=report.reference, reason=report.reason, todo_id=run.todo_id, tries=run.tries,

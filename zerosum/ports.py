@@ -16,8 +16,9 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from zerosum.domain.identity import CommandKey, EntityKey
 from zerosum.domain.journal import Journal
-from zerosum.domain.message import AssessRisk, Delivery, PspRequest, Report, Verdict
+from zerosum.domain.message import Delivery, Report, Verdict
 from zerosum.domain.refusal import Refusal
+from zerosum.domain.request import AssessRisk, PspRequest
 from zerosum.domain.settlement import Line
 from zerosum.domain.settlement_control import Controls, Manifest
 from zerosum.domain.wallet import Transfer

@@ -32,6 +32,7 @@ from zerosum.domain.draft import Policy
 from zerosum.domain.identity import EntityKey
 from zerosum.domain.journal import Journal
 from zerosum.domain.refusal import Refusal
+from zerosum.domain.request import AssessRisk, PspRequest
 from zerosum.domain.wallet import Transfer, wallet_key
 from zerosum.errors import NotSent, OutcomeUnknown, Unavailable
 from zerosum.limits import PEER_TIMEOUT_MS, RETRY_HINT_MS
@@ -153,7 +154,7 @@ class Risk:
     def __init__(self, weather: Weather, trace: Trace, *, is_at_once: bool) -> None:
         self._weather, self._trace, self._is_at_once = weather, trace, is_at_once
 
-    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
+    async def assess(self, request: AssessRisk) -> RiskAnswer:
         """See `ports.RiskCheck`."""
         await asyncio.sleep(self._weather.way_s())
         if self._weather.hits(self._weather.mix.risk_trouble):
@@ -161,7 +162,7 @@ class Risk:
             raise OutcomeUnknown("the risk check did not answer")
         return RiskAnswer(m.Verdict.ALLOW, "")
 
-    def judge(self, request: m.AssessRisk) -> RiskAnswer | None:
+    def judge(self, request: AssessRisk) -> RiskAnswer | None:
         """See `ports.Judge`."""
         if not self._is_at_once:
             return None
@@ -212,7 +213,7 @@ class _Watched:
             {STRIPE: Limiter(STRIPE, clock.monotonic_ms)}, clock_ms=clock.monotonic_ms, observe=self._observe,
         )  # fmt: skip
 
-    async def call(self, request: m.PspRequest) -> m.Report:
+    async def call(self, request: PspRequest) -> m.Report:
         """See `ports.PspGateway`."""
         return await self._gateway.call(request)
 

@@ -13,8 +13,9 @@ from aiohttp import web
 from tests.integration.psp_process import API_KEY, WEBHOOK_SECRET, PspProcess
 from tests.unit.stripe_objects import request
 from zerosum.domain.identity import OrderId
-from zerosum.domain.message import ObjectStatus, PspRequest, PspVerb, Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import Misconfigured, NotSent, OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.psp.stripe.adapter import StripeAdapter
 from zerosum.psp.stripe.webhook import Ignored, Verified, WebhookReport, report_of, verify

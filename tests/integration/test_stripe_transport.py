@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.unit.stripe_objects import intent, request
-from zerosum.domain.message import ObjectStatus, PspVerb
+from zerosum.domain.message import ObjectStatus
+from zerosum.domain.request import PspVerb
 from zerosum.errors import NotSent, OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.psp.stripe.adapter import StripeAdapter
 from zerosum.psp.trouble import TurnedAway, Unsettled

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tests.sim.house import Doors, House, LocalPeer, ScriptedRisk
 from zerosum.domain import message as m
 from zerosum.domain.journal import Journal
+from zerosum.domain.request import AssessRisk, PspRequest
 from zerosum.domain.wallet import Transfer
 from zerosum.ports import (
     Batch,
@@ -162,7 +163,7 @@ class _CrashGateway:
     number: int
     inner: PspGateway
 
-    async def call(self, request: m.PspRequest) -> m.Report:
+    async def call(self, request: PspRequest) -> m.Report:
         return await self.doors.around("payment", self.number, request.verb, self.inner.call(request))
 
 
@@ -185,5 +186,5 @@ class _CrashRisk:
     number: int
     inner: ScriptedRisk
 
-    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
+    async def assess(self, request: AssessRisk) -> RiskAnswer:
         return await self.doors.around("payment", self.number, "risk", self.inner.assess(request))

@@ -27,6 +27,7 @@ from zerosum.domain.draft import Policy
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant
 from zerosum.domain.journal import Journal
 from zerosum.domain.money import Money
+from zerosum.domain.request import AssessRisk
 from zerosum.domain.wallet import Transfer
 from zerosum.errors import NotSent, Unavailable
 from zerosum.ports import Done, ItemOutcome, PspGateway, RiskAnswer, Store, TryLater, Wanted
@@ -55,14 +56,14 @@ class ScriptedRisk:
     calls: int = 0
     is_at_once: bool = False
 
-    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
+    async def assess(self, request: AssessRisk) -> RiskAnswer:
         self.calls += 1
         if self.failures:
             self.failures -= 1
             raise NotSent("the risk check is down")
         return RiskAnswer(self.verdict, "")
 
-    def judge(self, request: m.AssessRisk) -> RiskAnswer | None:
+    def judge(self, request: AssessRisk) -> RiskAnswer | None:
         """The verdict, where it is one to be had at once."""
         return RiskAnswer(self.verdict, "") if self.is_at_once else None
 

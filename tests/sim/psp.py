@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from zerosum.domain import message as m
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import NotSent, OutcomeUnknown, StoredFailure
 
 DROP_REQUEST, DROP_RESPONSE, NOT_SENT = "drop_request", "drop_response", "not_sent"
@@ -41,7 +42,7 @@ class ScriptedPsp:
     always: dict[str, str] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
     refunds: dict[str, str] = field(default_factory=dict)
-    calls: list[m.PspRequest] = field(default_factory=list)
+    calls: list[PspRequest] = field(default_factory=list)
     answered: dict[str, str] = field(default_factory=dict)
     failures: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
@@ -54,7 +55,7 @@ class ScriptedPsp:
         """Charges by payment order."""
         return Counter({obj.order_id: obj.paid for obj in self.objects.values() if obj.paid})
 
-    async def call(self, request: m.PspRequest) -> m.Report:
+    async def call(self, request: PspRequest) -> m.Report:
         self.calls.append(request)
         self.counts[request.verb] += 1
         fault = self._fault(request.verb)
@@ -85,19 +86,19 @@ class ScriptedPsp:
         listed = self.script.get(verb, [])
         return listed.pop(0) if listed else self.always.get(verb, "")
 
-    def _execute(self, request: m.PspRequest) -> Object | None:
-        if request.verb is m.PspVerb.PREPARE:
+    def _execute(self, request: PspRequest) -> Object | None:
+        if request.verb is PspVerb.PREPARE:
             return self._prepare(request)
         obj = self.objects[request.object_id]
-        if request.verb is m.PspVerb.CONFIRM and obj.status is m.ObjectStatus.UNCONFIRMED:
+        if request.verb is PspVerb.CONFIRM and obj.status is m.ObjectStatus.UNCONFIRMED:
             self._pay(obj)
-        elif request.verb is m.PspVerb.CANCEL and obj.status is not m.ObjectStatus.CHARGED:
+        elif request.verb is PspVerb.CANCEL and obj.status is not m.ObjectStatus.CHARGED:
             obj.status = m.ObjectStatus.CANCELED
-        elif request.verb is m.PspVerb.REFUND:
+        elif request.verb is PspVerb.REFUND:
             self.refunds.setdefault(request.key, obj.id)
         return obj
 
-    def _prepare(self, request: m.PspRequest) -> Object | None:
+    def _prepare(self, request: PspRequest) -> Object | None:
         if request.token == "tok_refused":
             return None
         if request.key not in self.answered:
@@ -121,12 +122,12 @@ class ScriptedPsp:
         obj.status = m.ObjectStatus.CHARGED
         obj.paid += 1
 
-    def _report(self, request: m.PspRequest, obj: Object | None) -> m.Report:
+    def _report(self, request: PspRequest, obj: Object | None) -> m.Report:
         source = m.ReportSource.ANSWER
         if obj is None:
             status, reason = m.ObjectStatus.REFUSED, "NO_SUCH_TOKEN"
             return m.Report(source, request.order_id, request.psp, "", status, request.money, request.order_id, reason)
-        is_refunded = request.verb is m.PspVerb.REFUND or request.wants_refund_key in self.refunds
+        is_refunded = request.verb is PspVerb.REFUND or request.wants_refund_key in self.refunds
         status = m.ObjectStatus.REFUNDED if is_refunded else obj.status
         report = m.Report(source, request.order_id, request.psp, obj.id, status, obj.money, obj.order_id, obj.reason)
         money, reference = self.twist.get("money"), self.twist.get("reference")

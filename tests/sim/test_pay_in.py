@@ -13,6 +13,7 @@ from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import OrderId
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason
+from zerosum.domain.request import PspVerb
 from zerosum.domain.todo import TodoState
 from zerosum.v1.payment_pb2 import CreatePaymentResponse
 from zerosum.v1.payment_pb2 import OrderStatus as WireStatus
@@ -72,7 +73,7 @@ def test_no_confirm_is_ever_sent_twice_under_one_key() -> None:
 
     story(house, 1_000)
 
-    confirms = [call.key for call in house.psp.calls if call.verb is m.PspVerb.CONFIRM]
+    confirms = [call.key for call in house.psp.calls if call.verb is PspVerb.CONFIRM]
     assert len(confirms) == len(set(confirms)) == 1
 
 

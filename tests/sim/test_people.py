@@ -18,6 +18,7 @@ from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, derived_key
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason
+from zerosum.domain.request import AssessRisk
 from zerosum.domain.todo import TodoState
 from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.errors import OutcomeUnknown
@@ -60,7 +61,7 @@ class _RiskDoors(Doors):
 class _Fickle:
     calls: int = 0
 
-    async def assess(self, request: m.AssessRisk) -> RiskAnswer:
+    async def assess(self, request: AssessRisk) -> RiskAnswer:
         self.calls += 1
         if self.calls == 1:
             raise OutcomeUnknown("the answer ALLOW was lost")

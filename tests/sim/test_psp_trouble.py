@@ -17,6 +17,7 @@ from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import EntityKey, Key, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.todo import TodoState
 from zerosum.errors import NotSent, OutcomeUnknown
 from zerosum.ports import PspGateway
@@ -40,7 +41,7 @@ class Adapter:
     asks_for_ms: int = 0
     came_s: list[float] = field(default_factory=list)
 
-    async def call(self, request: m.PspRequest) -> m.Report:
+    async def call(self, request: PspRequest) -> m.Report:
         now_s = asyncio.get_running_loop().time()
         self.came_s.append(now_s)
         if self.is_away:
@@ -145,7 +146,7 @@ def test_an_absurd_retry_after_is_obeyed_up_to_the_cap() -> None:
 
 @dataclass(slots=True)
 class _AsksForAYear(ScriptedPsp):
-    async def call(self, request: m.PspRequest) -> m.Report:
+    async def call(self, request: PspRequest) -> m.Report:
         if not self.calls:
             self.calls.append(request)
             raise NotSent("429", 365 * 24 * HOUR_MS)
@@ -288,7 +289,7 @@ def test_keys_that_the_psp_has_forgotten_are_never_sent_again() -> None:
         (name,) = [todo.id for todo in dead.todos.values() if todo.state is TodoState.DEAD]
         await house.tell(C1, m.ReplayTodo(name, Key("r-1"), "ops"))
         await house.settle("c-1")
-        sent = [call.key for call in house.psp.calls if call.verb is m.PspVerb.PREPARE]
+        sent = [call.key for call in house.psp.calls if call.verb is PspVerb.PREPARE]
         return house, sorted(set(sent))
 
     house, keys = run(tell())

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from zerosum.domain.identity import CheckoutId, OrderId, Tenant
-from zerosum.domain.message import PspRequest, PspVerb
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest, PspVerb
 
 INTENT_ID = "pi_3Nf8"
 REFERENCES = {"tenant": "shop-a", "checkout_id": "c-1", "payment_order_id": "o-1"}

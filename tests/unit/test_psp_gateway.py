@@ -9,8 +9,9 @@ import pytest
 
 from tests.unit.stripe_objects import INTENT_ID, request
 from zerosum.domain.identity import OrderId
-from zerosum.domain.message import ObjectStatus, PspRequest, PspVerb, Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import NotSent, OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.psp.breaker import Breaker, BreakerState
 from zerosum.psp.gateway import DEADLINE_MARGIN_MS, Gateway

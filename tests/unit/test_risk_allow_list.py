@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from zerosum.domain.identity import CheckoutId, Tenant
-from zerosum.domain.message import AssessRisk, Verdict
+from zerosum.domain.message import Verdict
 from zerosum.domain.money import Money
+from zerosum.domain.request import AssessRisk
 from zerosum.errors import NotSent, OutcomeUnknown
 from zerosum.ports import RiskAnswer, RiskCheck
 from zerosum.risk.allow_list import AllowList

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stripe_objects import INTENT_ID, any_json, intent, refund, request
-from zerosum.domain.message import ObjectStatus, PspRequest, PspVerb, Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import Bug, Misconfigured, PspTrouble
 from zerosum.psp.stripe.adapter import StripeAdapter
 from zerosum.psp.stripe.transport import Transport

@@ -11,7 +11,8 @@ import stripe
 from hypothesis import given
 
 from tests.unit.stripe_objects import any_json, intent, request
-from zerosum.domain.message import ObjectStatus, PspVerb, Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
+from zerosum.domain.request import PspVerb
 from zerosum.errors import OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.limits import RETRY_AFTER_CAP_MS
 from zerosum.psp.stripe.failure import learn

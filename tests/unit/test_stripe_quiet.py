@@ -10,7 +10,7 @@ import stripe
 from stripe import _api_requestor
 
 from tests.unit.stripe_objects import intent, request
-from zerosum.domain.message import PspVerb
+from zerosum.domain.request import PspVerb
 from zerosum.psp.stripe.adapter import StripeAdapter
 from zerosum.psp.stripe.transport import Transport
 

@@ -17,6 +17,7 @@ from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, Order
 from zerosum.domain.record import replace
 from zerosum.domain.refusal import Refusal
+from zerosum.domain.request import AssessRisk, PspRequest, PspVerb
 from zerosum.domain.todo import Todo, TodoKind
 from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.errors import Bug
@@ -24,7 +25,7 @@ from zerosum.limits import UNKNOWN_BUDGET_MARGIN_MS
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
-Effect = m.AssessRisk | m.PspRequest | Transfer | Journal
+Effect = AssessRisk | PspRequest | Transfer | Journal
 """Everything a runner can be asked to do; each is complete in itself."""
 
 
@@ -45,17 +46,17 @@ def request_text(checkout: Checkout, order: Order, kind: OperationKind, *, key: 
     return _CANONICAL(request)
 
 
-def request_of(text: str) -> m.PspRequest:
+def request_of(text: str) -> PspRequest:
     """The request an operation's stored text stands for."""
     fields = json.loads(text)
     money = Money(fields.pop("amount_minor"), fields.pop("currency"))
-    return m.PspRequest(**{**fields, "verb": m.PspVerb(fields["verb"])}, money=money)
+    return PspRequest(**{**fields, "verb": PspVerb(fields["verb"])}, money=money)
 
 
-def assessment(command: m.SubmitCheckout) -> m.AssessRisk:
+def assessment(command: m.SubmitCheckout) -> AssessRisk:
     """What the risk check is asked about a checkout that is only submitted."""
     orders = tuple((line.seller_account, line.money) for line in command.lines)
-    return m.AssessRisk(command.tenant, command.checkout_id, command.buyer.account, orders)
+    return AssessRisk(command.tenant, command.checkout_id, command.buyer.account, orders)
 
 
 def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> Effect:
@@ -63,7 +64,7 @@ def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> E
     match todo.kind:
         case TodoKind.ASSESS_RISK:
             orders = tuple((order.seller_account, order.money) for order in checkout.orders.values())
-            return m.AssessRisk(checkout.key.tenant, CheckoutId(checkout.key.id), checkout.buyer.account, orders)
+            return AssessRisk(checkout.key.tenant, CheckoutId(checkout.key.id), checkout.buyer.account, orders)
         case TodoKind.CREDIT_WALLET:
             return _credit(checkout, checkout.orders[todo.order_id])
         case TodoKind.POST_JOURNAL:
@@ -85,18 +86,18 @@ def _operation_of(checkout: Checkout, todo: Todo) -> Operation:
     return operation
 
 
-def _psp_request(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int) -> m.PspRequest:
+def _psp_request(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int) -> PspRequest:
     request = request_of(operation.request)
     is_remembered = now_ms - operation.started_at_ms < horizon_ms - UNKNOWN_BUDGET_MARGIN_MS
     match operation.kind:
         case OperationKind.PREPARE:
             return request
         case OperationKind.CONFIRM | OperationKind.CANCEL:
-            return request if todo.tries == 1 else replace(request, verb=m.PspVerb.READ, key="")
+            return request if todo.tries == 1 else replace(request, verb=PspVerb.READ, key="")
         case OperationKind.REFUND:
             if todo.tries % 2 == 1 and is_remembered:
                 return request
-            return replace(request, verb=m.PspVerb.READ, key="", wants_refund_key=operation.key)
+            return replace(request, verb=PspVerb.READ, key="", wants_refund_key=operation.key)
 
 
 def _credit(checkout: Checkout, order: Order) -> Transfer:

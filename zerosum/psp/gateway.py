@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from zerosum.crash import Point, reach
-from zerosum.domain.message import PspRequest, Report
+from zerosum.domain.message import Report
+from zerosum.domain.request import PspRequest
 from zerosum.errors import NotSent, OutcomeUnknown, StoredFailure
 from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
 from zerosum.ports import PspGateway

@@ -10,7 +10,8 @@ Invariant: fail closed. No verdict is given from a list that cannot be read; the
 import os
 from pathlib import Path
 
-from zerosum.domain.message import AssessRisk, Verdict
+from zerosum.domain.message import Verdict
+from zerosum.domain.request import AssessRisk
 from zerosum.errors import NotSent
 from zerosum.ports import RiskAnswer
 

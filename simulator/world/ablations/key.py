@@ -19,6 +19,7 @@ from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import Key, derived_key
 from zerosum.domain.journal import Journal
+from zerosum.domain.request import PspRequest
 from zerosum.domain.todo import TodoKind
 from zerosum.domain.wallet import Transfer
 
@@ -65,7 +66,7 @@ def key_without_order(plant: Plant) -> None:
 def new_key_per_retry(plant: Plant) -> None:
     """The money is safe even so: a confirm names an object that can be paid once. The keys that no row knows tell."""
 
-    def request(operation: Any, todo: Any, *_: int) -> m.PspRequest:
+    def request(operation: Any, todo: Any, *_: int) -> PspRequest:
         asked = effect.request_of(operation.request)
         return replace(asked, key=f"{asked.key}-{todo.tries}") if todo.tries > 1 else asked
 

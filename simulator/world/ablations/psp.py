@@ -14,6 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import AttemptState, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
+from zerosum.domain.request import PspRequest
 from zerosum.domain.retry import Budget
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind
 
@@ -130,7 +131,7 @@ def horizon_ignored(plant: Plant) -> None:
     for kind in PSP_KINDS:
         plant.row(retry.BUDGETS, kind, Budget(tries_max=None, ends_with_horizon=False))
 
-    def request(operation: Any, todo: Any, _: int, horizon_ms: int) -> m.PspRequest:
+    def request(operation: Any, todo: Any, _: int, horizon_ms: int) -> PspRequest:
         return honest(operation, todo, operation.started_at_ms, horizon_ms)
 
     plant.instead(effect, "_psp_request", request)

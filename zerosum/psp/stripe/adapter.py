@@ -13,7 +13,8 @@ from typing import Final, assert_never
 
 import stripe
 
-from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
+from zerosum.domain.message import Report, ReportSource
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import Bug, Misconfigured, OutcomeUnknown
 from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
 from zerosum.psp.stripe.amount import to_stripe

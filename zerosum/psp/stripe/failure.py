@@ -17,7 +17,8 @@ from typing import Final
 
 import stripe
 
-from zerosum.domain.message import PspRequest, PspVerb, Report, ReportSource
+from zerosum.domain.message import Report, ReportSource
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.retry import parse_retry_after
 from zerosum.errors import OutcomeUnknown, StoredFailure
 from zerosum.psp.stripe.mapping import Json, Unreadable, decline_reason, refusal_reason, refused, report_of_intent

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from zerosum.domain.identity import OrderId
-from zerosum.domain.message import ObjectStatus, PspRequest, Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.money import Money
+from zerosum.domain.request import PspRequest
 from zerosum.limits import AMOUNT_MINOR_MAX
 from zerosum.psp.stripe.amount import from_stripe
 
