@@ -26,9 +26,13 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Recorded and final, without a reply of its own (a transfer, a journal, a webhook, a result)."""
+    """Recorded and final, without a reply of its own (a transfer, a journal, a webhook, a result).
+
+    `is_news`: something followed from it; False where it told nothing that was not known.
+    """
 
     is_replay: bool
+    is_news: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Checkouts as entities of a shard: how a submit, a webhook, a result and an operator's act take their turn.
+"""Checkouts as entities of a shard: how a submit, a fact from outside, a result and an operator's act take their turn.
 
 The story itself is `zerosum.domain.checkout`; here stands only what surrounds it: keys, twins and the inbox.
 
@@ -24,8 +24,10 @@ from zerosum.ports import NOTHING, InboxRecord, Judge, KeyReuse, StoredCommand, 
 
 CREATE_PAYMENT = "CreatePayment"
 REPLAY_TODO = "ReplayTodo"
+REPORT_SETTLEMENT = "ReportSettlement"
 
 _KEY_REUSED = Refusal(Reason.KEY_REUSED, "idempotency_key", "the key was used for another request")
+_NO_ORDER = Refusal(Reason.UNKNOWN_ID, "payment_order_id", "no such payment order")
 _ID_REUSED = Refusal(Reason.CHECKOUT_ID_REUSED, "checkout_id", "the checkout exists with other content")
 
 
@@ -59,6 +61,8 @@ class PaymentBinding:
                 return Wanted(entities=(command.entity,), commands=keys)
             case m.Report(delivery=m.Delivery() as delivery):
                 return Wanted(deliveries=((delivery.psp, delivery.event_id),))
+            case m.Report(settlement=m.SettlementLineRef() as line):
+                return Wanted(entities=(command.entity,), commands=(CommandKey(tenant, REPORT_SETTLEMENT, line.key),))
             case _:
                 return NOTHING
 
@@ -76,6 +80,8 @@ class PaymentBinding:
                 return self._replay(state, command.entity, body, known, now_ms)
             case m.Report(delivery=m.Delivery() as delivery):
                 return self._webhook(state, command.entity, body, delivery, known, now_ms)
+            case m.Report(settlement=m.SettlementLineRef() as line):
+                return self._settlement(state, command.entity, body, line, known, now_ms)
             case _:
                 return self._decided(state, command.entity, body, now_ms)
 
@@ -101,7 +107,7 @@ class PaymentBinding:
         known.commands[key] = command
         return turn
 
-    # ---- operators and webhooks ------------------------------------------------------------------------------
+    # ---- operators, webhooks, settlement lines ------------------------------------------------------------------------------
 
     def _replay(
         self, state: Checkout | None, entity: EntityKey, body: m.ReplayTodo, known: Known, now_ms: int
@@ -136,6 +142,28 @@ class PaymentBinding:
         outcome = "APPLIED" if turn.record is not None else "IGNORED"
         record = replace(turn.record or _record(state, entity), inbox=InboxRecord(delivery, body.object_id, outcome))
         return replace(turn, record=record, answer=Applied(is_replay=False))
+
+    def _settlement(
+        self,
+        state: Checkout | None,
+        entity: EntityKey,
+        body: m.Report,
+        line: m.SettlementLineRef,
+        known: Known,
+        now_ms: int,
+    ) -> Turn[Checkout]:
+        """A line is one fact for ever, in whichever file and by whichever reconciler it is told."""
+        key, fingerprint = CommandKey(entity.tenant, REPORT_SETTLEMENT, line.key), body.fingerprint()
+        stored = known.commands.get(key)
+        if stored is not None:
+            is_same = stored.fingerprint == fingerprint
+            return Turn(state, None, Applied(is_replay=True) if is_same else Refused(_KEY_REUSED, is_replay=False))
+        if state is None or body.order_id not in state.orders:
+            return Turn(state, None, Refused(_NO_ORDER, is_replay=False))  # nothing is stored: it may come to be known
+        command = known.commands[key] = StoredCommand(key, fingerprint, entity, None)
+        turn = self._decided(state, entity, body, now_ms, command=command)
+        events = turn.record.events if turn.record is not None else ()
+        return replace(turn, answer=Applied(is_replay=False, is_news=len(events) > 1))
 
     # ---- the decision ----------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ ACCESS: Mapping[str, Rule] = {
     "/zerosum.v1.PaymentService/GetHistory": _roles(Role.SUPPORT, Role.FINANCE, Role.ADMIN),
     "/zerosum.v1.PaymentService/ReceiveWebhook": Rule(subject="edge"),
     "/zerosum.v1.PaymentService/ReceiveWebhooks": Rule(subject="edge"),
+    "/zerosum.v1.PaymentService/ReportSettlement": Rule(subject="reconciler"),
     "/zerosum.v1.OperatorService/ListTodos": _ONCALL,
     "/zerosum.v1.OperatorService/GetTodo": _ONCALL,
     "/zerosum.v1.OperatorService/ReplayTodo": _roles(Role.ADMIN),

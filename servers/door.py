@@ -29,6 +29,7 @@ REQUEST_BYTES_MAX = 64 * 1024
 _BYTES_MAX = {
     payment_pb2.ReceiveWebhookRequest.DESCRIPTOR.full_name: 320 * 1024,  # a body of 256 KB and its headers
     payment_pb2.ReceiveWebhooksRequest.DESCRIPTOR.full_name: 3 * 1024 * 1024,  # the edge sends 2 MB and one more
+    payment_pb2.ReportSettlementRequest.DESCRIPTOR.full_name: 512 * 1024,  # 256 lines x ~1 KB, doubled
     wallet_pb2.ApplyTransfersRequest.DESCRIPTOR.full_name: 256
     * 1024,  # 256 transfers x ~400 bytes, doubled and rounded
     ledger_pb2.PostJournalsRequest.DESCRIPTOR.full_name: 4 * 1024 * 1024,  # 256 journals x 64 entries x ~220 bytes

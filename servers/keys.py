@@ -1,7 +1,7 @@
 """The keys of a development deployment: `zerosum keys` makes what is missing in `<data_dir>/keys/` and keeps the rest.
 
     jwt_private.pem      signs tokens                          jwt_public/dev.pem    verifies them
-    token_<name>.jwt     one per role of the tenant "demo", and one per process of the house (payment, edge)
+    token_<name>.jwt     one per role of the tenant "demo", and one per process of the house (payment, edge, reconciler)
     psp_api_key          the simulator's API key               psp_webhook_secrets   one a line
     psp_admin_token      opens the simulator's admin API
 
@@ -37,7 +37,7 @@ DEMO_TENANT = Tenant("demo")
 KID = "dev"
 TOKEN_LIFE_S = 365 * 24 * 3_600
 """A year: development tokens are made anew at half of it, by every `zerosum keys` and `zerosum up`."""
-HOUSE_PROCESSES = ("payment", "edge")
+HOUSE_PROCESSES = ("payment", "edge", "reconciler")
 
 
 def public_keys_folder(data_dir: Path) -> Path:

@@ -15,15 +15,16 @@ import structlog
 from actors.answer import Accepted, Answer, Applied, Replied, Shards
 from servers.batch import by_item, item_result
 from servers.call import current_call, current_tenant
-from servers.door import check, instant_ms, submit_checkout
+from servers.door import check, instant_ms, submit_checkout, twice
 from servers.metric import Metrics
 from servers.page import after_of, rows_max_of, token_of
 from servers.reply import checkout_status_of, order_status_of, payment_of, payment_order_of, timestamp_of
+from servers.settlement import UNKNOWN_ORDER, settlement_report, settlement_result
 from servers.status import Problem, Rejected, not_found, of_answer, refused
 from servers.webhook import Ignored, Incoming, WebhookReader
 from zerosum.crash import Point, reach
 from zerosum.domain.checkout_state import CheckoutStatus
-from zerosum.domain.identity import EntityKey, OrderId
+from zerosum.domain.identity import EntityKey, OrderId, Tenant
 from zerosum.domain.message import CheckoutCommand
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason, Refusal
@@ -183,6 +184,27 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         results = [item_result("", bad.get(at) or next(told)) for at in range(len(request.webhooks))]
         return pb.ReceiveWebhooksResponse(results=results)
 
+    async def ReportSettlement(
+        self, request: pb.ReportSettlementRequest, context: grpc.aio.ServicerContext
+    ) -> pb.ReportSettlementResponse:
+        """Facts from settlement files: one result per line, in order. A line's id works once, for ever."""
+        bad = by_item(check(request))
+        if duplicates := twice("lines", "line_id", [(line.psp, line.line_id) for line in request.lines]):
+            raise refused(*duplicates)
+        read = [bad.get(at) or await self._settlement(line) for at, line in enumerate(request.lines)]
+        answers = iter(await self._record([fact for fact in read if isinstance(fact, Incoming)]))
+        became = [fact if isinstance(fact, Refusal) else next(answers) for fact in read]
+        results = [settlement_result(line.line_id, one) for line, one in zip(request.lines, became, strict=True)]
+        return pb.ReportSettlementResponse(results=results)
+
+    async def _settlement(self, line: pb.SettlementLine) -> Incoming | Refusal:
+        tenant, report = Tenant(line.tenant), settlement_report(line)
+        if isinstance(report, Refusal):
+            return report
+        home = EntityKey(tenant, line.checkout_id) if line.checkout_id else None
+        home = home or await self._reader.home_of(tenant, report.order_id)
+        return Incoming(home, report) if home is not None else UNKNOWN_ORDER
+
     def _not_ours(self, webhook: pb.ReceiveWebhookRequest) -> list[Refusal]:
         return [] if webhook.psp in self._webhooks else [Refusal(Reason.MALFORMED, "psp", "not a PSP of ours")]
 
@@ -200,7 +222,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         return told
 
     async def _record(self, events: Sequence[Incoming]) -> Sequence[Answer]:
-        """Answers when each is recorded, or known not to be."""
+        """Answers when each is recorded, or known not to be: webhooks and settlement lines alike."""
         for _ in events:
             reach(Point.WEBHOOK_BEFORE)
         answers = await self._shards.submit([CheckoutCommand(event.entity, event.report) for event in events])

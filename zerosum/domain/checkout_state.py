@@ -135,6 +135,8 @@ def _changes(checkout: Checkout, event: m.Event, now_ms: int) -> dict[str, Any]:
         case m.MismatchResolved():
             resolved = replace(_of(checkout.mismatches, event.mismatch_id), is_resolved=True)
             return {"mismatches": {**checkout.mismatches, event.mismatch_id: resolved}}
+        case m.SettlementTold():
+            return {}
         case m.TodoMoved():
             return {"todos": {**checkout.todos, event.todo.id: event.todo}}
         case m.CheckoutAnswered():

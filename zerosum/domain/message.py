@@ -1,4 +1,4 @@
-"""What a checkout is told and what it tells: commands (imperative), events (past tense), effects (to the world).
+"""What a checkout is told and what it tells: commands (imperative) and events (past tense).
 
 Commands of callers may be refused. Facts (`Report`) are never refused: what happened is recorded whatever our state says.
 Every message is plain data: it pickles, compares and prints without card data (tokens are kept out of events).
@@ -98,6 +98,7 @@ class ReportSource(StrEnum):
     ANSWER = "answer"
     POLL = "poll"
     WEBHOOK = "webhook"
+    SETTLEMENT = "settlement"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,28 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class SettlementLineRef:
+    """Which line of which settlement file told it. `line_id`: the PSP's own id of the movement, unique for ever at the PSP.
+
+    The same line of a corrected file (another `file_id`) is the same fact.
+    """
+
+    psp: str
+    line_id: str
+    file_id: str
+
+    @property
+    def key(self) -> Key:
+        """The idempotency key of a fact told by this line."""
+        return Key(f"{self.psp}/{self.line_id}")
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A fact from a PSP about one of its objects.
 
     `money` and `reference` are what the PSP says they are, to be compared with what was asked. `reason`: its decline or
-    pending code in our words. `todo_id` and `tries`: the run that learned it, "" and 0 for a webhook.
+    pending code in our words. `todo_id` and `tries`: the run that learned it, "" and 0 for a webhook or a settlement line.
     """
 
     source: ReportSource
@@ -130,6 +148,12 @@ class Report:
     todo_id: str = ""
     tries: int = 0
     delivery: Delivery | None = None
+    settlement: SettlementLineRef | None = None
+
+    def fingerprint(self) -> str:
+        """A versioned hash over what the PSP says: tells a line told twice from another fact under the same line's id."""
+        money = (str(self.money.amount_minor), self.money.currency)
+        return fingerprint_of(self.order_id, self.psp, self.object_id, self.status, *money, self.reference)
 
 
 class Trouble(StrEnum):
@@ -266,6 +290,17 @@ class LedgerUpdated:
     order_id: OrderId
 
 
+@dataclass(frozen=True, slots=True)
+class SettlementTold:
+    """A line of a settlement file said this of the order; what follows from it, if anything, are the events after."""
+
+    order_id: OrderId
+    line: SettlementLineRef
+    status: ObjectStatus
+    object_id: str
+    money: Money
+
+
 class MismatchKind(StrEnum):
     """What reality did that we did not ask for."""
 
@@ -331,6 +366,7 @@ Event = (
     | OrderMoved
     | WalletUpdated
     | LedgerUpdated
+    | SettlementTold
     | MismatchOpened
     | MismatchResolved
     | TodoMoved

@@ -1,6 +1,6 @@
-"""Facts from a PSP: what an answer, a poll or a webhook says about an object, and what follows.
+"""Facts from a PSP: what an answer, a poll, a webhook or a settlement line says about an object, and what follows.
 
-The rules are the same for all three. What repeats changes nothing; what comes late is a fact all the same: money that
+The rules are the same for all four. What repeats changes nothing; what comes late is a fact all the same: money that
 moved for an order that cannot take it goes to suspense, opens a case, and is refunded once where it is a late charge.
 Amount, currency and reference are compared with what was asked before anything is believed. Source: design section 4.
 
@@ -26,6 +26,8 @@ def report(draft: Draft, fact: m.Report) -> None:
     if order is None:
         _open_mismatch(draft, fact, m.MismatchKind.UNKNOWN_ORDER, "no such order in this checkout")
         return
+    if fact.settlement is not None:
+        draft.happen(m.SettlementTold(order.id, fact.settlement, fact.status, fact.object_id, fact.money))
     attempt = order.attempt
     if fact.status is _IS.REFUSED:
         _refused(draft, order, fact)
@@ -234,6 +236,6 @@ def _late_charge_of(draft: Draft, order: Order) -> m.Mismatch | None:
 
 
 def _asking(draft: Draft, fact: m.Report) -> Todo | None:
-    """The to-do whose present run brought this fact; None for a webhook and for an answer that comes after its lease."""
+    """The to-do whose present run brought this fact; None for one told from outside, or after its lease."""
     todo = draft.checkout.todos.get(fact.todo_id)
     return todo if todo is not None and todo.is_open and todo.tries == fact.tries else None

@@ -105,6 +105,8 @@ def _told(event: m.Event) -> tuple[str, str, dict[str, Any]]:
             return "CheckoutSubmitted", "", {"payment_orders": [_line_detail(line) for line in event.command.lines]}
         case m.TodoMoved():
             return event.type, event.todo.order_id, _todo_detail(event)
+        case m.SettlementTold():
+            return "SettlementTold", event.order_id, _settlement_detail(event)
         case m.MismatchOpened():
             return "MismatchOpened", event.mismatch.order_id, _mismatch_detail(event.mismatch)
         case m.MismatchResolved():
@@ -133,6 +135,13 @@ def _operation_detail(operation: Operation) -> dict[str, Any]:
     return {
         "kind": operation.kind, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
         "state": operation.state, "answer": operation.answer,
+    }  # fmt: skip
+
+
+def _settlement_detail(event: m.SettlementTold) -> dict[str, Any]:
+    return {
+        "psp": event.line.psp, "line_id": event.line.line_id, "file_id": event.line.file_id, "status": event.status,
+        "psp_object_id": event.object_id, "amount_minor": event.money.amount_minor, "currency": event.money.currency,
     }  # fmt: skip
 
 

@@ -97,6 +97,58 @@ PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 4
 """No order was charged."""
 Global___PaymentStatus: _TypeAlias = PaymentStatus  # noqa: Y015
 
+class _SettlementStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SettlementStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SettlementStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SETTLEMENT_STATUS_UNSPECIFIED: _SettlementStatus.ValueType  # 0
+    SETTLEMENT_STATUS_CHARGED: _SettlementStatus.ValueType  # 1
+    """The buyer's money was taken."""
+    SETTLEMENT_STATUS_REFUNDED: _SettlementStatus.ValueType  # 2
+    """All of it went back to the buyer."""
+
+class SettlementStatus(_SettlementStatus, metaclass=_SettlementStatusEnumTypeWrapper):
+    """What a settlement line says happened to the PSP's object."""
+
+SETTLEMENT_STATUS_UNSPECIFIED: SettlementStatus.ValueType  # 0
+SETTLEMENT_STATUS_CHARGED: SettlementStatus.ValueType  # 1
+"""The buyer's money was taken."""
+SETTLEMENT_STATUS_REFUNDED: SettlementStatus.ValueType  # 2
+"""All of it went back to the buyer."""
+Global___SettlementStatus: _TypeAlias = SettlementStatus  # noqa: Y015
+
+class _SettlementOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SettlementOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SettlementOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SETTLEMENT_OUTCOME_UNSPECIFIED: _SettlementOutcome.ValueType  # 0
+    SETTLEMENT_OUTCOME_APPLIED: _SettlementOutcome.ValueType  # 1
+    """Recorded, and something followed: the order moved, a case was opened, a refund was proven."""
+    SETTLEMENT_OUTCOME_REPLAYED: _SettlementOutcome.ValueType  # 2
+    """The same line had been recorded before."""
+    SETTLEMENT_OUTCOME_UNKNOWN_ORDER: _SettlementOutcome.ValueType  # 3
+    """There is no such order in that tenant; nothing is recorded."""
+    SETTLEMENT_OUTCOME_IGNORED: _SettlementOutcome.ValueType  # 4
+    """Recorded; it told nothing that was not known."""
+
+class SettlementOutcome(_SettlementOutcome, metaclass=_SettlementOutcomeEnumTypeWrapper):
+    """What a settlement line did."""
+
+SETTLEMENT_OUTCOME_UNSPECIFIED: SettlementOutcome.ValueType  # 0
+SETTLEMENT_OUTCOME_APPLIED: SettlementOutcome.ValueType  # 1
+"""Recorded, and something followed: the order moved, a case was opened, a refund was proven."""
+SETTLEMENT_OUTCOME_REPLAYED: SettlementOutcome.ValueType  # 2
+"""The same line had been recorded before."""
+SETTLEMENT_OUTCOME_UNKNOWN_ORDER: SettlementOutcome.ValueType  # 3
+"""There is no such order in that tenant; nothing is recorded."""
+SETTLEMENT_OUTCOME_IGNORED: SettlementOutcome.ValueType  # 4
+"""Recorded; it told nothing that was not known."""
+Global___SettlementOutcome: _TypeAlias = SettlementOutcome  # noqa: Y015
+
 class _TodoState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -737,6 +789,146 @@ class ReceiveWebhooksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiveWebhooksResponse: _TypeAlias = ReceiveWebhooksResponse  # noqa: Y015
+
+@_typing.final
+class SettlementLine(_message.Message):
+    """One line of a settlement file, about one payment order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    CHECKOUT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    PSP_FIELD_NUMBER: _builtins.int
+    PSP_OBJECT_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    LINE_ID_FIELD_NUMBER: _builtins.int
+    FILE_ID_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant whose order it is: the reconciler acts for many."""
+    checkout_id: _builtins.str
+    """Optional: looked up by the payment order where it is empty."""
+    payment_order_id: _builtins.str
+    """The order the line was matched with."""
+    psp: _builtins.str
+    """Which PSP: "stripe"."""
+    psp_object_id: _builtins.str
+    """The PSP's object that was charged or refunded (Stripe: the PaymentIntent)."""
+    status: Global___SettlementStatus.ValueType
+    reference: _builtins.str
+    """Our reference as the PSP tells it; compared with the order's id."""
+    line_id: _builtins.str
+    """The PSP's own id of the movement (Stripe: the balance transaction): the idempotency key, together with `psp`."""
+    file_id: _builtins.str
+    """The file it stands in, for the history."""
+    @_builtins.property
+    def money(self) -> _common_pb2.Money:
+        """The gross, positive, as the PSP says; compared with what was asked."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        checkout_id: _builtins.str = ...,
+        payment_order_id: _builtins.str = ...,
+        psp: _builtins.str = ...,
+        psp_object_id: _builtins.str = ...,
+        status: Global___SettlementStatus.ValueType = ...,
+        money: _common_pb2.Money | None = ...,
+        reference: _builtins.str = ...,
+        line_id: _builtins.str = ...,
+        file_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["money", b"money"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkout_id", b"checkout_id", "file_id", b"file_id", "line_id", b"line_id", "money", b"money", "payment_order_id", b"payment_order_id", "psp", b"psp", "psp_object_id", b"psp_object_id", "reference", b"reference", "status", b"status", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementLine: _TypeAlias = SettlementLine  # noqa: Y015
+
+@_typing.final
+class ReportSettlementRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettlementLine]: ...
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___SettlementLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSettlementRequest: _TypeAlias = ReportSettlementRequest  # noqa: Y015
+
+@_typing.final
+class ReportSettlementResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettlementResult]:
+        """One per line, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SettlementResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportSettlementResponse: _TypeAlias = ReportSettlementResponse  # noqa: Y015
+
+@_typing.final
+class SettlementResult(_message.Message):
+    """The result of one line. Lines are independent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    line_id: _builtins.str
+    """The line's own id."""
+    outcome: Global___SettlementOutcome.ValueType
+    @_builtins.property
+    def refused(self) -> _common_pb2.ItemRefusal:
+        """The line is malformed, or its id was used for another fact: nothing is recorded."""
+
+    @_builtins.property
+    def retry(self) -> _common_pb2.ItemRetry:
+        """Nothing is known to be recorded: send the same line again."""
+
+    def __init__(
+        self,
+        *,
+        line_id: _builtins.str = ...,
+        outcome: Global___SettlementOutcome.ValueType = ...,
+        refused: _common_pb2.ItemRefusal | None = ...,
+        retry: _common_pb2.ItemRetry | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "result", b"result", "retry", b"retry"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_id", b"line_id", "outcome", b"outcome", "refused", b"refused", "result", b"result", "retry", b"retry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["outcome", "refused", "retry"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___SettlementResult: _TypeAlias = SettlementResult  # noqa: Y015
 
 @_typing.final
 class Todo(_message.Message):

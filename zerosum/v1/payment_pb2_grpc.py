@@ -75,6 +75,11 @@ class PaymentServiceStub:
                 request_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.SerializeToString,
                 response_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.FromString,
                 _registered_method=True)
+        self.ReportSettlement = channel.unary_unary(
+                '/zerosum.v1.PaymentService/ReportSettlement',
+                request_serializer=zerosum_dot_v1_dot_payment__pb2.ReportSettlementRequest.SerializeToString,
+                response_deserializer=zerosum_dot_v1_dot_payment__pb2.ReportSettlementResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -150,6 +155,15 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportSettlement(self, request, context):
+        """Up to 256 lines of PSPs' settlement files, each on its own: one result per line, in order. A line is a fact and works once,
+        for ever, under its PSP's own id of it, in whichever file it stands. It resolves an order whose outcome is unknown, proves a
+        refund, or opens the case of a late charge, as an answer of the PSP would. The reconciler's only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -192,6 +206,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ReceiveWebhooks,
                     request_deserializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.FromString,
                     response_serializer=zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.SerializeToString,
+            ),
+            'ReportSettlement': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportSettlement,
+                    request_deserializer=zerosum_dot_v1_dot_payment__pb2.ReportSettlementRequest.FromString,
+                    response_serializer=zerosum_dot_v1_dot_payment__pb2.ReportSettlementResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -411,6 +430,33 @@ class PaymentService:
             '/zerosum.v1.PaymentService/ReceiveWebhooks',
             zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksRequest.SerializeToString,
             zerosum_dot_v1_dot_payment__pb2.ReceiveWebhooksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportSettlement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zerosum.v1.PaymentService/ReportSettlement',
+            zerosum_dot_v1_dot_payment__pb2.ReportSettlementRequest.SerializeToString,
+            zerosum_dot_v1_dot_payment__pb2.ReportSettlementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,11 @@ class PaymentServiceStub:
     above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
     nothing about any item: the PSPs are to send them all again.
     """
+    ReportSettlement: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ReportSettlementRequest, _payment_pb2.ReportSettlementResponse]
+    """Up to 256 lines of PSPs' settlement files, each on its own: one result per line, in order. A line is a fact and works once,
+    for ever, under its PSP's own id of it, in whichever file it stands. It resolves an order whose outcome is unknown, proves a
+    refund, or opens the case of a late charge, as an answer of the PSP would. The reconciler's only.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -106,6 +111,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
     above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
     nothing about any item: the PSPs are to send them all again.
+    """
+    ReportSettlement: _aio.UnaryUnaryMultiCallable[_payment_pb2.ReportSettlementRequest, _payment_pb2.ReportSettlementResponse]  # type: ignore[assignment]
+    """Up to 256 lines of PSPs' settlement files, each on its own: one result per line, in order. A line is a fact and works once,
+    for ever, under its PSP's own id of it, in whichever file it stands. It resolves an order whose outcome is unknown, proves a
+    refund, or opens the case of a late charge, as an answer of the PSP would. The reconciler's only.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -189,6 +199,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Up to 256 webhooks of 3 MiB at the most in all, each on its own: one result per item, in order. `done` means what OK means
         above, `refused` what INVALID_ARGUMENT means, `retry` that nothing is known to be recorded. An error of the RPC says
         nothing about any item: the PSPs are to send them all again.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportSettlement(
+        self,
+        request: _payment_pb2.ReportSettlementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.ReportSettlementResponse, _abc.Awaitable[_payment_pb2.ReportSettlementResponse]]:
+        """Up to 256 lines of PSPs' settlement files, each on its own: one result per line, in order. A line is a fact and works once,
+        for ever, under its PSP's own id of it, in whichever file it stands. It resolves an order whose outcome is unknown, proves a
+        refund, or opens the case of a late charge, as an answer of the PSP would. The reconciler's only.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
