@@ -1,0 +1,232 @@
+"""The tables of revision 0001, as they were made: a copy of `table.py` of that day, which nobody edits any more.
+
+What each column means stands in `table.py`. A later revision states what it adds in its own file.
+
+Invariant: what a database at 0001 holds is what stands here, for ever.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA = MetaData()
+SERVICES = ("payment", "wallet", "ledger")
+ROLES = (*SERVICES, "auditor")
+
+
+def _text(name: str, *, optional: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=optional)
+
+
+def _long(name: str, *, optional: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=optional)
+
+
+def _small(name: str) -> Column[int]:
+    return Column(name, Integer, nullable=False)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _bytes(name: str, *, optional: bool = False) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=optional)
+
+
+def _table(service: str, name: str, kind: str, *parts: Any, key: tuple[str, ...]) -> Table:
+    return Table(name, METADATA, *parts, PrimaryKeyConstraint(*key), schema=service, info={"kind": kind})
+
+
+def _logs_of(service: str) -> tuple[Table, Table, Table]:
+    """What every service has: its slots, the log of each slot, its commands."""
+    slot = _table(
+        service, "slots", "slot",
+        _small("slot"), _long("epoch"), _long("seq"), _bytes("hash"), _text("deployment"),
+        key=("slot",),
+    )  # fmt: skip
+    slot_log = _table(
+        service, "slot_log", "log",
+        _small("slot"), _long("seq"), _long("epoch"), _bytes("hash"), _long("at_ms"),
+        key=("slot", "seq"),
+    )  # fmt: skip
+    command = _table(
+        service, "commands", "once",
+        _small("slot"), _text("tenant"), _text("method"), _text("key"), _text("fingerprint"), _text("entity_id"),
+        _text("outcome", optional=True), _long("at_ms"),
+        key=("slot", "tenant", "method", "key"),
+    )  # fmt: skip
+    return slot, slot_log, command
+
+
+PAYMENT_SLOTS, PAYMENT_SLOT_LOG, PAYMENT_COMMANDS = _logs_of("payment")
+
+PAYMENT_EVENTS = _table(
+    "payment", "payment_events", "root",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _long("version"), _text("fingerprint"),
+    _text("buyer_account"), _text("credit_card_info"), _text("risk_verdict"), _text("risk_reason"),
+    _text("status"), _flag("is_payment_done"), _bytes("reply", optional=True),
+    _long("created_at_ms"), _long("updated_at_ms"),
+    Index(
+        "payment_events_by_time", "slot", "tenant", "created_at_ms", "checkout_id",
+        postgresql_where=text("created_at_ms > 0"),
+    ),
+    key=("slot", "tenant", "checkout_id"),
+)  # fmt: skip
+
+BUYERS = _table(
+    "payment", "buyers", "private",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("buyer_info"),
+    key=("slot", "tenant", "checkout_id"),
+)  # fmt: skip
+
+PAYMENT_ORDERS = _table(
+    "payment", "payment_orders", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _small("position"),
+    _text("buyer_account"), _text("seller_account"), _text("amount"), _long("amount_minor"), _text("currency"),
+    _text("payment_order_status"), _text("reason"), _flag("ledger_updated"), _flag("wallet_updated"),
+    _text("psp_reference"), _long("created_at_ms"), _long("updated_at_ms"),
+    CheckConstraint("amount_minor > 0", name="payment_orders_amount_positive"),
+    UniqueConstraint("payment_order_id", "tenant", name="payment_orders_id_once"),
+    Index("payment_orders_by_seller", "seller_account", "tenant", "slot", "checkout_id"),
+    Index(
+        "payment_orders_in_flight", "slot", "created_at_ms",
+        postgresql_where=text("payment_order_status IN ('NOT_STARTED', 'EXECUTING', 'PENDING', 'AUTHORIZED')"),
+    ),
+    key=("slot", "tenant", "checkout_id", "payment_order_id"),
+)  # fmt: skip
+
+ATTEMPTS = _table(
+    "payment", "attempts", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _small("number"),
+    _text("psp"), _text("state"), _text("psp_object_id"), _long("opened_at_ms"),
+    Index("attempts_one_live", "tenant", "payment_order_id", unique=True, postgresql_where=text("state <> 'NO_CHARGE'")),
+    key=("slot", "tenant", "checkout_id", "payment_order_id", "number"),
+)  # fmt: skip
+
+OPERATIONS = _table(
+    "payment", "operations", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"), _small("number"),
+    _small("attempt"), _text("key"), _text("request"), _text("state"), _text("answer"), _long("started_at_ms"),
+    UniqueConstraint("key", "tenant", name="operations_key_once"),
+    key=("slot", "tenant", "checkout_id", "payment_order_id", "kind", "number"),
+)  # fmt: skip
+
+TODOS = _table(
+    "payment", "todos", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("todo_id"), _text("payment_order_id"), _text("kind"),
+    _small("number"), _small("tries"), _long("due_at_ms"), _text("state"), _text("reason"), _long("created_at_ms"),
+    Index("todos_due", "slot", "due_at_ms", postgresql_where=text("state = 'OPEN'")),
+    Index("todos_dead", "slot", "created_at_ms", postgresql_where=text("state = 'DEAD'")),
+    key=("slot", "tenant", "checkout_id", "todo_id"),
+)  # fmt: skip
+
+MISMATCHES = _table(
+    "payment", "mismatches", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _small("number"),
+    _text("payment_order_id"), _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"),
+    _text("currency"), _text("detail"), _text("state"), _long("opened_at_ms"),
+    key=("slot", "tenant", "checkout_id", "mismatch_id"),
+)  # fmt: skip
+
+HISTORY = _table(
+    "payment", "history", "log",
+    _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("checkout_id"), _long("version"),
+    _text("type"), _text("payment_order_id"), _text("status"), _text("detail"), _long("at_ms"),
+    UniqueConstraint("slot", "tenant", "checkout_id", "version", name="history_version_once"),
+    key=("slot", "seq", "ord"),
+)  # fmt: skip
+
+REFUSALS = _table(
+    "payment", "refusals", "log",
+    _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("method"), _text("key"), _text("fingerprint"),
+    _text("reason"), _long("at_ms"),
+    key=("slot", "seq", "ord"),
+)  # fmt: skip
+
+INBOX = _table(
+    "payment", "inbox", "once",
+    _small("slot"), _text("psp"), _text("event_id"), _text("tenant"), _text("checkout_id"), _text("type"),
+    _text("psp_object_id"), _text("body_sha256"), _text("verified_with"), _text("outcome"), _long("received_at_ms"),
+    UniqueConstraint("psp", "event_id", name="inbox_event_once"),
+    key=("slot", "psp", "event_id"),
+)  # fmt: skip
+
+
+WALLET_SLOTS, WALLET_SLOT_LOG, WALLET_COMMANDS = _logs_of("wallet")
+
+WALLETS = _table(
+    "wallet", "wallets", "root",
+    _small("slot"), _text("tenant"), _text("wallet_id"), _long("version"), _text("owner"), _text("currency"),
+    _long("pending_minor"), _long("available_minor"), _long("in_payout_minor"), _long("receivable_minor"),
+    _long("created_at_ms"), _long("updated_at_ms"),
+    CheckConstraint("pending_minor >= 0", name="wallets_pending_not_negative"),
+    CheckConstraint("available_minor >= 0", name="wallets_available_not_negative"),
+    CheckConstraint("in_payout_minor >= 0", name="wallets_in_payout_not_negative"),
+    key=("slot", "tenant", "wallet_id"),
+)  # fmt: skip
+
+WALLET_ENTRIES = _table(
+    "wallet", "entries", "log",
+    _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("wallet_id"), _long("version"),
+    _text("transfer_id"), _text("bucket"), _long("amount_minor"), _text("currency"), _text("payment_order_id"),
+    _long("at_ms"),
+    CheckConstraint("amount_minor <> 0", name="wallet_entries_amount_not_zero"),
+    UniqueConstraint("tenant", "transfer_id", "bucket", name="wallet_entries_transfer_once"),
+    Index("wallet_entries_by_wallet", "slot", "tenant", "wallet_id", "version"),
+    key=("slot", "seq", "ord"),
+)  # fmt: skip
+
+
+LEDGER_SLOTS, LEDGER_SLOT_LOG, LEDGER_COMMANDS = _logs_of("ledger")
+
+OWNERS = _table(
+    "ledger", "owners", "root",
+    _small("slot"), _text("tenant"), _text("owner"), _long("version"), _long("created_at_ms"), _long("updated_at_ms"),
+    key=("slot", "tenant", "owner"),
+)  # fmt: skip
+
+ACCOUNTS = _table(
+    "ledger", "accounts", "child",
+    _small("slot"), _text("tenant"), _text("owner"), _text("account"), _text("currency"), _long("balance_minor"),
+    _long("entry_count"),
+    key=("slot", "tenant", "owner", "account"),
+)  # fmt: skip
+
+JOURNALS = _table(
+    "ledger", "journals", "log",
+    _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("owner"), _long("version"),
+    _text("journal_id"), _text("movement"), _text("payment_order_id"), _long("at_ms"),
+    UniqueConstraint("tenant", "journal_id", name="journals_id_once"),
+    UniqueConstraint("slot", "tenant", "owner", "version", name="journals_version_once"),
+    key=("slot", "seq", "ord"),
+)  # fmt: skip
+
+LEDGER_ENTRIES = _table(
+    "ledger", "entries", "log",
+    _small("slot"), _long("seq"), _small("ord"), _small("line"), _text("tenant"), _text("journal_id"),
+    _text("account"), _text("currency"), _long("amount_minor"), _long("at_ms"),
+    CheckConstraint("amount_minor <> 0", name="ledger_entries_amount_not_zero"),
+    Index("ledger_entries_by_account", "tenant", "account", "slot", "seq", "ord", "line"),
+    key=("slot", "seq", "ord", "line"),
+)  # fmt: skip
+
+CHECKPOINTS = _table(
+    "ledger", "checkpoints", "log",
+    _small("slot"), _text("tenant"), _text("account"), _long("seq"), _long("balance_minor"), _long("entry_count"),
+    key=("slot", "tenant", "account", "seq"),
+)  # fmt: skip

@@ -1,0 +1,54 @@
+"""The steps revisions are made of: one DDL statement each, safe to run again, for either database.
+
+Invariant: a step says everything it needs in its arguments; nothing here looks at `table.py`, which moves on.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from alembic import op
+from sqlalchemy import Table, text
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from zerosum.store.migrations import grant
+
+
+def make_schema(service: str) -> None:
+    """A schema, its way in, and on PostgreSQL the function that refuses changes of append-only tables."""
+    op.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
+    for statement in grant.schema_grants(service):
+        op.execute(statement)
+    if is_postgres():
+        op.execute(grant.REFUSE_CHANGE.format(schema=service))
+
+
+def make_tables(tables: Sequence[Table]) -> None:
+    """Tables with their indexes and grants, and on PostgreSQL the triggers of those that are append-only."""
+    for table in tables:
+        op.execute(CreateTable(table, if_not_exists=True))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            op.execute(CreateIndex(index, if_not_exists=True))
+        for statement in grant.table_grants(table):
+            op.execute(statement)
+    if is_postgres():
+        for table in tables:
+            for statement in grant.refusals(table):
+                op.execute(statement)
+
+
+def make_roles(roles: Iterable[str]) -> None:
+    """Roles that log in, without a password; those that are there stay as they are."""
+    known = set(op.get_bind().execute(text("SELECT rolname FROM pg_catalog.pg_roles")).scalars())
+    for role in roles:
+        if role not in known:
+            op.execute(f"CREATE ROLE {role} LOGIN")
+
+
+def add_column(table: str, definition: str) -> None:
+    """A column with a default, so that code of the revision before goes on writing rows. `definition`: its DDL."""
+    op.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {definition}")
+
+
+def is_postgres() -> bool:
+    """PostgreSQL itself, not CockroachDB, which has no triggers of ours."""
+    version = str(op.get_bind().execute(text("SELECT version()")).scalar_one())
+    return "CockroachDB" not in version
