@@ -1,4 +1,4 @@
-"""The ledger service's door: journals in, entries and balances out.
+"""The ledger service's door: journals and closings in, entries and balances out.
 
 Invariant: only a journal that sums to zero per currency leaves here for a shard; reads show the caller's tenant only.
 """
@@ -10,6 +10,7 @@ import grpc
 from actors.answer import Shards
 from servers.batch import by_item, results_of
 from servers.call import current_tenant
+from servers.closing import close_account
 from servers.door import check, twice
 from servers.page import after_of, rows_max_of, token_of
 from servers.reply import timestamp_of
@@ -41,6 +42,13 @@ class LedgerServicer(rpc.LedgerServiceServicer):
             raise refused(*duplicates)
         items = [bad.get(at) or _journal(asked) for at, asked in enumerate(request.journals)]
         return pb.PostJournalsResponse(results=await results_of(self._shards, [key for _, key in ids], items))
+
+    async def CloseAccount(
+        self, request: pb.LedgerServiceCloseAccountRequest, context: grpc.aio.ServicerContext
+    ) -> pb.LedgerServiceCloseAccountResponse:
+        """The owner's accounts of one currency take no new money from now on. Nothing is posted."""
+        is_replay = await close_account(self._shards, request)
+        return pb.LedgerServiceCloseAccountResponse(already_closed=is_replay)
 
     async def GetJournal(
         self, request: pb.GetJournalRequest, context: grpc.aio.ServicerContext

@@ -84,6 +84,8 @@ TABLE: Mapping[str, Row] = {
     Reason.JOURNAL_NOT_BALANCED: _INVALID,
     Reason.ACCOUNT_MALFORMED: _INVALID,
     Reason.CONTROLS_DIFFER: _INVALID,
+    Reason.ACCOUNT_CLOSED: _PRECONDITION,
+    Reason.BALANCE_TOO_LOW: _PRECONDITION,
     # failures, by the name of their class in errors.py
     "ZEROSUM_ERROR": _BROKEN,
     "MISCONFIGURED": _BROKEN,

@@ -1,4 +1,4 @@
-"""The wallet service's door: transfers in, balances and entries out.
+"""The wallet service's door: transfers and closings in, balances and entries out.
 
 Invariant: reads show the caller's own tenant only; what is written names its tenant itself, and only the payment service
 may write (access.py).
@@ -11,6 +11,7 @@ import grpc
 from actors.answer import Shards
 from servers.batch import by_item, results_of
 from servers.call import current_tenant
+from servers.closing import close_account
 from servers.door import check, twice
 from servers.page import after_of, rows_max_of, token_of
 from servers.reply import timestamp_of
@@ -23,7 +24,11 @@ from zerosum.readers import WalletEntryRow, WalletReader
 from zerosum.v1 import wallet_pb2 as pb
 from zerosum.v1 import wallet_pb2_grpc as rpc
 
-_KINDS = {pb.TRANSFER_KIND_CREDIT_PENDING: TransferKind.CREDIT_PENDING}
+_KINDS = {
+    pb.TRANSFER_KIND_CREDIT_PENDING: TransferKind.CREDIT_PENDING,
+    pb.TRANSFER_KIND_DEBIT_PENDING: TransferKind.DEBIT_PENDING,
+    pb.TRANSFER_KIND_RETURN_PENDING: TransferKind.RETURN_PENDING,
+}
 
 
 class WalletServicer(rpc.WalletServiceServicer):
@@ -43,6 +48,13 @@ class WalletServicer(rpc.WalletServiceServicer):
             raise refused(*duplicates)
         items = [bad.get(at) or _transfer(asked) for at, asked in enumerate(request.transfers)]
         return pb.ApplyTransfersResponse(results=await results_of(self._shards, [key for _, key in ids], items))
+
+    async def CloseAccount(
+        self, request: pb.WalletServiceCloseAccountRequest, context: grpc.aio.ServicerContext
+    ) -> pb.WalletServiceCloseAccountResponse:
+        """The wallet takes no new money from now on. Nothing moves."""
+        is_replay = await close_account(self._shards, request)
+        return pb.WalletServiceCloseAccountResponse(already_closed=is_replay)
 
     async def GetWallet(self, request: pb.GetWalletRequest, context: grpc.aio.ServicerContext) -> pb.GetWalletResponse:
         """The wallet as stored. NOT_FOUND: nobody has paid into it, or it is another tenant's."""
@@ -92,6 +104,8 @@ def _wallet(wallet: Wallet) -> pb.Wallet:
         in_payout=told(wallet.in_payout_minor),
         receivable=told(wallet.receivable_minor),
         version=wallet.version,
+        closed_at=timestamp_of(wallet.closure.at_ms) if wallet.closure else None,
+        close_reason=wallet.closure.reason if wallet.closure else "",
     )
 
 

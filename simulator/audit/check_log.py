@@ -13,6 +13,7 @@ from simulator.audit.finding import Findings, Harm, SourceBroken
 
 _COMMANDS: Final = (("slot", "tenant", "method", "key"), ("fingerprint", "entity_id", "outcome", "at_ms"))
 _SLOT_LOG: Final = (("slot", "seq"), ("epoch", "hash", "at_ms"))
+_CLOSING: Final = ("version", "closed_by", "reason", "closed_at_ms")
 _AT: Final = ("slot", "seq", "ord")
 
 APPEND_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -41,6 +42,8 @@ APPEND_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
             "at_ms",
         ),
     ),
+    "wallet.closures": (("slot", "tenant", "wallet_id"), _CLOSING),
+    "ledger.closures": (("slot", "tenant", "owner", "currency"), _CLOSING),
     "ledger.journals": (_AT, ("tenant", "owner", "version", "journal_id", "movement", "payment_order_id", "at_ms")),
     "ledger.entries": (
         (*_AT, "line"),
@@ -58,10 +61,10 @@ LOGGED: Final = {
 """Tables whose rows carry the (slot, seq) of their commit."""
 
 _VERSIONED: Final = (
-    # (service, what, root table, its id, rows that carry its versions)
-    ("payment", "checkout", "payment_events", "checkout_id", "history"),
-    ("wallet", "wallet", "wallets", "wallet_id", "entries"),
-    ("ledger", "owner", "owners", "owner", "journals"),
+    # (service, what, root table, its id, tables whose rows carry its versions)
+    ("payment", "checkout", "payment_events", "checkout_id", ("history",)),
+    ("wallet", "wallet", "wallets", "wallet_id", ("entries", "closures")),
+    ("ledger", "owner", "owners", "owner", ("journals", "closures")),
 )
 
 
@@ -71,8 +74,8 @@ def logs_are_gapless(evidence: Evidence, found: Findings) -> None:
         _check_slots(evidence.database, service, found)
         for table in LOGGED[service]:
             _check_logged(evidence.database, service, table, found)
-    for service, what, root, id_, rows in _VERSIONED:
-        _check_versions(evidence.database, (service, what, root, id_, rows), found)
+    for names in _VERSIONED:
+        _check_versions(evidence.database, names, found)
 
 
 def _check_slots(database: Database, service: str, found: Findings) -> None:
@@ -120,11 +123,12 @@ def _check_logged(database: Database, service: str, table: str, found: Findings)
         found.add(subject, "was written outside the slot's log", expected="a log row", found="none")
 
 
-def _check_versions(database: Database, names: tuple[str, str, str, str, str], found: Findings) -> None:
-    service, what, root, id_, rows = names
+def _check_versions(database: Database, names: tuple[str, str, str, str, tuple[str, ...]], found: Findings) -> None:
+    service, what, root, id_, tables = names
+    rows = " UNION ALL ".join(f"SELECT tenant, {id_}, version, slot FROM {service}.{table}" for table in tables)  # noqa: S608 (names of ours)
     for tenant, name, version, count, first, last, slots in database.stream(
         f"WITH r AS (SELECT tenant, {id_}, count(DISTINCT version) AS count, min(version) AS first, max(version) AS last,"  # noqa: S608 (names of ours)
-        f" count(DISTINCT slot) AS slots FROM {service}.{rows} GROUP BY tenant, {id_})"
+        f" count(DISTINCT slot) AS slots FROM ({rows}) AS every GROUP BY tenant, {id_})"
         f" SELECT coalesce(e.tenant, r.tenant), coalesce(e.{id_}, r.{id_}), coalesce(e.version, 0), coalesce(r.count, 0),"
         f" coalesce(r.first, 1), coalesce(r.last, 0), coalesce(r.slots, 0) FROM {service}.{root} e"
         f" FULL OUTER JOIN r ON r.tenant = e.tenant AND r.{id_} = e.{id_}"

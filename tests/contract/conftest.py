@@ -2,12 +2,14 @@
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from tests.contract.house import KINDS, House, SqlHouse, house_of
+from tests.contract.house import KINDS, House, SqlHouse, house_of, session
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
@@ -42,3 +44,13 @@ async def sql_house(request: pytest.FixtureRequest) -> AsyncIterator[SqlHouse]:
     assert isinstance(made, SqlHouse)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def new_database(postgres_urls: Mapping[str, str]) -> Iterator[str]:
+    """The administrator's URL of an empty database, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with session(postgres_urls["admin"]) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        yield make_url(postgres_urls["admin"]).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())

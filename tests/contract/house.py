@@ -11,9 +11,11 @@ Tests share a database and are kept apart by tenants of their own.
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import create_engine, make_url, select
 
 from zerosum.domain.identity import Tenant
@@ -129,6 +131,14 @@ def house_of(kind: str, urls: Callable[[], Mapping[str, str]]) -> House:
 def through_cockroachdb(url: str) -> str:
     """The same server, spoken to as CockroachDB."""
     return make_url(url).set(drivername="cockroachdb+psycopg").render_as_string(hide_password=False)
+
+
+@contextmanager
+def session(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A plain session."""
+    conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        yield connection
 
 
 class Shard:

@@ -229,7 +229,9 @@ def credit(draft: Draft[Wallet], before: Wallet | None, asked: Transfer) -> Wall
     command = StoredCommand(
         CommandKey(asked.tenant, "ApplyTransfer", asked.transfer_id), asked.fingerprint(), key, None
     )
-    after = draft.turn(key, before, [wallet.decide(asked)], command=command, empty=wallet.empty(asked, draft.now_ms))
+    fresh = wallet.empty(asked, draft.now_ms)
+    event = wallet.decide(before or fresh, asked)
+    after = draft.turn(key, before, [event], command=command, empty=fresh)
     assert after is not None
     return after
 
@@ -239,7 +241,7 @@ def owners(now_ms: int = NOW_MS) -> Draft[Owner]:
     return Draft(_evolve_owner, now_ms)
 
 
-def _evolve_owner(state: Owner | None, event: JournalPosted, now_ms: int) -> Owner:
+def _evolve_owner(state: Owner | None, event: Any, now_ms: int) -> Owner:
     before = state or journal.new_owner(EntityKey(event.journal.tenant, event.journal.owner), now_ms)
     return journal.evolve(before, event, now_ms)
 

@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, TextClause, create_engine, make_url, text
 
-from tests.contract.house import through_cockroachdb
+from tests.contract.house import session, through_cockroachdb
 from zerosum.domain.todo import TodoState
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.readers import ListFilter
@@ -30,24 +30,6 @@ from zerosum.store.table import APPEND_ONLY_KINDS, INBOX, METADATA, PAYMENT_ORDE
 TABLES = list(METADATA.tables.values())
 APPEND_ONLY = [table for table in TABLES if table.info["kind"] in APPEND_ONLY_KINDS]
 NOT_ALLOWED = psycopg.errors.InsufficientPrivilege
-
-
-@contextmanager
-def session(url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A plain session."""
-    conninfo = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def new_database(postgres_urls: Mapping[str, str]) -> Iterator[str]:
-    """The administrator's URL of an empty database, dropped afterwards."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with session(postgres_urls["admin"]) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-        yield make_url(postgres_urls["admin"]).set(database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 # ---- grants and triggers -------------------------------------------------------------------------------------------

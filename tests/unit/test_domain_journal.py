@@ -1,20 +1,25 @@
 """Journals balance or do not exist, and balances are the fold of what was posted. Source: design section 6; I1, I2, I5."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from zerosum.domain import wallet as wallets
+from zerosum.domain.account import NO_NEW_MONEY, AccountClosed, CloseAccount, Closure
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, derived_key
 from zerosum.domain.journal import (
+    BRINGS_NEW_MONEY,
     Balance,
     Entry,
     Journal,
     JournalPosted,
     Movement,
+    Owner,
     clearing_account,
+    decide,
     entries_of,
     evolve,
     is_own_account,
@@ -180,7 +185,9 @@ def test_a_sellers_pending_account_is_minus_the_wallets_pending_bucket(captured:
             TENANT, Key(f"k{number}"), "s", TransferKind.CREDIT_PENDING, Money(gross_minor, "EUR"), OrderId("o")
         )
         purse = purse or wallets.empty(transfer, number)
-        purse = wallets.evolve(purse, wallets.decide(transfer), number)
+        applied = wallets.decide(purse, transfer)
+        assert isinstance(applied, wallets.TransferApplied)
+        purse = wallets.evolve(purse, applied, number)
 
     assert purse is not None
     assert owner.accounts[seller_pending_account("s", "EUR")].balance_minor == -purse.pending_minor == -sum(captured)
@@ -212,4 +219,36 @@ def test_the_fingerprint_of_a_journal_is_pinned() -> None:
     """Stored for ever: a change of the hash would turn every replay into another request."""
     assert (
         of(Movement.CAPTURE, 1000).fingerprint() == "1:67862239dcf8e76adf8ac85a9edf0cc85820593471bfb98ed8a60c934549479c"
+    )
+
+
+CLOSE = CloseAccount(Tenant("t"), Key("k1"), "seller-1", "EUR", "fin", "SELLER_LEFT")
+
+
+def closed_owner() -> Owner:
+    """An owner whose EUR accounts take no new money."""
+    owner = new_owner(EntityKey(Tenant("t"), "seller-1"), 0)
+    event = decide(owner, CLOSE)
+    assert isinstance(event, AccountClosed)
+    return evolve(owner, event, 5)
+
+
+@pytest.mark.parametrize("movement", Movement)
+def test_a_closed_account_refuses_new_money_and_nothing_else(movement: Movement) -> None:
+    """Facts are never refused: only a capture brings new money; whatever corrects it is posted."""
+    made = replace(of(Movement.CAPTURE, 1000), movement=movement)
+
+    decided = decide(closed_owner(), made)
+
+    assert decided == (NO_NEW_MONEY if movement in BRINGS_NEW_MONEY else JournalPosted(made))
+
+
+def test_accounts_are_closed_by_currency_and_once() -> None:
+    """Another currency of the same owner stays open; closing what is closed changes nothing."""
+    owner = closed_owner()
+
+    assert owner.closures == {"EUR": Closure(1, "fin", "SELLER_LEFT", 5)}
+    assert decide(owner, CLOSE) is None
+    assert decide(replace(owner, closures={"USD": owner.closures["EUR"]}), of(Movement.CAPTURE, 1000)) == JournalPosted(
+        of(Movement.CAPTURE, 1000)
     )

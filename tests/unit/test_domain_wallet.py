@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zerosum.domain.account import NO_NEW_MONEY, AccountClosed, CloseAccount, Closure
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
 from zerosum.domain.money import Money
+from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.wallet import (
     Bucket,
     Transfer,
@@ -24,6 +26,8 @@ from zerosum.domain.wallet import (
 TRANSFER = Transfer(
     Tenant("t"), Key("credit-1-x"), "seller-1", TransferKind.CREDIT_PENDING, Money(1000, "EUR"), OrderId("o1")
 )
+
+CLOSE = CloseAccount(Tenant("t"), Key("k1"), "seller-1", "EUR", "fin", "SELLER_LEFT")
 
 applied = st.builds(
     TransferApplied,
@@ -54,9 +58,10 @@ def test_a_wallet_opens_empty_for_one_owner_and_one_currency() -> None:
 
 def test_a_credit_goes_into_pending_and_nowhere_else() -> None:
     wallet = empty(TRANSFER, 0)
-    event = decide(TRANSFER)
+    event = decide(wallet, TRANSFER)
 
     assert event == TransferApplied(TRANSFER.transfer_id, Bucket.PENDING, 1000, TRANSFER.order_id)
+    assert isinstance(event, TransferApplied)
     assert buckets_of(evolve(wallet, event, 1)) == {
         Bucket.PENDING: 1000,
         Bucket.AVAILABLE: 0,
@@ -67,7 +72,49 @@ def test_a_credit_goes_into_pending_and_nowhere_else() -> None:
 
 @pytest.mark.parametrize("kind", TransferKind)
 def test_every_kind_of_transfer_is_decided(kind: TransferKind) -> None:
-    assert isinstance(decide(replace(TRANSFER, kind=kind)), TransferApplied)
+    rich = replace(empty(TRANSFER, 0), pending_minor=1000)
+
+    assert isinstance(decide(rich, replace(TRANSFER, kind=kind)), TransferApplied)
+
+
+def closed_wallet(pending_minor: int = 0) -> Wallet:
+    """A wallet that takes no new money."""
+    event = decide(empty(CLOSE, 0), CLOSE)
+    assert isinstance(event, AccountClosed)
+    return replace(evolve(empty(CLOSE, 0), event, 5), pending_minor=pending_minor)
+
+
+def test_a_debit_takes_from_pending_and_is_refused_where_pending_does_not_cover_it() -> None:
+    """I13: no bucket falls below zero, and nothing moves by a refusal."""
+    debit = replace(TRANSFER, kind=TransferKind.DEBIT_PENDING)
+
+    taken = decide(replace(empty(TRANSFER, 0), pending_minor=1000), debit)
+    refused = decide(replace(empty(TRANSFER, 0), pending_minor=999), debit)
+
+    assert taken == TransferApplied(TRANSFER.transfer_id, Bucket.PENDING, -1000, TRANSFER.order_id)
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.BALANCE_TOO_LOW
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_taken"),
+    [(TransferKind.CREDIT_PENDING, False), (TransferKind.DEBIT_PENDING, True), (TransferKind.RETURN_PENDING, True)],
+)
+def test_a_closed_wallet_takes_no_new_money_and_lets_corrections_through(kind: TransferKind, is_taken: bool) -> None:
+    """Facts are never refused: what was taken can be taken back, and given back again."""
+    decided = decide(closed_wallet(1000), replace(TRANSFER, kind=kind))
+
+    assert isinstance(decided, TransferApplied) is is_taken
+    assert is_taken or decided == NO_NEW_MONEY
+
+
+def test_a_wallet_is_closed_once_and_remembers_by_whom_and_why() -> None:
+    """Closing what is closed changes nothing."""
+    wallet = closed_wallet()
+
+    assert wallet.closure == Closure(1, "fin", "SELLER_LEFT", 5)
+    assert wallet.version == 1
+    assert decide(wallet, CLOSE) is None
 
 
 @given(st.lists(applied, max_size=30))

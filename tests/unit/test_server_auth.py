@@ -208,6 +208,7 @@ def test_matrix_of_roles_is_as_written() -> None:
     ]  # fmt: skip
     history = ["PaymentService/GetHistory"]
     books = [f"LedgerService/{name}" for name in ("GetBalance", "GetJournal", "ListEntries", "TrialBalance")]
+    books += ["LedgerService/CloseAccount", "WalletService/CloseAccount"]
     oncall = [f"OperatorService/{name}" for name in ("GetTodo", "ListInFlight", "ListTodos")]
 
     assert opened == {

@@ -9,9 +9,10 @@ Invariant: journals are immutable; a correction is a new journal.
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from zerosum.domain.account import NO_NEW_MONEY, AccountClosed, CloseAccount, Closure, with_closure
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
@@ -156,13 +157,17 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The entity that writes journals. `accounts`: balances of its own accounts only. `version` counts its journals."""
+    """The entity that writes journals. `accounts`: balances of its own accounts only. `closures`: by currency.
+
+    `version` counts its journals and closings.
+    """
 
     key: EntityKey
     version: int
     accounts: Mapping[str, Balance]
     created_at_ms: int
     updated_at_ms: int
+    closures: Mapping[str, Closure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,7 @@ class JournalPosted:
 
 
 def new_owner(key: EntityKey, now_ms: int) -> Owner:
-    """An owner opens at its first journal."""
+    """An owner opens at its first journal, or by an account of its being closed."""
     return Owner(key, 0, {}, now_ms, now_ms)
 
 
@@ -182,8 +187,29 @@ def is_own_account(owner: str, account: str) -> bool:
     return account.startswith((f"seller:{owner}:", f"user:{owner}:"))
 
 
-def evolve(owner: Owner, event: JournalPosted, now_ms: int) -> Owner:
-    """The owner after the journal; its version rises by one."""
+BRINGS_NEW_MONEY = frozenset({Movement.CAPTURE})
+"""Movements that a closed account refuses; all others correct what it took, or do not concern it."""
+
+
+def decide(owner: Owner, command: Journal | CloseAccount) -> JournalPosted | AccountClosed | Refusal | None:
+    """What follows from a command whose id is new; None: nothing, the account was closed before.
+
+    Refusals: ACCOUNT_CLOSED. Nothing is posted by it.
+    """
+    if isinstance(command, CloseAccount):
+        is_closed = command.currency in owner.closures
+        return None if is_closed else AccountClosed(command.currency, command.closed_by, command.reason)
+    currencies = {entry.money.currency for entry in command.entries}
+    if command.movement in BRINGS_NEW_MONEY and not currencies.isdisjoint(owner.closures):
+        return NO_NEW_MONEY
+    return JournalPosted(command)
+
+
+def evolve(owner: Owner, event: JournalPosted | AccountClosed, now_ms: int) -> Owner:
+    """The owner after the event; its version rises by one."""
+    if isinstance(event, AccountClosed):
+        closures = with_closure(owner.closures, event, owner.version + 1, now_ms)
+        return replace(owner, version=owner.version + 1, closures=closures, updated_at_ms=now_ms)
     accounts = dict(owner.accounts)
     for entry in event.journal.entries:
         if is_own_account(owner.key.id, entry.account):

@@ -15,7 +15,11 @@ from zerosum.peers.batch import Batcher, TokenProvider, Told, outcomes_of, troub
 from zerosum.ports import ItemOutcome
 from zerosum.v1 import common_pb2, wallet_pb2, wallet_pb2_grpc
 
-_KINDS = {TransferKind.CREDIT_PENDING: wallet_pb2.TRANSFER_KIND_CREDIT_PENDING}
+_KINDS = {
+    TransferKind.CREDIT_PENDING: wallet_pb2.TRANSFER_KIND_CREDIT_PENDING,
+    TransferKind.DEBIT_PENDING: wallet_pb2.TRANSFER_KIND_DEBIT_PENDING,
+    TransferKind.RETURN_PENDING: wallet_pb2.TRANSFER_KIND_RETURN_PENDING,
+}
 
 
 class GrpcWalletPeer:

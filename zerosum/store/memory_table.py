@@ -23,7 +23,7 @@ _COMPARED = re.compile(r"(\w+) (>|>=|<>) (\d+)")
 _WHERE_EQUAL = re.compile(r"(\w+) (=|<>) '(\w+)'")
 _WHERE_IN = re.compile(r"(\w+) IN \(('\w+'(?:, '\w+')*)\)")
 _ENTITY_COLUMNS = 3
-"""Keys of roots, children and private rows begin with (slot, tenant, id of the entity)."""
+"""Keys of roots, children, facts and private rows begin with (slot, tenant, id of the entity)."""
 
 
 class MemoryTable:
@@ -42,7 +42,7 @@ class MemoryTable:
         self._unique_over = {frozenset(unique.columns): unique for unique in self._uniques}
         self._conditions = {str(index.name): rule for index in table.indexes if (rule := _where(index))}
         self._partial: dict[str, dict[Key, None]] = {name: {} for name in self._conditions}
-        self._has_entities = table.info["kind"] in {"root", "child", "private"}
+        self._has_entities = table.info["kind"] in {"root", "child", "fact", "private"}
         self._by_entity: dict[Key, dict[Key, None]] = {}
 
     def of_entity(self, entity: Key) -> Sequence[Row]:

@@ -7,6 +7,7 @@ Kinds of table, in `info["kind"]`, are what the commit and the memory store go b
     once     append-only; unique for ever by an id: commands, inbox.
     root     one row an entity, with `version`: inserted once, then compare-and-swap.
     child    rows below a root, written only in a commit that moves their root.
+    fact     rows below a root, written in a commit that moves it, and never changed or removed.
     private  one erasable row: the only place of buyer data.
 
 Invariant: `slot` is the first column of every growing key, so that a shard reads and writes one key range.
@@ -206,6 +207,14 @@ WALLETS = _table(
     key=("slot", "tenant", "wallet_id"),
 )  # fmt: skip
 
+# A wallet that takes no new money any more. version: of the wallet, by its closing.
+WALLET_CLOSURES = _table(
+    "wallet", "closures", "fact",
+    _small("slot"), _text("tenant"), _text("wallet_id"), _long("version"), _text("closed_by"), _text("reason"),
+    _long("closed_at_ms"),
+    key=("slot", "tenant", "wallet_id"),
+)  # fmt: skip
+
 WALLET_ENTRIES = _table(
     "wallet", "entries", "log",
     _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("wallet_id"), _long("version"),
@@ -236,6 +245,14 @@ ACCOUNTS = _table(
     key=("slot", "tenant", "owner", "account"),
 )  # fmt: skip
 
+# An owner's accounts of one currency that take no new money any more. version: of the owner, by their closing.
+OWNER_CLOSURES = _table(
+    "ledger", "closures", "fact",
+    _small("slot"), _text("tenant"), _text("owner"), _text("currency"), _long("version"), _text("closed_by"),
+    _text("reason"), _long("closed_at_ms"),
+    key=("slot", "tenant", "owner", "currency"),
+)  # fmt: skip
+
 JOURNALS = _table(
     "ledger", "journals", "log",
     _small("slot"), _long("seq"), _small("ord"), _text("tenant"), _text("owner"), _long("version"),
@@ -261,5 +278,5 @@ CHECKPOINTS = _table(
     key=("slot", "tenant", "account", "seq"),
 )  # fmt: skip
 
-APPEND_ONLY_KINDS = ("log", "once")
+APPEND_ONLY_KINDS = ("log", "once", "fact")
 """Kinds whose rows nobody changes: roles may INSERT and SELECT, triggers refuse the rest."""

@@ -68,7 +68,7 @@ class Journal(_message.Message):
     owner: _builtins.str
     """The seller or user it is about; its writer."""
     movement: _builtins.str
-    """The movement: capture, suspense_charge, suspense_refund."""
+    """The movement, a row of the posting table: capture, refund, suspense_charge, suspense_capture, suspense_refund."""
     payment_order_id: _builtins.str
     """The payment order it comes from."""
     @_builtins.property
@@ -139,6 +139,56 @@ class PostJournalsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PostJournalsResponse: _TypeAlias = PostJournalsResponse  # noqa: Y015
+
+@_typing.final
+class LedgerServiceCloseAccountRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    currency: _builtins.str
+    idempotency_key: _builtins.str
+    """Kept for ever."""
+    reason: _builtins.str
+    """UPPER_SNAKE_CASE, for the record: SELLER_LEFT, FRAUD."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "idempotency_key", b"idempotency_key", "owner", b"owner", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerServiceCloseAccountRequest: _TypeAlias = LedgerServiceCloseAccountRequest  # noqa: Y015
+
+@_typing.final
+class LedgerServiceCloseAccountResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALREADY_CLOSED_FIELD_NUMBER: _builtins.int
+    already_closed: _builtins.bool
+    """True when they were closed before."""
+    def __init__(
+        self,
+        *,
+        already_closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_closed", b"already_closed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerServiceCloseAccountResponse: _TypeAlias = LedgerServiceCloseAccountResponse  # noqa: Y015
 
 @_typing.final
 class GetJournalRequest(_message.Message):

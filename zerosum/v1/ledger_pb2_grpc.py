@@ -40,6 +40,11 @@ class LedgerServiceStub:
                 request_serializer=zerosum_dot_v1_dot_ledger__pb2.PostJournalsRequest.SerializeToString,
                 response_deserializer=zerosum_dot_v1_dot_ledger__pb2.PostJournalsResponse.FromString,
                 _registered_method=True)
+        self.CloseAccount = channel.unary_unary(
+                '/zerosum.v1.LedgerService/CloseAccount',
+                request_serializer=zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountRequest.SerializeToString,
+                response_deserializer=zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountResponse.FromString,
+                _registered_method=True)
         self.GetJournal = channel.unary_unary(
                 '/zerosum.v1.LedgerService/GetJournal',
                 request_serializer=zerosum_dot_v1_dot_ledger__pb2.GetJournalRequest.SerializeToString,
@@ -70,6 +75,14 @@ class LedgerServiceServicer:
         """Posts up to 256 journals, each on its own: one result per item, in order. A journal id works once, for ever. A journal
         that does not sum to zero per currency is refused. A journal id twice in one batch is INVALID_ARGUMENT.
         UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be posted; send the same ones again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseAccount(self, request, context):
+        """Closes an owner's accounts of one currency: captures for it are refused from now on, corrections of what it took are not.
+        Once, for ever, and nothing moves by it: as WalletService.CloseAccount. FAILED_PRECONDITION: the key was used otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +123,11 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     servicer.PostJournals,
                     request_deserializer=zerosum_dot_v1_dot_ledger__pb2.PostJournalsRequest.FromString,
                     response_serializer=zerosum_dot_v1_dot_ledger__pb2.PostJournalsResponse.SerializeToString,
+            ),
+            'CloseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseAccount,
+                    request_deserializer=zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountRequest.FromString,
+                    response_serializer=zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountResponse.SerializeToString,
             ),
             'GetJournal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJournal,
@@ -160,6 +178,33 @@ class LedgerService:
             '/zerosum.v1.LedgerService/PostJournals',
             zerosum_dot_v1_dot_ledger__pb2.PostJournalsRequest.SerializeToString,
             zerosum_dot_v1_dot_ledger__pb2.PostJournalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zerosum.v1.LedgerService/CloseAccount',
+            zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountRequest.SerializeToString,
+            zerosum_dot_v1_dot_ledger__pb2.LedgerServiceCloseAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,10 @@ class LedgerServiceStub:
     that does not sum to zero per currency is refused. A journal id twice in one batch is INVALID_ARGUMENT.
     UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be posted; send the same ones again.
     """
+    CloseAccount: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.LedgerServiceCloseAccountRequest, _ledger_pb2.LedgerServiceCloseAccountResponse]
+    """Closes an owner's accounts of one currency: captures for it are refused from now on, corrections of what it took are not.
+    Once, for ever, and nothing moves by it: as WalletService.CloseAccount. FAILED_PRECONDITION: the key was used otherwise.
+    """
     GetJournal: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetJournalRequest, _ledger_pb2.GetJournalResponse]
     """One journal with its entries."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.LedgerServiceListEntriesRequest, _ledger_pb2.LedgerServiceListEntriesResponse]
@@ -56,6 +60,10 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Posts up to 256 journals, each on its own: one result per item, in order. A journal id works once, for ever. A journal
     that does not sum to zero per currency is refused. A journal id twice in one batch is INVALID_ARGUMENT.
     UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be posted; send the same ones again.
+    """
+    CloseAccount: _aio.UnaryUnaryMultiCallable[_ledger_pb2.LedgerServiceCloseAccountRequest, _ledger_pb2.LedgerServiceCloseAccountResponse]  # type: ignore[assignment]
+    """Closes an owner's accounts of one currency: captures for it are refused from now on, corrections of what it took are not.
+    Once, for ever, and nothing moves by it: as WalletService.CloseAccount. FAILED_PRECONDITION: the key was used otherwise.
     """
     GetJournal: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetJournalRequest, _ledger_pb2.GetJournalResponse]  # type: ignore[assignment]
     """One journal with its entries."""
@@ -78,6 +86,16 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Posts up to 256 journals, each on its own: one result per item, in order. A journal id works once, for ever. A journal
         that does not sum to zero per currency is refused. A journal id twice in one batch is INVALID_ARGUMENT.
         UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be posted; send the same ones again.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseAccount(
+        self,
+        request: _ledger_pb2.LedgerServiceCloseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.LedgerServiceCloseAccountResponse, _abc.Awaitable[_ledger_pb2.LedgerServiceCloseAccountResponse]]:
+        """Closes an owner's accounts of one currency: captures for it are refused from now on, corrections of what it took are not.
+        Once, for ever, and nothing moves by it: as WalletService.CloseAccount. FAILED_PRECONDITION: the key was used otherwise.
         """
 
     @_abc_1.abstractmethod

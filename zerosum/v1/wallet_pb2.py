@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zerosum.v1 import common_pb2 as zerosum_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zerosum/v1/wallet.proto\x12\nzerosum.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17zerosum/v1/common.proto\"\x9b\x02\n\x08Transfer\x12+\n\x0btransfer_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\ntransferId\x12!\n\x06tenant\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06tenant\x12\x1f\n\x05owner\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32\x18.zerosum.v1.TransferKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12/\n\x05money\x18\x05 \x01(\x0b\x32\x11.zerosum.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x05money\x12\x33\n\x10payment_order_id\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0epaymentOrderId\"X\n\x15\x41pplyTransfersRequest\x12?\n\ttransfers\x18\x01 \x03(\x0b\x32\x14.zerosum.v1.TransferB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\ttransfers\"J\n\x16\x41pplyTransfersResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.zerosum.v1.ItemResultR\x07results\"b\n\x10GetWalletRequest\x12\x1f\n\x05owner\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\"?\n\x11GetWalletResponse\x12*\n\x06wallet\x18\x01 \x01(\x0b\x32\x12.zerosum.v1.WalletR\x06wallet\"\xc9\x01\n\x06Wallet\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1a\n\x08\x63urrency\x18\x02 \x01(\tR\x08\x63urrency\x12\x18\n\x07pending\x18\x03 \x01(\tR\x07pending\x12\x1c\n\tavailable\x18\x04 \x01(\tR\tavailable\x12\x1b\n\tin_payout\x18\x05 \x01(\tR\x08inPayout\x12\x1e\n\nreceivable\x18\x06 \x01(\tR\nreceivable\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\"\x9e\x01\n\x1fWalletServiceListEntriesRequest\x12\x1f\n\x05owner\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\x12+\n\x04page\x18\x03 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"}\n WalletServiceListEntriesResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.zerosum.v1.WalletEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xea\x01\n\x0bWalletEntry\x12\x1f\n\x0btransfer_id\x18\x01 \x01(\tR\ntransferId\x12\x16\n\x06\x62ucket\x18\x02 \x01(\tR\x06\x62ucket\x12\x16\n\x06\x61mount\x18\x03 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x04 \x01(\tR\x08\x63urrency\x12\x18\n\x07version\x18\x05 \x01(\x03R\x07version\x12(\n\x10payment_order_id\x18\x06 \x01(\tR\x0epaymentOrderId\x12*\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t*O\n\x0cTransferKind\x12\x1d\n\x19TRANSFER_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cTRANSFER_KIND_CREDIT_PENDING\x10\x01\x32\x9c\x02\n\rWalletService\x12W\n\x0e\x41pplyTransfers\x12!.zerosum.v1.ApplyTransfersRequest\x1a\".zerosum.v1.ApplyTransfersResponse\x12H\n\tGetWallet\x12\x1c.zerosum.v1.GetWalletRequest\x1a\x1d.zerosum.v1.GetWalletResponse\x12h\n\x0bListEntries\x12+.zerosum.v1.WalletServiceListEntriesRequest\x1a,.zerosum.v1.WalletServiceListEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zerosum/v1/wallet.proto\x12\nzerosum.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17zerosum/v1/common.proto\"\x9b\x02\n\x08Transfer\x12+\n\x0btransfer_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\ntransferId\x12!\n\x06tenant\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06tenant\x12\x1f\n\x05owner\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12\x38\n\x04kind\x18\x04 \x01(\x0e\x32\x18.zerosum.v1.TransferKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12/\n\x05money\x18\x05 \x01(\x0b\x32\x11.zerosum.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x05money\x12\x33\n\x10payment_order_id\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0epaymentOrderId\"X\n\x15\x41pplyTransfersRequest\x12?\n\ttransfers\x18\x01 \x03(\x0b\x32\x14.zerosum.v1.TransferB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\ttransfers\"J\n\x16\x41pplyTransfersResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.zerosum.v1.ItemResultR\x07results\"\x9c\x02\n WalletServiceCloseAccountRequest\x12L\n\x05owner\x18\x01 \x01(\tB6\xbaH3r1\x10\x01\x18@2+^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\x12\x45\n\x0fidempotency_key\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]+$R\x0eidempotencyKey\x12\x34\n\x06reason\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Z][A-Z0-9_]*$R\x06reason\"J\n!WalletServiceCloseAccountResponse\x12%\n\x0e\x61lready_closed\x18\x01 \x01(\x08R\ralreadyClosed\"b\n\x10GetWalletRequest\x12\x1f\n\x05owner\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\"?\n\x11GetWalletResponse\x12*\n\x06wallet\x18\x01 \x01(\x0b\x32\x12.zerosum.v1.WalletR\x06wallet\"\xa5\x02\n\x06Wallet\x12\x14\n\x05owner\x18\x01 \x01(\tR\x05owner\x12\x1a\n\x08\x63urrency\x18\x02 \x01(\tR\x08\x63urrency\x12\x18\n\x07pending\x18\x03 \x01(\tR\x07pending\x12\x1c\n\tavailable\x18\x04 \x01(\tR\tavailable\x12\x1b\n\tin_payout\x18\x05 \x01(\tR\x08inPayout\x12\x1e\n\nreceivable\x18\x06 \x01(\tR\nreceivable\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\x12\x37\n\tclosed_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x63losedAt\x12!\n\x0c\x63lose_reason\x18\t \x01(\tR\x0b\x63loseReason\"\x9e\x01\n\x1fWalletServiceListEntriesRequest\x12\x1f\n\x05owner\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\x12+\n\x04page\x18\x03 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"}\n WalletServiceListEntriesResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.zerosum.v1.WalletEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xea\x01\n\x0bWalletEntry\x12\x1f\n\x0btransfer_id\x18\x01 \x01(\tR\ntransferId\x12\x16\n\x06\x62ucket\x18\x02 \x01(\tR\x06\x62ucket\x12\x16\n\x06\x61mount\x18\x03 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x04 \x01(\tR\x08\x63urrency\x12\x18\n\x07version\x18\x05 \x01(\x03R\x07version\x12(\n\x10payment_order_id\x18\x06 \x01(\tR\x0epaymentOrderId\x12*\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t*\x92\x01\n\x0cTransferKind\x12\x1d\n\x19TRANSFER_KIND_UNSPECIFIED\x10\x00\x12 \n\x1cTRANSFER_KIND_CREDIT_PENDING\x10\x01\x12\x1f\n\x1bTRANSFER_KIND_DEBIT_PENDING\x10\x02\x12 \n\x1cTRANSFER_KIND_RETURN_PENDING\x10\x03\x32\x89\x03\n\rWalletService\x12W\n\x0e\x41pplyTransfers\x12!.zerosum.v1.ApplyTransfersRequest\x1a\".zerosum.v1.ApplyTransfersResponse\x12k\n\x0c\x43loseAccount\x12,.zerosum.v1.WalletServiceCloseAccountRequest\x1a-.zerosum.v1.WalletServiceCloseAccountResponse\x12H\n\tGetWallet\x12\x1c.zerosum.v1.GetWalletRequest\x1a\x1d.zerosum.v1.GetWalletResponse\x12h\n\x0bListEntries\x12+.zerosum.v1.WalletServiceListEntriesRequest\x1a,.zerosum.v1.WalletServiceListEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +48,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSFER'].fields_by_name['payment_order_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_APPLYTRANSFERSREQUEST'].fields_by_name['transfers']._loaded_options = None
   _globals['_APPLYTRANSFERSREQUEST'].fields_by_name['transfers']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['owner']._loaded_options = None
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['owner']._serialized_options = b'\272H3r1\020\001\030@2+^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$'
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['currency']._loaded_options = None
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['currency']._serialized_options = b'\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['idempotency_key']._loaded_options = None
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['idempotency_key']._serialized_options = b'\272H\031r\027\020\001\030@2\021^[A-Za-z0-9_.-]+$'
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\031r\027\020\001\030@2\021^[A-Z][A-Z0-9_]*$'
   _globals['_GETWALLETREQUEST'].fields_by_name['owner']._loaded_options = None
   _globals['_GETWALLETREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_GETWALLETREQUEST'].fields_by_name['currency']._loaded_options = None
@@ -56,26 +64,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WALLETSERVICELISTENTRIESREQUEST'].fields_by_name['owner']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_WALLETSERVICELISTENTRIESREQUEST'].fields_by_name['currency']._loaded_options = None
   _globals['_WALLETSERVICELISTENTRIESREQUEST'].fields_by_name['currency']._serialized_options = b'\272H\016r\0142\n^[A-Z]{3}$'
-  _globals['_TRANSFERKIND']._serialized_start=1472
-  _globals['_TRANSFERKIND']._serialized_end=1551
+  _globals['_TRANSFERKIND']._serialized_start=1928
+  _globals['_TRANSFERKIND']._serialized_end=2074
   _globals['_TRANSFER']._serialized_start=127
   _globals['_TRANSFER']._serialized_end=410
   _globals['_APPLYTRANSFERSREQUEST']._serialized_start=412
   _globals['_APPLYTRANSFERSREQUEST']._serialized_end=500
   _globals['_APPLYTRANSFERSRESPONSE']._serialized_start=502
   _globals['_APPLYTRANSFERSRESPONSE']._serialized_end=576
-  _globals['_GETWALLETREQUEST']._serialized_start=578
-  _globals['_GETWALLETREQUEST']._serialized_end=676
-  _globals['_GETWALLETRESPONSE']._serialized_start=678
-  _globals['_GETWALLETRESPONSE']._serialized_end=741
-  _globals['_WALLET']._serialized_start=744
-  _globals['_WALLET']._serialized_end=945
-  _globals['_WALLETSERVICELISTENTRIESREQUEST']._serialized_start=948
-  _globals['_WALLETSERVICELISTENTRIESREQUEST']._serialized_end=1106
-  _globals['_WALLETSERVICELISTENTRIESRESPONSE']._serialized_start=1108
-  _globals['_WALLETSERVICELISTENTRIESRESPONSE']._serialized_end=1233
-  _globals['_WALLETENTRY']._serialized_start=1236
-  _globals['_WALLETENTRY']._serialized_end=1470
-  _globals['_WALLETSERVICE']._serialized_start=1554
-  _globals['_WALLETSERVICE']._serialized_end=1838
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST']._serialized_start=579
+  _globals['_WALLETSERVICECLOSEACCOUNTREQUEST']._serialized_end=863
+  _globals['_WALLETSERVICECLOSEACCOUNTRESPONSE']._serialized_start=865
+  _globals['_WALLETSERVICECLOSEACCOUNTRESPONSE']._serialized_end=939
+  _globals['_GETWALLETREQUEST']._serialized_start=941
+  _globals['_GETWALLETREQUEST']._serialized_end=1039
+  _globals['_GETWALLETRESPONSE']._serialized_start=1041
+  _globals['_GETWALLETRESPONSE']._serialized_end=1104
+  _globals['_WALLET']._serialized_start=1107
+  _globals['_WALLET']._serialized_end=1400
+  _globals['_WALLETSERVICELISTENTRIESREQUEST']._serialized_start=1403
+  _globals['_WALLETSERVICELISTENTRIESREQUEST']._serialized_end=1561
+  _globals['_WALLETSERVICELISTENTRIESRESPONSE']._serialized_start=1563
+  _globals['_WALLETSERVICELISTENTRIESRESPONSE']._serialized_end=1688
+  _globals['_WALLETENTRY']._serialized_start=1691
+  _globals['_WALLETENTRY']._serialized_end=1925
+  _globals['_WALLETSERVICE']._serialized_start=2077
+  _globals['_WALLETSERVICE']._serialized_end=2470
 # @@protoc_insertion_point(module_scope)

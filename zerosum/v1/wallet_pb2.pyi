@@ -30,6 +30,10 @@ class _TransferKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Transfer
     TRANSFER_KIND_UNSPECIFIED: _TransferKind.ValueType  # 0
     TRANSFER_KIND_CREDIT_PENDING: _TransferKind.ValueType  # 1
     """Adds to `pending`: a capture."""
+    TRANSFER_KIND_DEBIT_PENDING: _TransferKind.ValueType  # 2
+    """Takes from `pending`: a refund or reversal. Refused where pending does not cover it."""
+    TRANSFER_KIND_RETURN_PENDING: _TransferKind.ValueType  # 3
+    """Puts back into `pending` what such a debit took: the PSP has refused the refund."""
 
 class TransferKind(_TransferKind, metaclass=_TransferKindEnumTypeWrapper):
     """What a transfer does. Source: design section 6."""
@@ -37,6 +41,10 @@ class TransferKind(_TransferKind, metaclass=_TransferKindEnumTypeWrapper):
 TRANSFER_KIND_UNSPECIFIED: TransferKind.ValueType  # 0
 TRANSFER_KIND_CREDIT_PENDING: TransferKind.ValueType  # 1
 """Adds to `pending`: a capture."""
+TRANSFER_KIND_DEBIT_PENDING: TransferKind.ValueType  # 2
+"""Takes from `pending`: a refund or reversal. Refused where pending does not cover it."""
+TRANSFER_KIND_RETURN_PENDING: TransferKind.ValueType  # 3
+"""Puts back into `pending` what such a debit took: the PSP has refused the refund."""
 Global___TransferKind: _TypeAlias = TransferKind  # noqa: Y015
 
 @_typing.final
@@ -123,6 +131,56 @@ class ApplyTransfersResponse(_message.Message):
 Global___ApplyTransfersResponse: _TypeAlias = ApplyTransfersResponse  # noqa: Y015
 
 @_typing.final
+class WalletServiceCloseAccountRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    currency: _builtins.str
+    idempotency_key: _builtins.str
+    """Kept for ever."""
+    reason: _builtins.str
+    """UPPER_SNAKE_CASE, for the record: SELLER_LEFT, FRAUD."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "idempotency_key", b"idempotency_key", "owner", b"owner", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WalletServiceCloseAccountRequest: _TypeAlias = WalletServiceCloseAccountRequest  # noqa: Y015
+
+@_typing.final
+class WalletServiceCloseAccountResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALREADY_CLOSED_FIELD_NUMBER: _builtins.int
+    already_closed: _builtins.bool
+    """True when it was closed before."""
+    def __init__(
+        self,
+        *,
+        already_closed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_closed", b"already_closed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WalletServiceCloseAccountResponse: _TypeAlias = WalletServiceCloseAccountResponse  # noqa: Y015
+
+@_typing.final
 class GetWalletRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -177,6 +235,8 @@ class Wallet(_message.Message):
     IN_PAYOUT_FIELD_NUMBER: _builtins.int
     RECEIVABLE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CLOSED_AT_FIELD_NUMBER: _builtins.int
+    CLOSE_REASON_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     currency: _builtins.str
     pending: _builtins.str
@@ -188,7 +248,13 @@ class Wallet(_message.Message):
     receivable: _builtins.str
     """What the owner owes us."""
     version: _builtins.int
-    """Entries ever applied; rises by one with each."""
+    """Entries ever applied; rises by one with each, and by closing."""
+    close_reason: _builtins.str
+    """Why, as whoever closed it said; empty while it is open."""
+    @_builtins.property
+    def closed_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when it takes no new money; absent while it is open."""
+
     def __init__(
         self,
         *,
@@ -199,10 +265,12 @@ class Wallet(_message.Message):
         in_payout: _builtins.str = ...,
         receivable: _builtins.str = ...,
         version: _builtins.int = ...,
+        closed_at: _timestamp_pb2.Timestamp | None = ...,
+        close_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_at", b"closed_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "currency", b"currency", "in_payout", b"in_payout", "owner", b"owner", "pending", b"pending", "receivable", b"receivable", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "close_reason", b"close_reason", "closed_at", b"closed_at", "currency", b"currency", "in_payout", b"in_payout", "owner", b"owner", "pending", b"pending", "receivable", b"receivable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class WalletServiceStub:
                 request_serializer=zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersRequest.SerializeToString,
                 response_deserializer=zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersResponse.FromString,
                 _registered_method=True)
+        self.CloseAccount = channel.unary_unary(
+                '/zerosum.v1.WalletService/CloseAccount',
+                request_serializer=zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountRequest.SerializeToString,
+                response_deserializer=zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountResponse.FromString,
+                _registered_method=True)
         self.GetWallet = channel.unary_unary(
                 '/zerosum.v1.WalletService/GetWallet',
                 request_serializer=zerosum_dot_v1_dot_wallet__pb2.GetWalletRequest.SerializeToString,
@@ -60,6 +65,15 @@ class WalletServiceServicer:
         """Applies up to 256 transfers, each on its own: one result per item, in order. A transfer id works once, for ever: the
         same id with the same content brings the first outcome, with other content it is refused. A transfer id twice in one
         batch is INVALID_ARGUMENT. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be applied; send the same ones again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseAccount(self, request, context):
+        """Closes an account: it takes no new money from now on; what it holds stays, is still owed, and can be refunded. A capture that
+        comes later is refunded to its buyer. Once, for ever: a key works once, and closing what is closed changes nothing. Nothing
+        moves by it. An account that nobody has paid into can be closed too. FAILED_PRECONDITION: the key was used for another request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +100,11 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.ApplyTransfers,
                     request_deserializer=zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersRequest.FromString,
                     response_serializer=zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersResponse.SerializeToString,
+            ),
+            'CloseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseAccount,
+                    request_deserializer=zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountRequest.FromString,
+                    response_serializer=zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountResponse.SerializeToString,
             ),
             'GetWallet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWallet,
@@ -126,6 +145,33 @@ class WalletService:
             '/zerosum.v1.WalletService/ApplyTransfers',
             zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersRequest.SerializeToString,
             zerosum_dot_v1_dot_wallet__pb2.ApplyTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zerosum.v1.WalletService/CloseAccount',
+            zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountRequest.SerializeToString,
+            zerosum_dot_v1_dot_wallet__pb2.WalletServiceCloseAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,11 @@ class WalletServiceStub:
     same id with the same content brings the first outcome, with other content it is refused. A transfer id twice in one
     batch is INVALID_ARGUMENT. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be applied; send the same ones again.
     """
+    CloseAccount: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.WalletServiceCloseAccountRequest, _wallet_pb2.WalletServiceCloseAccountResponse]
+    """Closes an account: it takes no new money from now on; what it holds stays, is still owed, and can be refunded. A capture that
+    comes later is refunded to its buyer. Once, for ever: a key works once, and closing what is closed changes nothing. Nothing
+    moves by it. An account that nobody has paid into can be closed too. FAILED_PRECONDITION: the key was used for another request.
+    """
     GetWallet: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.GetWalletRequest, _wallet_pb2.GetWalletResponse]
     """One wallet's balance, from the database. A wallet nobody has paid into is NOT_FOUND."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.WalletServiceListEntriesRequest, _wallet_pb2.WalletServiceListEntriesResponse]
@@ -52,6 +57,11 @@ class WalletServiceAsyncStub(WalletServiceStub):
     """Applies up to 256 transfers, each on its own: one result per item, in order. A transfer id works once, for ever: the
     same id with the same content brings the first outcome, with other content it is refused. A transfer id twice in one
     batch is INVALID_ARGUMENT. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be applied; send the same ones again.
+    """
+    CloseAccount: _aio.UnaryUnaryMultiCallable[_wallet_pb2.WalletServiceCloseAccountRequest, _wallet_pb2.WalletServiceCloseAccountResponse]  # type: ignore[assignment]
+    """Closes an account: it takes no new money from now on; what it holds stays, is still owed, and can be refunded. A capture that
+    comes later is refunded to its buyer. Once, for ever: a key works once, and closing what is closed changes nothing. Nothing
+    moves by it. An account that nobody has paid into can be closed too. FAILED_PRECONDITION: the key was used for another request.
     """
     GetWallet: _aio.UnaryUnaryMultiCallable[_wallet_pb2.GetWalletRequest, _wallet_pb2.GetWalletResponse]  # type: ignore[assignment]
     """One wallet's balance, from the database. A wallet nobody has paid into is NOT_FOUND."""
@@ -70,6 +80,17 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
         """Applies up to 256 transfers, each on its own: one result per item, in order. A transfer id works once, for ever: the
         same id with the same content brings the first outcome, with other content it is refused. A transfer id twice in one
         batch is INVALID_ARGUMENT. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED: some items may be applied; send the same ones again.
+        """
+
+    @_abc_1.abstractmethod
+    def CloseAccount(
+        self,
+        request: _wallet_pb2.WalletServiceCloseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.WalletServiceCloseAccountResponse, _abc.Awaitable[_wallet_pb2.WalletServiceCloseAccountResponse]]:
+        """Closes an account: it takes no new money from now on; what it holds stays, is still owed, and can be refunded. A capture that
+        comes later is refunded to its buyer. Once, for ever: a key works once, and closing what is closed changes nothing. Nothing
+        moves by it. An account that nobody has paid into can be closed too. FAILED_PRECONDITION: the key was used for another request.
         """
 
     @_abc_1.abstractmethod
