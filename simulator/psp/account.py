@@ -26,6 +26,7 @@ class Account:
         self.balance: dict[str, BalanceTransaction] = {}
         self.payouts: dict[str, int] = {}
         self.payout_of: dict[str, str] = {}
+        self.settled_until_ms = 0
         self._previous: OrderedDict[str, tuple[Intent, int]] = OrderedDict()
 
     def apply(self, change: Change) -> None:
@@ -49,6 +50,7 @@ class Account:
             self.payouts[payout] = change.at_ms
             for movement_id in change.extra["balance_transactions"]:
                 self.payout_of[movement_id] = payout
+            self.settled_until_ms = max(self.settled_until_ms, change.extra.get("until_ms", change.at_ms))
 
     def stale(self, intent: Intent, *, now_ms: int, window_ms: int) -> Intent:
         """Return the intent as it was before its last change, if that is younger than the window."""

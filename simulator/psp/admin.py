@@ -6,15 +6,18 @@ Every route but `/_admin/health` needs the admin token as a bearer. Answers are 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from simulator.psp import settlement
+from simulator.psp import settlement, settlement_file
+from simulator.psp.account import Account
 from simulator.psp.faults import OneShot, Rates
 from simulator.psp.http import HttpRequest, HttpResponse
+from simulator.psp.settlement_file import Head
 from simulator.psp.stripe.objects import to_record
 from simulator.psp.stripe.operations import OPERATIONS
 from simulator.psp.stripe.wire import to_bytes
@@ -33,6 +36,7 @@ class Admin:
     def __init__(self, server: Server, *, token: str) -> None:
         self._server = server
         self._authorization = f"Bearer {token}"
+        self._settling = asyncio.Lock()
         self._routes: dict[tuple[str, str], Callable[[Document], Awaitable[Document]]] = {
             ("GET", "faults"): self._get_faults,
             ("PUT", "faults"): self._put_faults,
@@ -102,18 +106,23 @@ class Admin:
         }
 
     async def _settle(self, document: Document) -> Document:
-        """Pay out what is in no pay-out yet; with `from_ms` (and `to_ms`), report a period once more."""
-        server, account, now_ms = self._server, self._server.engine.account, self._server.now_ms()
-        if "from_ms" in document:
-            report = settlement.settle_again(account, int(document["from_ms"]), int(document.get("to_ms", now_ms + 1)))
-        else:
-            report = settlement.settle_new(account, now_ms)
-        manifest = settlement.write(server.folder / "settlement", report, account)
-        if report.payout is not None:
-            ids = [each.id for each in report.movements]
-            server.engine.note("payout", now_ms, {"payout": report.payout, "balance_transactions": ids})
-            await server.book.durable()
-        return manifest
+        """Write the report of a `day` ("2026-11-26"), of a period [`from_ms`, `to_ms`), or of all since the last payout.
+
+        What is in no payout yet is paid out, but for a period: there only with `pay_out`. The book comes first, so that
+        the report of a kill in between can be asked for again.
+        """
+        server, account = self._server, self._server.engine.account
+        async with self._settling:
+            now_ms = server.now_ms()
+            report = _period_of(document, account, now_ms)
+            if document.get("pay_out", "from_ms" not in document):
+                for payout, ids in settlement.payouts_due(report, account).items():
+                    extra = {"payout": payout, "balance_transactions": ids, "until_ms": report.to_ms}
+                    server.engine.note("payout", now_ms, extra)
+                await server.book.durable()
+            head = Head(from_ms=report.from_ms, to_ms=report.to_ms, created_ms=now_ms)
+            movements = settlement.rows(report, account)
+            return await asyncio.to_thread(settlement_file.write, server.folder / "settlement", movements, head)
 
     async def _turn_clock(self, document: Document) -> Document:
         """Turn the PSP's clock forward by `advance_ms`; it stays so over a restart."""
@@ -181,6 +190,14 @@ class Admin:
                 kind = {"kind": record.pop("type")} if type_ == "balance_transaction" else {}
                 yield {"type": type_, **kind, "reference": account.intents[intent_id].reference, **record}
         yield from log
+
+
+def _period_of(document: Document, account: Account, now_ms: int) -> settlement.Settlement:
+    if "day" in document:
+        return settlement.settle_period(account, *settlement.day_of(document["day"]))
+    if "from_ms" in document:
+        return settlement.settle_period(account, int(document["from_ms"]), int(document.get("to_ms", now_ms + 1)))
+    return settlement.settle_new(account, now_ms)
 
 
 def _check_operation(operation: str) -> str:

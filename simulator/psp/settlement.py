@@ -1,27 +1,29 @@
-"""The settlement file: the columns of Stripe's payout reconciliation report, and a manifest beside it.
+"""What a settlement report says: the rows of Stripe's payout reconciliation report, made from the account.
 
 Columns are a selection of `payout_reconciliation.itemized.5` (docs.stripe.com/reports/report-types/
-payout-reconciliation), under Stripe's names. Amounts are decimal strings in major units; a refund's are negative. One
-row per balance transaction; net = gross - fee. The invariant: both files appear whole or not at all, the manifest last.
+payout-reconciliation), under Stripe's names. Amounts are decimal strings in major units with exactly the currency's
+decimals, signed as Stripe books them (docs.stripe.com/api/balance_transactions/object, `amount`: negative is sent to
+another party): a charge is positive, a refund, a dispute, a fee and a payout are negative. One row per balance
+transaction; net = gross - fee. `settlement_file.py` writes the rows and adds the payouts'; `damage.py` spoils them.
+
+A period is [from, to) in UTC, cut at `created_utc`; a day begins at 00:00. A payout has one currency. The invariant: a
+report holds all of a payout or none of it, so that its sum can be checked.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from simulator.psp.account import Account
 from simulator.psp.ids import derive
 from simulator.psp.stripe.currency import major_units
 from simulator.psp.stripe.objects import BalanceTransaction
+
+Row = list[str]
 
 COLUMNS: Final = (
     "automatic_payout_id",
@@ -42,118 +44,108 @@ COLUMNS: Final = (
     "payment_intent_id",
     "charge_created_utc",
     "payment_method_type",
+    "payment_metadata[tenant]",
+    "payment_metadata[checkout_id]",
     "payment_metadata[payment_order_id]",
     "refund_metadata[refund_key]",
 )
+AT: Final[Mapping[str, int]] = {name: index for index, name in enumerate(COLUMNS)}
+"""Column -> where it stands in a row."""
+
+TENANT, CHECKOUT, ORDER = (f"payment_metadata[{name}]" for name in ("tenant", "checkout_id", "payment_order_id"))
+REFUND_KEY: Final = "refund_metadata[refund_key]"
+"""Our references, under the names the callers give them at Stripe (metadata of payment and refund)."""
+
+_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """One report: its rows' balance transactions, the period [from, to) and the pay-out it makes, if any."""
+    """One report: its rows' balance transactions in the order of the book, and the period [from, to) in ms UTC."""
 
     movements: tuple[BalanceTransaction, ...]
     from_ms: int
     to_ms: int
-    payout: str | None
 
 
 def settle_new(account: Account, now_ms: int) -> Settlement:
-    """Return everything that is in no pay-out yet, as a new pay-out."""
+    """Return everything that is in no payout yet, from where the last one ended."""
     movements = tuple(each for each in account.balance.values() if each.id not in account.payout_of)
-    from_ms = max(account.payouts.values(), default=0)
-    return Settlement(movements=movements, from_ms=from_ms, to_ms=now_ms, payout=derive("po", now_ms, len(movements)))
+    return Settlement(movements=movements, from_ms=account.settled_until_ms, to_ms=now_ms + 1)
 
 
-def settle_again(account: Account, from_ms: int, to_ms: int) -> Settlement:
-    """Return the report of a period once more, without paying anything out."""
+def settle_period(account: Account, from_ms: int, to_ms: int) -> Settlement:
+    """Return what was booked in [from, to). Raises ValueError where the period has no length or cuts a payout in two."""
+    if from_ms >= to_ms:
+        raise ValueError("the period ends before it begins")
     movements = tuple(each for each in account.balance.values() if from_ms <= each.created_ms < to_ms)
-    return Settlement(movements=movements, from_ms=from_ms, to_ms=to_ms, payout=None)
+    sizes = Counter(account.payout_of.values())
+    here = Counter(payout for each in movements if (payout := account.payout_of.get(each.id)))
+    cut = [payout for payout, count in here.items() if count != sizes[payout]]
+    if cut:
+        raise ValueError(f"the period cuts {cut[0]} in two: a report holds all of a payout or none of it")
+    return Settlement(movements=movements, from_ms=from_ms, to_ms=to_ms)
 
 
-def rows(settlement: Settlement, account: Account) -> Iterator[list[str]]:
-    """Yield the cells of each row, in the order of `COLUMNS`."""
+def day_of(text: str) -> tuple[int, int]:
+    """Return a day, "2026-11-26", as [from, to) in milliseconds. Raises ValueError where it is no day."""
+    begin = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    return _ms(begin), _ms(begin + _DAY)
+
+
+def payouts_due(settlement: Settlement, account: Account) -> dict[str, list[str]]:
+    """Return the payouts that a report makes: id -> its balance transactions, one payout for each currency."""
+    due: dict[str, list[str]] = {}
+    of_currency: dict[str, str] = {}
+    for each in settlement.movements:
+        if each.id not in account.payout_of:
+            due.setdefault(of_currency.setdefault(each.currency, payout_id(each.id)), []).append(each.id)
+    return due
+
+
+def payout_id(movement_id: str) -> str:
+    """Return the id of the payout that begins with this balance transaction, which is in no other."""
+    return derive("po", movement_id)
+
+
+def rows(settlement: Settlement, account: Account) -> Iterator[Row]:
+    """Yield the cells of each row, in the order of `COLUMNS`; payout rows are not among them."""
     for each in settlement.movements:
         charge = account.charges[each.charge]
-        intent = account.intents[each.intent]
+        metadata = account.intents[each.intent].metadata
         refund = account.refunds.get(each.source)
-        payout = settlement.payout or account.payout_of.get(each.id, "")
-        paid_ms = settlement.to_ms if settlement.payout else account.payouts.get(payout)
+        payout = account.payout_of.get(each.id, "")
+        amount = major_units(each.amount, each.currency)
         yield [
             payout,
-            _utc(paid_ms),
+            utc(account.payouts.get(payout)),
             each.id,
-            _utc(each.created_ms),
-            _utc(each.available_on_ms),
+            utc(each.created_ms),
+            utc(each.available_on_ms),
             each.currency,
-            major_units(each.amount, each.currency),
+            amount,
             major_units(each.fee, each.currency),
             major_units(each.net, each.currency),
             each.type,
             each.source,
             charge.description or "",
-            major_units(each.amount, each.currency),
+            amount,
             each.currency,
             each.charge,
             each.intent,
-            _utc(charge.created_ms),
+            utc(charge.created_ms),
             "card",
-            intent.metadata.get("payment_order_id", ""),
+            metadata.get("tenant", ""),
+            metadata.get("checkout_id", ""),
+            metadata.get("payment_order_id", ""),
             refund.metadata.get("refund_key", "") if refund else "",
         ]
 
 
-def write(folder: Path, settlement: Settlement, account: Account) -> dict[str, Any]:
-    """Write the file and its manifest; return the manifest with the `path` of the file. Raises OSError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows(settlement, account))
-    content = text.getvalue().encode()
-    digest = sha256(content).hexdigest()
-    name = f"payout_reconciliation_{settlement.to_ms}_{digest[:8]}"
-    manifest = {
-        "file": f"{name}.csv",
-        "report_type": "payout_reconciliation.itemized.5",
-        "rows": len(settlement.movements),
-        "sums": sums(settlement),
-        "sha256": digest,
-        "payout": settlement.payout,
-        "period": {"from": _utc(settlement.from_ms), "to": _utc(settlement.to_ms)},
-        "created": _utc(settlement.to_ms),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / f"{name}.csv", content)
-    _write_whole(folder / f"{name}.manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
-    return {**manifest, "path": str(folder / f"{name}.csv"), "manifest_path": str(folder / f"{name}.manifest.json")}
+def utc(at_ms: int | None) -> str:
+    """Return an instant as the report shows it, to the second; "" for none."""
+    return "" if at_ms is None else datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def sums(settlement: Settlement) -> dict[str, dict[str, str]]:
-    """Return gross, fee and net per currency, as the file shows them."""
-    totals: dict[str, list[int]] = {}
-    for each in settlement.movements:
-        total = totals.setdefault(each.currency, [0, 0, 0])
-        for at, amount in enumerate((each.amount, each.fee, each.net)):
-            total[at] += amount
-    return {
-        currency: dict(zip(("gross", "fee", "net"), (major_units(each, currency) for each in total), strict=True))
-        for currency, total in sorted(totals.items())
-    }
-
-
-def _utc(at_ms: int | None) -> str:
-    return "" if at_ms is None else datetime.fromtimestamp(at_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename, sync the folder: a reader sees all of it or nothing."""
-    beside = path.with_suffix(path.suffix + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _ms(at: datetime) -> int:
+    return int(at.timestamp()) * 1_000

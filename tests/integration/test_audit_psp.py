@@ -37,6 +37,10 @@ async def pay(psp: PspProcess) -> dict[str, str]:
     return intents
 
 
+def replace_in(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
 async def test_truth_of_the_running_simulator_is_read_as_it_happened(psp: PspProcess) -> None:
     """Charges with their order and tenant, refunds, the balance; nothing is lost on the way."""
     intents = await pay(psp)
@@ -65,6 +69,21 @@ async def test_settlement_file_of_the_simulator_holds(psp: PspProcess) -> None:
     assert {order: row.intent for order, row in charges.items()} == intents
     assert (charges["po-2"].gross_minor, charges["po-2"].currency) == (500, "JPY")
     assert len(settlement.rows) == len(PAYMENTS) + 1
+
+
+async def test_newest_version_of_a_period_counts_and_a_payout_must_add_up(psp: PspProcess) -> None:
+    """A corrected report replaces the one before; a payout row that is changed is seen even with the right manifest."""
+    await pay(psp)
+    period = {"from_ms": 0, "to_ms": 2**42}
+    psp.admin("POST", "settlement", period)
+    paid = psp.admin("POST", "settlement", {**period, "pay_out": True})
+    settlement = read_settlement([psp.folder / "settlement"])
+    replace_in(Path(paid["path"]), f",-{paid['payouts'][0]['amount']},payout", ",-0.01,payout")
+
+    problems = read_settlement([psp.folder / "settlement"]).problems
+
+    assert (settlement.files, settlement.problems, paid["version"]) == (1, [], 2)
+    assert any("is not the sum of its rows" in what for _, what, _, _ in problems)
 
 
 async def test_sabotaged_truth_is_whole_and_has_one_charge_more(psp: PspProcess) -> None:

@@ -224,17 +224,35 @@ async def test_the_settlement_file_agrees_with_its_manifest_and_names_our_orders
     manifest = psp.admin("POST", "settlement")
     content, shown = await asyncio.to_thread(read_files, manifest["path"], manifest["manifest_path"])
     rows = list(csv.DictReader(content.decode().splitlines()))
+    empty, again = psp.admin("POST", "settlement"), psp.admin("POST", "settlement", {"from_ms": 0})
 
-    assert manifest["rows"] == len(rows) == 3
+    assert manifest["rows"] == len(rows) == 6
     assert manifest["sha256"] == sha256(content).hexdigest()
     assert json.loads(shown)["sums"] == manifest["sums"]
     assert [(row["payment_metadata[payment_order_id]"], row["gross"], row["fee"], row["net"]) for row in rows] == [
         ("order-1", "12.50", "0.66", "11.84"),
         ("order-2", "1250", "66", "1184"),
         ("order-3", "1.250", "0.066", "1.184"),
+        ("", "-11.84", "0.00", "-11.84"),
+        ("", "-1184", "0", "-1184"),
+        ("", "-1.184", "0.000", "-1.184"),
     ]
-    assert psp.admin("POST", "settlement")["rows"] == 0
-    assert psp.admin("POST", "settlement", {"from_ms": 0})["rows"] == 3
+    assert (empty["rows"], again["rows"], again["payouts"]) == (0, 6, manifest["payouts"])
+
+
+async def test_a_payout_is_in_the_book_before_its_file_and_survives_a_kill(
+    psp: PspProcess, client: stripe.StripeClient
+) -> None:
+    """A PSP that dies after writing knows its payout; the period's report asked for again is the same file."""
+    await confirm(client, (await prepare(client, "order-1")).id, "confirm 1")
+    first = psp.admin("POST", "settlement", {"from_ms": 0, "to_ms": 2**42, "pay_out": True})
+    await asyncio.to_thread(psp.restart)
+    again = psp.admin("POST", "settlement", {"from_ms": 0, "to_ms": 2**42})
+    empty = psp.admin("POST", "settlement")
+
+    assert len(first["payouts"]) == 1
+    assert again == first
+    assert empty["rows"] == 0
 
 
 def test_admin_needs_its_token_and_refuses_unknown_faults(psp: PspProcess) -> None:

@@ -1,20 +1,16 @@
-"""The PSP simulator's parts: fault plan, keys, webhooks, settlement, the book's file."""
+"""The PSP simulator's parts: fault plan, keys, webhooks, the book's file."""
 
 from __future__ import annotations
 
-import csv
 import json
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import stripe
 
-from simulator.psp import settlement
 from simulator.psp.book import BookBroken, BookInUse, FileBook
 from simulator.psp.faults import FaultPlan, OneShot, Rates
 from simulator.psp.idempotency import Keys, Verdict
-from simulator.psp.stripe.currency import major_units
 from simulator.psp.stripe.operations import Route, route
 from simulator.psp.stripe.wire import fingerprint, parse_form
 from simulator.psp.webhooks import RetryRule, signature
@@ -169,51 +165,6 @@ def test_deliveries_folded_from_the_book_are_not_sent_again() -> None:
 
     assert list(twin.engine.outbox.due(psp.now_ms, 10)) == []
     assert list(twin.engine.outbox.log()) == list(outbox.log())
-
-
-@pytest.mark.parametrize(
-    ("amount", "currency", "text"),
-    [
-        (1_234, "usd", "12.34"),
-        (-5, "usd", "-0.05"),
-        (500, "jpy", "500"),
-        (-500, "jpy", "-500"),
-        (1_005, "kwd", "1.005"),
-    ],
-)
-def test_amounts_are_shown_in_major_units(amount: int, currency: str, text: str) -> None:
-    """Decimal strings with exactly the currency's decimals."""
-    assert major_units(amount, currency) == text
-
-
-def test_a_settlement_file_adds_up_and_its_manifest_proves_it(tmp_path: Path) -> None:
-    """Rows, sums per currency and hash agree with the file; refunds are negative and bring no fee."""
-    psp = Psp()
-    for order, currency in (("order-1", "usd"), ("order-2", "jpy"), ("order-3", "kwd"), ("order-4", "usd")):
-        intent = psp.prepare(order, currency=currency)
-        psp.confirm(intent["id"], f"confirm {order}")
-    psp.post("/v1/refunds", {"payment_intent": intent["id"], "amount": "250", "metadata[refund_key]": "r-1"}, key="r")
-    report = settlement.settle_new(psp.engine.account, psp.now_ms)
-    manifest = settlement.write(tmp_path, report, psp.engine.account)
-    content = Path(manifest["path"]).read_bytes()
-    rows = list(csv.DictReader(content.decode().splitlines()))
-
-    assert manifest["rows"] == len(rows) == 5
-    assert manifest["sha256"] == sha256(content).hexdigest()
-    assert manifest["sums"] == {
-        "jpy": {"gross": "1000", "fee": "59", "net": "941"},
-        "kwd": {"gross": "1.000", "fee": "0.059", "net": "0.941"},
-        "usd": {"gross": "17.50", "fee": "1.18", "net": "16.32"},
-    }
-    refund = rows[-1]
-    assert (refund["reporting_category"], refund["gross"], refund["fee"], refund["net"]) == (
-        "refund",
-        "-2.50",
-        "0.00",
-        "-2.50",
-    )
-    assert (refund["payment_metadata[payment_order_id]"], refund["refund_metadata[refund_key]"]) == ("order-4", "r-1")
-    assert sorted(each.suffix for each in tmp_path.iterdir()) == [".csv", ".json"]
 
 
 async def test_a_torn_last_line_is_cut_and_the_book_goes_on(tmp_path: Path) -> None:

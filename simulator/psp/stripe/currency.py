@@ -33,3 +33,12 @@ def major_units(amount_minor: int, currency: str) -> str:
     whole, part = divmod(abs(amount_minor), 10**decimals)
     sign = "-" if amount_minor < 0 else ""
     return f"{sign}{whole}.{part:0{decimals}d}"
+
+
+def minor_units(text: str, currency: str) -> int:
+    """Return what `major_units` was given: "-12.34" usd -> -1234. Raises ValueError for any other form of a number."""
+    whole, _, part = text.removeprefix("-").partition(".")
+    digits = whole + part
+    if not (digits.isascii() and digits.isdigit() and whole) or len(part) != DECIMALS[currency]:
+        raise ValueError(f"{text!r} is no amount of {currency}")
+    return -int(digits) if text.startswith("-") else int(digits)
