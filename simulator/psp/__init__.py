@@ -9,6 +9,7 @@ Where to read:
 * `change.py`, `account.py`, `book.py`: what one step changed, the state folded from it, the append-only file of it.
 * `webhooks.py`, `delivery.py`: what is announced, and the sending of it.
 * `settlement.py`, `settlement_file.py`: the money of a period as rows, and as a file with its control totals.
+* `damage.py`, `damage_file.py`: the same, spoiled on purpose beside the true one, each damage on record.
 * `http.py`, `server.py`, `admin.py`, `__main__.py`: the process around it.
 
 The invariant: nothing is answered before the book holds it, and the state is always the fold of the book.

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from simulator.psp import settlement, settlement_file
+from simulator.psp import damage_file, settlement, settlement_file
 from simulator.psp.account import Account
+from simulator.psp.damage import Plan
 from simulator.psp.faults import OneShot, Rates
 from simulator.psp.http import HttpRequest, HttpResponse
 from simulator.psp.settlement_file import Head
@@ -109,7 +110,8 @@ class Admin:
         """Write the report of a `day` ("2026-11-26"), of a period [`from_ms`, `to_ms`), or of all since the last payout.
 
         What is in no payout yet is paid out, but for a period: there only with `pay_out`. The book comes first, so that
-        the report of a kill in between can be asked for again.
+        the report of a kill in between can be asked for again. With `damage_rate` (and `damage_seed`, `damage_kinds`) or
+        `damage_file` (a kind) what is delivered is damaged, and the truth lies beside (`damage_file.py`).
         """
         server, account = self._server, self._server.engine.account
         async with self._settling:
@@ -121,8 +123,26 @@ class Admin:
                     server.engine.note("payout", now_ms, extra)
                 await server.book.durable()
             head = Head(from_ms=report.from_ms, to_ms=report.to_ms, created_ms=now_ms)
-            movements = settlement.rows(report, account)
-            return await asyncio.to_thread(settlement_file.write, server.folder / "settlement", movements, head)
+            return await asyncio.to_thread(self._write_report, document, report, head)
+
+    def _write_report(self, document: Document, report: settlement.Settlement, head: Head) -> Document:
+        """Write the files, in a thread: calls go on meanwhile, and change nothing that the report shows."""
+        account, folder = self._server.engine.account, self._server.folder / "settlement"
+        plan = Plan(
+            seed=int(document.get("damage_seed", self._server.engine.plan.seed)),
+            rate=float(document.get("damage_rate", 0)),
+            kinds=tuple(document.get("damage_kinds", ())),
+        )
+        spoil, movements = document.get("damage_file"), settlement.rows(report, account)
+        if not (plan.rate or spoil or damage_file.is_later_waiting(folder, head)):
+            return settlement_file.write(folder, movements, head)
+        true = settlement_file.write(folder / damage_file.TRUE, movements, head)
+        if spoil:
+            return damage_file.write_spoiled(folder, true, spoil, seed=plan.seed)
+        # A payment with a refund has two lines already: damage beside them would have two causes.
+        return damage_file.write_damaged(
+            folder, true, head, plan, lambda row: row[settlement.AT["payment_intent_id"]] not in account.refunds_of
+        )
 
     async def _turn_clock(self, document: Document) -> Document:
         """Turn the PSP's clock forward by `advance_ms`; it stays so over a restart."""

@@ -255,6 +255,33 @@ async def test_a_payout_is_in_the_book_before_its_file_and_survives_a_kill(
     assert empty["rows"] == 0
 
 
+async def test_a_damaged_settlement_has_the_truth_and_the_damage_on_record_beside_it(
+    psp: PspProcess, client: stripe.StripeClient
+) -> None:
+    """The delivered file is spoiled as asked; the true one and the log stand in a folder that nobody delivers."""
+    for number in range(4):
+        await confirm(client, (await prepare(client, f"order-{number}")).id, f"confirm {number}")
+    plan = {"damage_rate": 1, "damage_seed": 3, "damage_kinds": ["wrong_amount"]}
+    damaged = psp.admin("POST", "settlement", {"from_ms": 0, "to_ms": 2**42, "pay_out": True, **plan})
+    delivered, log = await asyncio.to_thread(read_files, damaged["path"], damaged["damage_log"])
+    true, _ = await asyncio.to_thread(read_files, damaged["true"]["path"], damaged["true"]["manifest_path"])
+    corrected = psp.admin("POST", "settlement", {"from_ms": 0, "to_ms": 2**42})
+    again, _ = await asyncio.to_thread(read_files, corrected["path"], corrected["manifest_path"])
+
+    records = [json.loads(line) for line in log.splitlines()]
+    assert damaged["damage"] == {"wrong_amount": 4}
+    assert [record["true"] for record in records] == ["12.50"] * 4
+    assert [record["damaged"] for record in records] == [row["gross"] for row in csv_rows(delivered)[:4]]
+    assert csv_rows(true) == csv_rows(again)
+    assert (damaged["version"], corrected["version"]) == (1, 2)
+    with pytest.raises(AdminRefused, match="unknown damage"):
+        psp.admin("POST", "settlement", {"damage_rate": 1, "damage_kinds": ["lost"]})
+
+
+def csv_rows(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(content.decode().splitlines()))
+
+
 def test_admin_needs_its_token_and_refuses_unknown_faults(psp: PspProcess) -> None:
     """Default deny; a misspelt fault changes nothing."""
     with pytest.raises(AdminRefused, match="401"):

@@ -193,6 +193,7 @@ def test_what_is_read_back_is_what_was_written(tmp_path: Path) -> None:
     assert json.loads(Path(manifest["manifest_path"]).read_bytes())["rows"] == 4
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Five times the rows, written and read again, take the same memory at the peak, but for a tenth."""
     few, many = (peak_bytes(tmp_path, rows) for rows in (1_000, 5_000))
