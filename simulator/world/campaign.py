@@ -20,7 +20,7 @@ from typing import Final, TextIO
 
 from simulator.world.forger import FORGERIES
 from simulator.world.mix import RANGES
-from simulator.world.run import run_seed, without_collector
+from simulator.world.run import Result, run_seed, without_collector
 from simulator.world.shrink import command_of, shrink
 
 MEETS_ALL_FROM: Final = 200
@@ -99,18 +99,22 @@ def campaign(
 def run_chunk(seeds: Sequence[int]) -> Tally:
     """Some seeds, one after the other, in this process."""
     tally, met = Tally(), Counter[str]()
-    with without_collector():  # what one seed leaves is some MB: the collector looks once, after all of them
+    with without_collector():
         for seed in seeds:
-            result = run_seed(seed)
-            tally.seeds += 1
-            tally.orders += result.orders
-            tally.steps += result.steps
-            tally.virtual_s += result.virtual_s
-            met.update(result.met)
-            if result.findings:
-                tally.failed[str(seed)] = result.findings[0]
+            _count(run_seed(seed), tally, met)
+            gc.collect(1)  # once, with nothing of the seed alive any more, and what it left still in the processor's cache
     tally.met = dict(met)
     return tally
+
+
+def _count(result: Result, tally: Tally, met: "Counter[str]") -> None:
+    tally.seeds += 1
+    tally.orders += result.orders
+    tally.steps += result.steps
+    tally.virtual_s += result.virtual_s
+    met.update(result.met)
+    if result.findings:
+        tally.failed[str(result.seed)] = result.findings[0]
 
 
 def _run_all(chunks: Sequence[Sequence[int]], jobs: int) -> Iterator[Tally]:
