@@ -4,14 +4,13 @@ Invariant: the same movement always has the same fee, in minor units of its own 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from zerosum.domain.money import Money
 
 _MILLION: Final = 1_000_000
-_NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,9 @@ class FeeContract:
     share_ppm: int
     fixed_default_minor: int
     dispute_default_minor: int
-    fixed_minor: Mapping[str, int] = field(default=_NONE)
-    dispute_minor: Mapping[str, int] = field(default=_NONE)
-    step_minor: Mapping[str, int] = field(default=_NONE)
+    fixed_minor: Mapping[str, int]
+    dispute_minor: Mapping[str, int]
+    step_minor: Mapping[str, int]
 
 
 STRIPE: Final = FeeContract(

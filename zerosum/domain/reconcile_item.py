@@ -5,6 +5,7 @@ Invariant: every line and every movement of a run ends in exactly one item, in e
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from zerosum.domain.discrepancy import Discrepancy
 from zerosum.domain.fee_contract import FeeContract
@@ -33,14 +34,20 @@ class Standing(StrEnum):
     """Money came that had no home, and the payment service has its case: a late charge, a second charge; open or closed."""
 
 
+MOVED: Final = frozenset({Standing.SETTLED, Standing.CASE_OPEN})
+"""Standings that say that money moved: a line must come."""
+
+
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One movement of ours at a PSP: a row for each attempt of an order, for each refund, and for each case's charge.
+    """One movement of ours at a PSP: a row for each attempt of an order and for each refund, and one for each second charge.
 
-    `number`: of the attempt, of the refund's operation, or of the case. `object_id`: the PSP's object, "" while it is not
-    known. `refund_key`: "" for a charge. `money`: positive, also of a refund. `at_ms`: when our books took it (for what is in
-    flight or given up: when it was opened), by the database's clock. `buyer` and `seller`: accounts, for the dry run.
-    `settled_by`: the id of the line that has it already, of another file or of an earlier pass of this run; else "".
+    A late charge is its attempt's row, CASE_OPEN. A second charge was of another object than the attempt's: a row of its own.
+    `number`: of the attempt or of the refund's operation; 1,000 and the case's number for a second charge. `object_id`: the
+    PSP's object, "" while it is not known. `refund_key`: "" for a charge. `money`: positive, also of a refund. `at_ms`: when
+    our books took it (for what is in flight or given up: when it was opened), by the database's clock. `buyer` and `seller`:
+    accounts, for the dry run. `is_from_suspense`: of a refund that gives back a late charge. `settled_by`: the id of the line
+    that has it already, of another file or of an earlier pass of this run; else "".
     """
 
     kind: MovementKind
@@ -56,7 +63,14 @@ class Movement:
     standing: Standing
     buyer: str
     seller: str
+    is_from_suspense: bool = False
     settled_by: str = ""
+
+    @property
+    def signed(self) -> Money:
+        """Its money as the PSP books it: of a refund negative."""
+        sign = 1 if self.kind is MovementKind.CHARGE else -1
+        return Money(sign * self.money.amount_minor, self.money.currency)
 
     @property
     def item(self) -> str:

@@ -1,4 +1,4 @@
-"""What settlement posts: accounts of bank and PSP fees, the settlement journal, and the dry run of every proposal.
+"""What settlement posts: accounts of bank and PSP fees, the settlement journal, and the journals of approved proposals.
 
 Every line of an accepted file settles, whatever became of it: the bank receives the sum of them all. Only a fee that is a
 case of its own is not believed: it stays in clearing until somebody books it.
@@ -12,13 +12,22 @@ Source: design section 6.
 Invariant: what a function here returns sums to zero per currency.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from zerosum.domain.discrepancy import Discrepancy, Posting
-from zerosum.domain.identity import Key, Tenant
+from zerosum.domain import journal as ledger
+from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Posting
+from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
 from zerosum.domain.journal import Entry, Journal
+from zerosum.domain.money import Money
 from zerosum.domain.reconcile_item import Item
+from zerosum.domain.refusal import Refusal
+from zerosum.domain.settlement import Category, Line
+from zerosum.errors import Bug
+
+# ---- the chart of accounts, continued ------------------------------------------------------------------------------
 
 
 def bank_in_transit_account(currency: str) -> str:
@@ -36,6 +45,9 @@ def settlement_owner(psp: str) -> str:
     return f"psp:{psp}"
 
 
+# ---- the settlement journal ----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What lines of one currency settle, signed as the PSP books it: `net_minor` to the bank, `fee_minor` believed as fees;
@@ -46,22 +58,42 @@ class Settled:
     fee_minor: int
 
 
+def cost_minor(line: Line) -> int:
+    """What the PSP took for its work by this line. A fee row may tell it as its gross, as its fee, or as both."""
+    return -line.net_minor if line.category is Category.FEE else line.fee_minor
+
+
 def settled(item: Item) -> Settled | None:
     """What the line of this item settles; None for a payout, for a line told twice and for a movement alone.
 
     WRONG_FEE settles with the contract's fee and UNKNOWN_FEE with none: the rest is an open item of the clearing account.
     """
-    raise NotImplementedError
+    line, found = item.line, item.discrepancy
+    if line is None or line.category is Category.PAYOUT or (found and found.kind is Kind.DUPLICATE_LINE):
+        return None
+    is_doubted = found is not None and found.kind in (Kind.WRONG_FEE, Kind.UNKNOWN_FEE)
+    doubted_minor = -found.money.amount_minor if found and is_doubted else 0
+    return Settled(line.gross.currency, line.net_minor, cost_minor(line) - doubted_minor)
 
 
 def total(parts: Iterable[Settled]) -> Settled:
     """The sum of parts of one currency. Raises Bug for none, or for several currencies."""
-    raise NotImplementedError
+    every = list(parts)
+    currencies = {part.currency for part in every}
+    if len(currencies) != 1:
+        raise Bug("a settlement journal has one currency")
+    return Settled(currencies.pop(), sum(part.net_minor for part in every), sum(part.fee_minor for part in every))
 
 
 def settlement_entries(psp: str, whole: Settled) -> tuple[Entry, ...]:
     """The entries of a settlement journal; a side of zero is left out, () where all are zero."""
-    raise NotImplementedError
+    currency = whole.currency
+    return _entries(
+        currency,
+        (bank_in_transit_account(currency), whole.net_minor),
+        (psp_fee_account(psp, currency), whole.fee_minor),
+        (ledger.clearing_account(psp, currency), -whole.net_minor - whole.fee_minor),
+    )
 
 
 def settlement_journal(tenant: Tenant, psp: str, *, file_id: str, number: int, whole: Settled) -> Journal:
@@ -70,22 +102,87 @@ def settlement_journal(tenant: Tenant, psp: str, *, file_id: str, number: int, w
     `number`: 1, 2, .. of the parts that a file is posted in; the caller has recorded which lines each one holds.
     Raises Bug where there is nothing to post.
     """
-    raise NotImplementedError
+    movement = ledger.Movement.SETTLEMENT
+    journal_id = derived_key(tenant, f"{file_id}/{whole.currency}", movement, number)
+    return _journal(tenant, journal_id, settlement_owner(psp), movement, settlement_entries(psp, whole), OrderId(""))
+
+
+# ---- what people approve -------------------------------------------------------------------------------------------
+
+MOVEMENT_OF: Final[Mapping[Action, ledger.Movement]] = MappingProxyType(
+    {
+        Action.WRITE_OFF_TO_SUSPENSE: ledger.Movement.WRITE_OFF,
+        Action.BOOK_FEE: ledger.Movement.FEE_CORRECTION,
+    }
+)
+"""Actions that the reconciler posts itself; the others are another service's, or nobody's."""
+
+
+def write_off_entries(psp: str, gross: Money) -> tuple[Entry, ...]:
+    """What a settled line of `gross` (signed as the PSP books it) left in clearing goes to suspense."""
+    currency = gross.currency
+    return _entries(
+        currency,
+        (ledger.clearing_account(psp, currency), gross.amount_minor),
+        (ledger.suspense_account(currency), -gross.amount_minor),
+    )
+
+
+def fee_entries(psp: str, fee: Money) -> tuple[Entry, ...]:
+    """A fee that settlement did not believe (negative: that was less than the contract's) is booked after all."""
+    currency = fee.currency
+    return _entries(
+        currency,
+        (psp_fee_account(psp, currency), fee.amount_minor),
+        (ledger.clearing_account(psp, currency), -fee.amount_minor),
+    )
 
 
 def case_journal(found: Discrepancy, tenant: Tenant) -> Journal | None:
-    """The journal of an approved WRITE_OFF_TO_SUSPENSE or BOOK_FEE, its id made from the case's; None for other actions.
+    """The journal of an approved WRITE_OFF_TO_SUSPENSE or BOOK_FEE, its id made from the case's; None for other actions
+    and where nothing is to be posted.
 
     `tenant`: whose books take it: the case's own where it has one. Exactly the postings of the dry run.
     """
-    raise NotImplementedError
+    return proposed_journal(tenant, found.psp, found.id, found.proposal.action, found.proposal.postings, found.order_id)
 
 
-def case_journal_id(tenant: Tenant, mismatch_id: str) -> Key:
-    """The id of a case's journal: approved twice, posted once."""
-    raise NotImplementedError
+def proposed_journal(
+    tenant: Tenant, psp: str, case: str, action: Action, postings: Sequence[Posting], order_id: OrderId
+) -> Journal | None:
+    """As `case_journal`, from a case as it was stored. `case`: the mismatch id."""
+    movement = MOVEMENT_OF.get(action)
+    if movement is None or not postings:
+        return None
+    entries = tuple(Entry(side.account, Money(side.amount_minor, side.currency)) for side in postings)
+    return _journal(tenant, case_journal_id(case, action), settlement_owner(psp), movement, entries, order_id)
+
+
+def case_journal_id(case: str, action: Action) -> Key:
+    """The id of a case's journal: approved twice, posted once. Raises KeyError for an action that posts nothing here."""
+    return derived_key("", case, MOVEMENT_OF[action], 1)
 
 
 def postings_of(entries: Iterable[Entry]) -> tuple[Posting, ...]:
     """Entries as a dry run shows them."""
     return tuple(Posting(entry.account, entry.money.amount_minor, entry.money.currency) for entry in entries)
+
+
+def _entries(currency: str, *sides: tuple[str, int]) -> tuple[Entry, ...]:
+    return tuple(Entry(account, Money(minor, currency)) for account, minor in sides if minor != 0)
+
+
+def _journal(
+    tenant: Tenant,
+    journal_id: Key,
+    owner: str,
+    movement: ledger.Movement,
+    entries: tuple[Entry, ...],
+    order_id: OrderId,
+) -> Journal:
+    posted = ledger.journal(
+        tenant=tenant, journal_id=journal_id, owner=owner, movement=movement, entries=entries, order_id=order_id
+    )
+    if isinstance(posted, Refusal):
+        raise Bug(f"our own {movement} journal is refused: {posted.reason}")
+    return posted

@@ -1,0 +1,116 @@
+"""What is proposed for each kind of discrepancy, and an example that finds it. Source: issue 4 points 2 and 4."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.reconcile_sample import OVERDUE, RULES, charge, is_balanced, line, refund, refund_line, the_discrepancy
+from zerosum.domain.discrepancy import Action, Class, Kind, Posting
+from zerosum.domain.reconcile import reconcile
+from zerosum.domain.reconcile_item import MatchedBy, Movement, Standing
+from zerosum.domain.settlement import Category, Line
+
+# ---- what code mends -----------------------------------------------------------------------------------------------
+
+
+def test_a_line_for_an_order_in_flight_is_reported_to_payment() -> None:
+    found = the_discrepancy(reconcile([line()], [charge(standing=Standing.IN_FLIGHT)], RULES))
+
+    assert (found.kind, found.group, found.proposal.action) == (
+        Kind.UNRESOLVED_ORDER, Class.AUTOMATIC, Action.REPORT_TO_PAYMENT,
+    )  # fmt: skip
+    assert found.proposal.command == "stripe/txn_o1"
+    assert Posting("seller:s:pending:EUR", -10_000, "EUR") in found.proposal.postings
+
+
+def test_a_line_for_an_order_whose_object_was_never_learned_is_found_by_our_reference() -> None:
+    (item,) = reconcile([line()], [charge(standing=Standing.IN_FLIGHT, object_id="")], RULES)
+
+    assert item.matched_by is MatchedBy.REFERENCE
+    assert item.discrepancy is not None
+    assert item.discrepancy.kind is Kind.UNRESOLVED_ORDER
+
+
+def test_a_line_for_an_order_given_up_is_a_late_charge() -> None:
+    found = the_discrepancy(reconcile([line()], [charge(standing=Standing.GIVEN_UP)], RULES))
+
+    assert (found.kind, found.group, found.proposal.action) == (
+        Kind.LATE_CHARGE, Class.AUTOMATIC, Action.REPORT_TO_PAYMENT,
+    )  # fmt: skip
+    assert found.proposal.postings == (
+        Posting("psp:stripe:clearing:EUR", 10_000, "EUR"),
+        Posting("suspense:EUR", -10_000, "EUR"),
+    )
+
+
+def test_a_wrong_amount_for_an_order_in_flight_is_never_mended_by_code() -> None:
+    found = the_discrepancy(reconcile([line(amount_minor=1)], [charge(standing=Standing.IN_FLIGHT)], RULES))
+
+    assert (found.kind, found.group) == (Kind.WRONG_AMOUNT, Class.MANUAL)
+
+
+@pytest.mark.parametrize(("is_from_suspense", "debited"), [(True, "suspense:EUR"), (False, "seller:s:pending:EUR")])
+def test_a_refund_in_flight_shows_whose_money_goes_back(is_from_suspense: bool, debited: str) -> None:
+    waiting = refund(standing=Standing.IN_FLIGHT, is_from_suspense=is_from_suspense)
+
+    found = the_discrepancy(reconcile([line(), refund_line()], [charge(), waiting], RULES))
+
+    assert found.kind is Kind.UNRESOLVED_ORDER
+    assert Posting(debited, 10_000, "EUR") in found.proposal.postings
+    assert Posting("psp:stripe:clearing:EUR", -10_000, "EUR") in found.proposal.postings
+
+
+def test_a_refund_that_the_psp_had_declined_is_for_people() -> None:
+    given_up = refund(standing=Standing.GIVEN_UP)
+
+    found = the_discrepancy(reconcile([line(), refund_line()], [charge(), given_up], RULES))
+
+    assert (found.kind, found.group) == (Kind.UNKNOWN_REFUND, Class.MANUAL)
+
+
+# ---- every kind ----------------------------------------------------------------------------------------------------
+
+INSIDE = {
+    Kind.MISSING_JOURNAL, Kind.MISSING_TRANSFER, Kind.EXTRA_JOURNAL, Kind.EXTRA_TRANSFER, Kind.POSTED_DIFFERENTLY,
+    Kind.CLEARING_NOT_OPEN_ITEMS, Kind.PAYMENT_CASE,
+}  # fmt: skip
+"""Kinds that no line is needed for: tests/unit/test_domain_reconcile_inside.py, and the payment service's own cases."""
+
+PART: dict[str, Any] = {"id": "txn_2", "number": 2, "amount_minor": -100, "fee_minor": 0}
+
+EXAMPLES: dict[Kind, tuple[list[Line], list[Movement]]] = {
+    Kind.UNRESOLVED_ORDER: ([line()], [charge(standing=Standing.IN_FLIGHT)]),
+    Kind.LATE_CHARGE: ([line()], [charge(standing=Standing.GIVEN_UP)]),
+    Kind.DUPLICATE_LINE: ([line(), line(number=2)], [charge()]),
+    Kind.MISSING_LINE: ([], [charge()]),
+    Kind.DUPLICATE_CHARGE: ([line(), line(id="txn_2", number=2)], [charge()]),
+    Kind.WRONG_AMOUNT: ([line(amount_minor=1)], [charge()]),
+    Kind.WRONG_CURRENCY: ([line(currency="JPY")], [charge()]),
+    Kind.WRONG_REFERENCE: ([line(reference="o9")], [charge()]),
+    Kind.WRONG_PSP_ID: ([line(object_id="pi_9")], [charge()]),
+    Kind.WRONG_FEE: ([line(fee_minor=1)], [charge()]),
+    Kind.UNKNOWN_CHARGE: ([line()], []),
+    Kind.UNKNOWN_REFUND: ([refund_line()], []),
+    Kind.UNKNOWN_DISPUTE: ([line(category=Category.DISPUTE, **PART)], []),
+    Kind.UNKNOWN_FEE: ([line(category=Category.FEE, **PART)], []),
+    Kind.DISPUTE: ([line(), line(category=Category.DISPUTE, **PART)], [charge()]),
+    Kind.PARTIAL_REFUND: ([line(), line(category=Category.REFUND, **PART)], [charge()]),
+    Kind.PARTIAL_REVERSAL: ([line(), line(category=Category.PARTIAL_CAPTURE_REVERSAL, **PART)], [charge()]),
+    Kind.AMBIGUOUS: ([line(object_id="", reference="")], [charge(), charge("o2")]),
+}
+
+
+def test_every_kind_about_a_line_has_an_example() -> None:
+    """A kind that nothing finds would be a promise to finance without a proof."""
+    assert set(EXAMPLES) == set(Kind) - INSIDE
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_an_example_of_each_kind_is_found_alone_and_told_in_full(kind: Kind) -> None:
+    items = reconcile(*EXAMPLES[kind], OVERDUE)
+    found = {item.discrepancy.id: item.discrepancy for item in items if item.discrepancy}
+    (only,) = found.values()
+
+    assert only.kind is kind
+    assert (only.psp, bool(only.field), bool(only.ours or only.theirs)) == ("stripe", True, True)
+    assert is_balanced(only.proposal.postings)

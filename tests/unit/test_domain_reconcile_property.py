@@ -1,0 +1,147 @@
+"""Whatever the lines and movements are: one state each, in any order, and every dry run balances. Source: issue 4 point 2.
+
+Method: names, amounts and days from alphabets so small that everything collides with everything.
+"""
+
+from collections import Counter
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.reconcile_sample import DAY_MS, NOON_MS, OVERDUE, RULES, charge, is_balanced, line
+from zerosum.domain.discrepancy import RULES as KINDS
+from zerosum.domain.discrepancy import Action, Posting
+from zerosum.domain.identity import CheckoutId, OrderId, Tenant
+from zerosum.domain.money import Money
+from zerosum.domain.reconcile import reconcile
+from zerosum.domain.reconcile_item import Item, Movement, MovementKind, Rules, Standing, State
+from zerosum.domain.settlement import Category, Line
+from zerosum.domain.settlement_posting import MOVEMENT_OF, case_journal, settled, settlement_entries, total
+
+names = st.sampled_from(["", "1", "2", "3"])
+days = st.sampled_from([0, 1, 2])
+currencies = st.sampled_from(["EUR", "JPY"])
+
+
+@st.composite
+def movements_of_a_day(draw: st.DrawFn) -> list[Movement]:
+    """Movements with one name each, as our own keys see to."""
+    names_given = draw(
+        st.lists(st.tuples(st.sampled_from("123"), st.sampled_from(MovementKind)), max_size=6, unique=True)
+    )
+    return [
+        charge(
+            kind=kind, tenant=Tenant(draw(st.sampled_from("tu"))), checkout_id=CheckoutId(draw(st.sampled_from("cd"))),
+            order_id=OrderId(order), object_id=draw(names), standing=draw(st.sampled_from(Standing)),
+            refund_key="" if kind is MovementKind.CHARGE else f"refund-{draw(names)}",
+            money=Money(draw(st.sampled_from([100, 200])), draw(currencies)), at_ms=NOON_MS + draw(days) * DAY_MS,
+            settled_by=draw(st.sampled_from(["", "", "", "txn_1", "txn_9"])), is_from_suspense=draw(st.booleans()),
+        )
+        for order, kind in names_given
+    ]  # fmt: skip
+
+
+@st.composite
+def lines_of_a_day(draw: st.DrawFn) -> list[Line]:
+    """Lines of one file: only their numbers are their own."""
+    told = []
+    for number in range(draw(st.integers(0, 7))):
+        category = draw(st.sampled_from(Category))
+        sign = 1 if category in (Category.CHARGE, Category.DISPUTE_REVERSAL) else -1
+        told.append(
+            line(
+                number=number, id=f"txn_{draw(st.sampled_from('123456'))}", category=category, object_id=draw(names),
+                tenant=Tenant(draw(st.sampled_from(["", "t", "u"]))), checkout_id=draw(st.sampled_from(["", "c"])),
+                reference=draw(names), refund_key=draw(st.sampled_from(["", "refund-1", "refund-2"])),
+                amount_minor=sign * draw(st.sampled_from([100, 200, 1_500])), currency=draw(currencies),
+                created_at_ms=NOON_MS + draw(days) * DAY_MS,
+            )
+        )  # fmt: skip
+    return told
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines_of_a_day(), movements_of_a_day(), st.randoms(use_true_random=False))
+def test_any_order_of_lines_and_movements_gives_the_same(
+    lines: list[Line], movements: list[Movement], random: Random
+) -> None:
+    found = reconcile(lines, movements, RULES)
+    random.shuffle(lines)
+    random.shuffle(movements)
+
+    assert reconcile(lines, movements, RULES) == found
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines_of_a_day(), movements_of_a_day(), st.sampled_from([RULES, OVERDUE]))
+def test_every_line_and_every_movement_ends_in_exactly_one_state(
+    lines: list[Line], movements: list[Movement], rules: Rules
+) -> None:
+    items = reconcile(lines, movements, rules)
+
+    assert Counter(item.line for item in items if item.line) == Counter(lines)
+    assert Counter(item.movement for item in items if item.movement) == Counter(movements)
+    assert all((item.discrepancy is not None) == (item.state is State.MISMATCH) for item in items)
+    assert all(item.line and item.movement for item in items if item.state is State.MATCHED)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines_of_a_day(), movements_of_a_day())
+def test_every_dry_run_balances_and_is_what_would_be_posted(lines: list[Line], movements: list[Movement]) -> None:
+    for item in reconcile(lines, movements, OVERDUE):
+        found = item.discrepancy
+        if found is None:
+            continue
+        proposal, posted = found.proposal, case_journal(found, Tenant("t"))
+
+        assert is_balanced(proposal.postings)
+        assert proposal.action is KINDS[found.kind].action
+        assert (posted is not None) == (proposal.action in (Action.WRITE_OFF_TO_SUSPENSE, Action.BOOK_FEE))
+        assert bool(proposal.postings) == bool(proposal.command)
+        if posted is not None:
+            shown = [(side.account, side.amount_minor) for side in proposal.postings]
+            assert [(entry.account, entry.money.amount_minor) for entry in posted.entries] == shown
+            assert posted.journal_id == proposal.command
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines_of_a_day(), movements_of_a_day())
+def test_settlement_brings_the_bank_the_net_of_the_lines_and_leaves_clearing_what_cases_post(
+    lines: list[Line], movements: list[Movement]
+) -> None:
+    """After settlement and every approved write-off and fee, clearing has moved by what our own books put there: the gross
+    of lines that belong to a movement of ours, and nothing else."""
+    items = [item for item in reconcile(lines, movements, RULES) if settled(item) is not None]
+    for currency in ("EUR", "JPY"):
+        of_currency = [item for item in items if item.line and item.line.gross.currency == currency]
+        if not of_currency:
+            continue
+        whole = total(part for item in of_currency if (part := settled(item)))
+        entries = {entry.account: entry.money.amount_minor for entry in settlement_entries("stripe", whole)}
+        clearing = f"psp:stripe:clearing:{currency}"
+        corrected = sum(
+            side.amount_minor for item in of_currency for side in _posted_by_finance(item) if side.account == clearing
+        )
+
+        assert sum(entries.values()) == 0
+        assert entries.get(f"bank:in_transit:{currency}", 0) == sum(_net(item) for item in of_currency)
+        assert entries.get(clearing, 0) + corrected == -sum(_gross_of_ours(item) for item in of_currency)
+
+
+def _net(item: Item) -> int:
+    return item.line.net_minor if item.line else 0
+
+
+def _posted_by_finance(item: Item) -> tuple[Posting, ...]:
+    found = item.discrepancy
+    is_ours = found is not None and found.proposal.action in MOVEMENT_OF
+    return found.proposal.postings if found and is_ours else ()
+
+
+def _gross_of_ours(item: Item) -> int:
+    """What stays in clearing against a movement, or for the PSP to explain."""
+    if item.line is None or item.line.category is Category.FEE:
+        return 0
+    is_written_off = item.discrepancy is not None and item.discrepancy.proposal.action is Action.WRITE_OFF_TO_SUSPENSE
+    return 0 if is_written_off else item.line.gross.amount_minor

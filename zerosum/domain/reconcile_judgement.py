@@ -1,0 +1,300 @@
+"""What becomes of a pair, and of a line or a movement alone: the state, and the discrepancy with its proposal. Pure.
+
+A pair's fields are compared in one order of precedence (`_differences`); the first that differs names the kind, and all of
+them are shown. Only then does the order's standing count, and last the fee: a case that code mends comes first, and the run
+after it sees the fee. A refund costs nothing.
+
+Invariant: `discrepancy` is set exactly where the state is MISMATCH, and its postings sum to zero per currency.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from zerosum.domain import journal as ledger
+from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Posting, Proposal, mismatch_id, rule_of
+from zerosum.domain.fee_contract import FeeContract, charge_fee_minor, dispute_fee_minor
+from zerosum.domain.identity import OrderId, Tenant
+from zerosum.domain.journal import Entry
+from zerosum.domain.money import Money, format_amount
+from zerosum.domain.reconcile_item import (
+    MOVED,
+    Item,
+    MatchedBy,
+    Movement,
+    MovementKind,
+    Rules,
+    Standing,
+    State,
+)
+from zerosum.domain.settlement import Category, Line
+from zerosum.domain.settlement_posting import (
+    MOVEMENT_OF,
+    case_journal_id,
+    cost_minor,
+    fee_entries,
+    postings_of,
+    write_off_entries,
+)
+
+UNKNOWN: Final[Mapping[Category, Kind]] = MappingProxyType(
+    {
+        Category.CHARGE: Kind.UNKNOWN_CHARGE,
+        Category.REFUND: Kind.UNKNOWN_REFUND,
+        Category.PARTIAL_CAPTURE_REVERSAL: Kind.UNKNOWN_REFUND,
+        Category.DISPUTE: Kind.UNKNOWN_DISPUTE,
+        Category.DISPUTE_REVERSAL: Kind.UNKNOWN_DISPUTE,
+        Category.FEE: Kind.UNKNOWN_FEE,
+    }
+)
+"""What a line is whose object and order are not ours. Payouts need no origin."""
+
+_NAMES_MAX: Final = 10
+"""Candidates of an ambiguity that are told by name: a page of text; the items of the run name all."""
+
+
+class _Difference(NamedTuple):
+    """One field that differs, as people read it; alone it would be a case of this kind."""
+
+    kind: Kind
+    field: str
+    ours: str
+    theirs: str
+
+
+# ---- a pair --------------------------------------------------------------------------------------------------------
+
+
+def judge(line: Line, movement: Movement, rules: Rules, by: MatchedBy) -> Item:
+    """A line and the movement it belongs to. Money is as both tell it; nothing is posted here."""
+    differences = list(_differences(line, movement, by)) or list(_standing(movement))
+    expected_minor = contract_fee_minor(line, rules.contract)
+    if not differences and line.fee_minor != expected_minor:
+        fees = (told(Money(minor, line.gross.currency)) for minor in (expected_minor, line.fee_minor))
+        differences = [_Difference(Kind.WRONG_FEE, "fee", *fees)]
+    if not differences:
+        return Item(line, movement, State.MATCHED, by, None)
+    kind = differences[0].kind
+    found = _discrepancy(
+        kind, line, movement,
+        field=", ".join(one.field for one in differences),
+        ours=", ".join(one.ours for one in differences),
+        theirs=", ".join(one.theirs for one in differences),
+        money=_at_stake(kind, line, movement, rules.contract),
+    )  # fmt: skip
+    return Item(line, movement, State.MISMATCH, by, found)
+
+
+def _differences(line: Line, movement: Movement, by: MatchedBy) -> Iterator[_Difference]:
+    """In order of precedence. What a pair of the third pass does not name is no difference."""
+    names = by is not MatchedBy.AMOUNT_DAY
+    if names and movement.object_id and line.object_id != movement.object_id:
+        yield _Difference(Kind.WRONG_PSP_ID, "object_id", movement.object_id, line.object_id)
+    if line.gross.currency != movement.money.currency:
+        yield _Difference(Kind.WRONG_CURRENCY, "currency", told(movement.signed), told(line.gross))
+    elif line.gross != movement.signed:
+        yield _Difference(Kind.WRONG_AMOUNT, "amount", told(movement.signed), told(line.gross))
+    if names and line.reference != movement.order_id:
+        yield _Difference(Kind.WRONG_REFERENCE, "reference", movement.order_id, line.reference)
+    if line.tenant and line.tenant != movement.tenant:
+        yield _Difference(Kind.WRONG_REFERENCE, "tenant", movement.tenant, line.tenant)
+    if line.checkout_id and line.checkout_id != movement.checkout_id:
+        yield _Difference(Kind.WRONG_REFERENCE, "checkout_id", movement.checkout_id, line.checkout_id)
+
+
+_STANDINGS: Final[Mapping[tuple[MovementKind, Standing], _Difference]] = MappingProxyType(
+    {
+        (MovementKind.CHARGE, Standing.IN_FLIGHT): _Difference(Kind.UNRESOLVED_ORDER, "status", "in flight", "charged"),
+        (MovementKind.REFUND, Standing.IN_FLIGHT): _Difference(
+            Kind.UNRESOLVED_ORDER, "status", "in flight", "refunded"
+        ),
+        (MovementKind.CHARGE, Standing.GIVEN_UP): _Difference(Kind.LATE_CHARGE, "status", "given up", "charged"),
+        (MovementKind.REFUND, Standing.GIVEN_UP): _Difference(Kind.UNKNOWN_REFUND, "status", "given up", "refunded"),
+    }
+)
+"""What a line means for a movement that our books do not hold for done."""
+
+
+def _standing(movement: Movement) -> Iterator[_Difference]:
+    if movement.standing not in MOVED:
+        yield _STANDINGS[movement.kind, movement.standing]
+
+
+def contract_fee_minor(line: Line, contract: FeeContract) -> int:
+    """What the contract lets the PSP keep of this line."""
+    return charge_fee_minor(contract, line.gross) if line.category is Category.CHARGE else 0
+
+
+def _at_stake(kind: Kind, line: Line, movement: Movement, contract: FeeContract) -> Money:
+    if kind is Kind.WRONG_FEE:
+        return Money(contract_fee_minor(line, contract) - line.fee_minor, line.gross.currency)
+    if kind is Kind.WRONG_AMOUNT:
+        return Money(line.gross.amount_minor - movement.signed.amount_minor, line.gross.currency)
+    return line.gross
+
+
+# ---- a line alone --------------------------------------------------------------------------------------------------
+
+
+def told_again(line: Line, first: Line) -> Item:
+    """The same movement of the PSP, listed once more: nothing moved twice."""
+    found = _discrepancy(
+        Kind.DUPLICATE_LINE, line, None, field="line_id", ours=f"line {first.number}", theirs=f"line {line.number}",
+        money=line.gross,
+    )  # fmt: skip
+    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+def told_before(line: Line, movement: Movement) -> Item:
+    """A movement that another line has already: the same line of an earlier file, or a second one of the PSP's."""
+    is_same = line.id == movement.settled_by
+    second = Kind.DUPLICATE_CHARGE if movement.kind is MovementKind.CHARGE else Kind.UNKNOWN_REFUND
+    kind = Kind.DUPLICATE_LINE if is_same else second
+    found = _discrepancy(
+        kind, line, movement, field="line_id", ours=movement.settled_by, theirs=line.id, money=line.gross
+    )
+    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+def of_known_charge(line: Line, charge: Movement, contract: FeeContract) -> Item:
+    """A line about a charge of ours that has no movement of its own: classified, not applied."""
+    if line.category is Category.FEE and cost_minor(line) == dispute_fee_minor(contract, line.gross.currency):
+        return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
+    kind = _kind_of_known(line, charge)
+    field = "fee" if kind is Kind.UNKNOWN_FEE else "amount"
+    money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
+    found = _discrepancy(kind, line, charge, field=field, ours=told(charge.signed), theirs=told(money), money=money)
+    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+def _kind_of_known(line: Line, charge: Movement) -> Kind:
+    match line.category:
+        case Category.DISPUTE | Category.DISPUTE_REVERSAL:
+            return Kind.DISPUTE
+        case Category.PARTIAL_CAPTURE_REVERSAL:
+            return Kind.PARTIAL_REVERSAL
+        case Category.REFUND:
+            is_part = (
+                line.gross.currency == charge.money.currency and -line.gross.amount_minor < charge.money.amount_minor
+            )
+            return Kind.PARTIAL_REFUND if is_part else Kind.UNKNOWN_REFUND
+        case _:
+            return UNKNOWN[line.category]
+
+
+def unknown(line: Line) -> Item:
+    """A line that belongs to nothing of ours; a payout belongs to nothing, and needs not."""
+    kind = UNKNOWN.get(line.category)
+    if kind is None:
+        return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
+    named = ", ".join(name for name in (line.object_id, line.reference) if name)
+    money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
+    found = _discrepancy(kind, line, None, field="object_id, reference", ours="", theirs=named, money=money)
+    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+def _cost(line: Line) -> Money:
+    """A fee row's money: negative, for it went from us."""
+    return Money(-cost_minor(line), line.gross.currency)
+
+
+# ---- a movement alone ----------------------------------------------------------------------------------------------
+
+
+def waiting(movement: Movement, rules: Rules) -> Item:
+    """A movement that no line names."""
+    if movement.settled_by or movement.standing is Standing.GIVEN_UP:
+        return Item(None, movement, State.EXPLAINED, MatchedBy.NOTHING, None)
+    if movement.standing is Standing.IN_FLIGHT or movement.at_ms + rules.due_after_ms > rules.now_ms:
+        return Item(None, movement, State.EXPECTED, MatchedBy.NOTHING, None)
+    found = _discrepancy(
+        Kind.MISSING_LINE, None, movement, field="line", ours=told(movement.signed), theirs="", money=movement.signed
+    )
+    return Item(None, movement, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+# ---- an ambiguity --------------------------------------------------------------------------------------------------
+
+
+def ambiguous(lines: Sequence[Line], movements: Sequence[Movement]) -> tuple[Item, ...]:
+    """Lines and movements that fit one another equally well: one case, an item for each."""
+    first = min(lines, key=lambda line: (line.id, line.number))
+    ours, theirs = sorted({one.order_id for one in movements}), sorted({one.id for one in lines})
+    found = _discrepancy(
+        Kind.AMBIGUOUS, first, min(movements, key=lambda one: one.item) if movements else None, field="candidates",
+        ours=", ".join(ours[:_NAMES_MAX]), theirs=", ".join(theirs[:_NAMES_MAX]), money=first.gross,
+    )  # fmt: skip
+    nothing, state = MatchedBy.NOTHING, State.MISMATCH
+    return (
+        *(Item(line, None, state, nothing, found) for line in lines),
+        *(Item(None, movement, state, nothing, found) for movement in movements),
+    )
+
+
+# ---- the discrepancy -----------------------------------------------------------------------------------------------
+
+
+def _discrepancy(
+    kind: Kind, line: Line | None, movement: Movement | None, *, field: str, ours: str, theirs: str, money: Money
+) -> Discrepancy:
+    """Its subject is the line where there is one, else the movement: what is the same in every run and every file."""
+    psp = line.psp if line else movement.psp if movement else ""
+    tenant = movement.tenant if movement else line.tenant if line else Tenant("")
+    scope, subject = (psp, line.id) if line else (tenant, movement.item if movement else "")
+    case = mismatch_id(kind, scope, subject)
+    return Discrepancy(
+        id=case,
+        kind=kind,
+        psp=psp,
+        tenant=tenant,
+        checkout_id=movement.checkout_id if movement else line.checkout_id if line else "",
+        order_id=movement.order_id if movement else OrderId(line.reference if line else ""),
+        object_id=line.object_id if line else movement.object_id if movement else "",
+        line_id=line.id if line else "",
+        file_id=line.file_id if line else "",
+        field=field,
+        ours=ours,
+        theirs=theirs,
+        money=money,
+        proposal=_proposal(kind, case, line, movement, money),
+    )
+
+
+def _proposal(kind: Kind, case: str, line: Line | None, movement: Movement | None, money: Money) -> Proposal:
+    action = rule_of(kind).action
+    postings: tuple[Posting, ...] = ()
+    command = ""
+    if line is not None and action is Action.REPORT_TO_PAYMENT and movement is not None:
+        postings, command = postings_of(_report_entries(kind, movement)), f"{line.psp}/{line.id}"
+    elif line is not None and action in MOVEMENT_OF:
+        is_fee = action is Action.BOOK_FEE
+        entries = fee_entries(line.psp, _negated(money)) if is_fee else write_off_entries(line.psp, line.gross)
+        postings, command = postings_of(entries), case_journal_id(case, action)
+    return Proposal(action, postings, command)
+
+
+def _report_entries(kind: Kind, movement: Movement) -> tuple[Entry, ...]:
+    """What the payment service posts once it believes the line. A late charge is refunded afterwards, by its own road."""
+    is_charge = movement.kind is MovementKind.CHARGE
+    if kind is Kind.LATE_CHARGE:
+        posted = ledger.Movement.SUSPENSE_CHARGE
+    elif is_charge or not movement.is_from_suspense:
+        posted = ledger.Movement.CAPTURE
+    else:
+        posted = ledger.Movement.SUSPENSE_REFUND
+    entries = ledger.entries_of(
+        posted, gross=movement.money, fee=Money(0, movement.money.currency), buyer=movement.buyer,
+        seller=movement.seller, psp=movement.psp,
+    )  # fmt: skip
+    if is_charge or movement.is_from_suspense:
+        return entries
+    return tuple(Entry(entry.account, _negated(entry.money)) for entry in entries)
+
+
+def _negated(money: Money) -> Money:
+    return Money(-money.amount_minor, money.currency)
+
+
+def told(money: Money) -> str:
+    """Money as people read it: "12.34 EUR"."""
+    return f"{format_amount(money)} {money.currency}"
