@@ -9,6 +9,7 @@ outcome.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -128,7 +129,8 @@ class Runner:
             case TryLater(retry_after_ms):
                 return self._trouble(run, m.Trouble.NOT_SENT, "the peer asks to try later", retry_after_ms)
             case Refusal() as refusal:
-                return self._trouble(run, m.Trouble.REFUSED, f"{refusal.reason}: {refusal.message}", 0)
+                trouble = self._trouble(run, m.Trouble.REFUSED, f"{refusal.reason}: {refusal.message}", 0)
+                return replace(trouble, refusal=refusal.reason)
 
     def _trouble(self, run: Run, kind: m.Trouble, reason: str, retry_after_ms: int) -> m.RecordTrouble:
         return m.RecordTrouble(run.todo_id, run.tries, kind, reason, retry_after_ms, self._clock.jitter_ppm())

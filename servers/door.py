@@ -19,7 +19,7 @@ from protovalidate import Validator, Violation
 
 from zerosum.domain.card import holds_card_number
 from zerosum.domain.identity import CheckoutId, Key, OrderId, Tenant
-from zerosum.domain.message import Buyer, OrderLine, SubmitCheckout
+from zerosum.domain.message import Buyer, OnPartial, OrderLine, SubmitCheckout
 from zerosum.domain.money import parse_amount
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.v1 import ledger_pb2, payment_pb2, wallet_pb2
@@ -189,6 +189,7 @@ def submit_checkout(request: payment_pb2.CreatePaymentRequest, tenant: Tenant) -
         buyer=Buyer(buyer.buyer_account, buyer.name, buyer.email, buyer.country),
         token=request.payment_method.token,
         lines=tuple(line for line in lines if isinstance(line, OrderLine)),
+        on_partial=OnPartial.REVERSE if request.on_partial == payment_pb2.ON_PARTIAL_REVERSE else OnPartial.KEEP,
     )
 
 

@@ -52,6 +52,21 @@ class CheckoutBody(_Body):
     checkout_id: Id
     credit_card_info: CreditCardInfo
     payment_orders: Annotated[list[PaymentOrderBody], Field(min_length=1, max_length=ORDERS_MAX)]
+    on_partial: Annotated[
+        str, Field(pattern="^(KEEP|REVERSE)$", description="what becomes of paid orders when others are not paid")
+    ] = "KEEP"
+
+
+class RefundShown(BaseModel):
+    """Money on its way back to the buyer, or there."""
+
+    number: int
+    cause: str
+    status: str
+    amount: str
+    currency: str
+    reason: str
+    outcome: str
 
 
 class OrderShown(BaseModel):
@@ -67,6 +82,7 @@ class OrderShown(BaseModel):
     wallet_updated: bool
     ledger_updated: bool
     psp_reference: str
+    refunds: list[RefundShown] = []
 
 
 class PaymentShown(BaseModel):
@@ -121,6 +137,7 @@ def create_request(body: CheckoutBody, idempotency_key: str) -> pb.CreatePayment
         ),
         payment_method=pb.PaymentMethod(token=body.credit_card_info.token),
         payment_orders=orders,
+        on_partial=pb.ON_PARTIAL_REVERSE if body.on_partial == "REVERSE" else pb.ON_PARTIAL_UNSPECIFIED,
     )
 
 
@@ -136,7 +153,8 @@ def payment_shown(payment: pb.Payment) -> dict[str, Any]:
 
 
 def order_shown(order: pb.PaymentOrder) -> dict[str, Any]:
-    """The JSON object of an order."""
+    """The JSON object of an order. `refunds` stands there only where there is one: replies of before keep their bytes."""
+    refunds = {"refunds": [refund_shown(refund) for refund in order.refunds]} if order.refunds else {}
     return {
         "payment_order_id": order.payment_order_id,
         "checkout_id": order.checkout_id,
@@ -148,4 +166,17 @@ def order_shown(order: pb.PaymentOrder) -> dict[str, Any]:
         "wallet_updated": order.wallet_updated,
         "ledger_updated": order.ledger_updated,
         "psp_reference": order.psp_reference,
+    } | refunds
+
+
+def refund_shown(refund: pb.Refund) -> dict[str, Any]:
+    """The JSON object of a refund."""
+    return {
+        "number": refund.number,
+        "cause": pb.RefundCause.Name(refund.cause).removeprefix("REFUND_CAUSE_"),
+        "status": pb.RefundStatus.Name(refund.status).removeprefix("REFUND_STATUS_"),
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "reason": refund.reason,
+        "outcome": refund.outcome,
     }

@@ -27,6 +27,7 @@ from zerosum.domain.checkout_state import CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, Tenant
 from zerosum.domain.message import CheckoutCommand
 from zerosum.domain.order import OrderStatus
+from zerosum.domain.refund import RefundStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.limits import WAITER_SILENCE_MS
 from zerosum.readers import HistoryRow, ListFilter, PaymentReader, PaymentView, view_of
@@ -253,11 +254,13 @@ def _told(became: Answer | Ignored | Refusal) -> tuple[str, bool | Problem]:
 
 
 def _is_final(view: PaymentView) -> bool:
-    """Every order is terminal, and wallet and ledger have taken what was charged."""
+    """Every order is terminal, what was charged is in wallet and ledger or was given back, and nothing is on its way back."""
     if view.status is CheckoutStatus.OPEN:
         return False
     charged = [order for order in view.orders if order.status is OrderStatus.SUCCESS]
-    return all(order.wallet_updated and order.ledger_updated for order in charged)
+    if any(refund.status is RefundStatus.PENDING for order in charged for refund in order.refunds):
+        return False
+    return all((order.wallet_updated and order.ledger_updated) or order.refunds for order in charged)
 
 
 def _asked_ms(request: pb.ListPaymentsRequest, field: str, refusals: list[Refusal]) -> int | None:

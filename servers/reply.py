@@ -8,7 +8,9 @@ Invariant: `encode_reply` brings the same bytes for the same checkout, whoever r
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
+from zerosum.domain.money import format_amount
 from zerosum.domain.order import OrderStatus
+from zerosum.domain.refund import Refund, RefundCause, RefundStatus
 from zerosum.readers import OrderView, PaymentView, view_of
 from zerosum.v1 import payment_pb2 as pb
 
@@ -17,6 +19,7 @@ _PAYMENT_STATUS = {
     CheckoutStatus.DONE: pb.PAYMENT_STATUS_DONE,
     CheckoutStatus.PARTIAL: pb.PAYMENT_STATUS_PARTIAL,
     CheckoutStatus.FAILED: pb.PAYMENT_STATUS_FAILED,
+    CheckoutStatus.REVERSED: pb.PAYMENT_STATUS_REVERSED,
 }
 _ORDER_STATUS = {
     OrderStatus.NOT_STARTED: pb.ORDER_STATUS_NOT_STARTED,
@@ -26,6 +29,16 @@ _ORDER_STATUS = {
     OrderStatus.SUCCESS: pb.ORDER_STATUS_SUCCESS,
     OrderStatus.FAILED: pb.ORDER_STATUS_FAILED,
     OrderStatus.CANCELED: pb.ORDER_STATUS_CANCELED,
+}
+_REFUND_CAUSE = {
+    RefundCause.ACCOUNT_CLOSED: pb.REFUND_CAUSE_ACCOUNT_CLOSED,
+    RefundCause.CHECKOUT_FAILED: pb.REFUND_CAUSE_CHECKOUT_FAILED,
+    RefundCause.REQUESTED: pb.REFUND_CAUSE_REQUESTED,
+}
+_REFUND_STATUS = {
+    RefundStatus.PENDING: pb.REFUND_STATUS_PENDING,
+    RefundStatus.SUCCEEDED: pb.REFUND_STATUS_SUCCEEDED,
+    RefundStatus.FAILED: pb.REFUND_STATUS_FAILED,
 }
 _STATUS_ASKED: dict[int, CheckoutStatus] = {number: status for status, number in _PAYMENT_STATUS.items()}
 
@@ -59,6 +72,22 @@ def payment_order_of(view: OrderView) -> pb.PaymentOrder:
         wallet_updated=view.wallet_updated,
         ledger_updated=view.ledger_updated,
         psp_reference=view.psp_reference,
+        refunds=[refund_message(refund) for refund in view.refunds],
+    )
+
+
+def refund_message(refund: Refund) -> pb.Refund:
+    """A refund as it stands."""
+    return pb.Refund(
+        number=refund.number,
+        cause=_REFUND_CAUSE[refund.cause],
+        status=_REFUND_STATUS[refund.status],
+        amount=format_amount(refund.money),
+        currency=refund.money.currency,
+        reason=refund.reason,
+        outcome=refund.outcome,
+        opened_at=timestamp_of(refund.opened_at_ms),
+        ended_at=timestamp_of(refund.ended_at_ms) if refund.ended_at_ms else None,
     )
 
 

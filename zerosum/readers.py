@@ -14,6 +14,7 @@ from zerosum.domain.identity import EntityKey, OrderId, Tenant
 from zerosum.domain.journal import Balance, Journal
 from zerosum.domain.money import Money
 from zerosum.domain.order import Order, OrderStatus
+from zerosum.domain.refund import Refund
 from zerosum.domain.todo import Todo, TodoState
 from zerosum.domain.wallet import Wallet
 
@@ -96,7 +97,10 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True)
 class OrderView:
-    """One order as callers see it. `amount`: the caller's own string; `psp_reference`: "" before there is an object."""
+    """One order as callers see it. `amount`: the caller's own string; `psp_reference`: "" before there is an object.
+
+    `refunds`: in the order they were opened, failed ones too.
+    """
 
     checkout_id: str
     order_id: str
@@ -108,6 +112,7 @@ class OrderView:
     wallet_updated: bool
     ledger_updated: bool
     psp_reference: str
+    refunds: tuple[Refund, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def view_of(checkout: Checkout) -> PaymentView:
 def _order_view(checkout_id: str, order: Order) -> OrderView:
     return OrderView(
         checkout_id, order.id, order.seller_account, order.amount, order.money.currency, order.status, order.reason,
-        order.wallet_updated, order.ledger_updated, order.attempt.object_id if order.attempt else "",
+        order.wallet_updated, order.ledger_updated, order.attempt.object_id if order.attempt else "", order.refunds,
     )  # fmt: skip
 
 

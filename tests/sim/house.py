@@ -277,6 +277,7 @@ def checkout(
     token: str = "tok_visa",
     key: str = "",
     sellers: Sequence[str] = (),
+    on_partial: m.OnPartial = m.OnPartial.KEEP,
 ) -> m.SubmitCheckout:
     """A checkout with an order of each amount, in USD."""
     lines = tuple(
@@ -289,7 +290,7 @@ def checkout(
         for position, minor in enumerate(amounts_minor or (1_000,))
     )
     buyer = m.Buyer("buyer-1", "Ada", "ada@example.com", "GB")
-    return m.SubmitCheckout(TENANT, CheckoutId(checkout_id), Key(key or checkout_id), buyer, token, lines)
+    return m.SubmitCheckout(TENANT, CheckoutId(checkout_id), Key(key or checkout_id), buyer, token, lines, on_partial)
 
 
 def envelope(command: m.SubmitCheckout) -> m.CheckoutCommand:

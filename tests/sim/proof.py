@@ -25,13 +25,16 @@ def findings(house: House, *, dead_letters: Iterable[str] = ()) -> list[str]:
 
 
 def _charges(house: House) -> list[str]:
-    """I3, I4: a charge an order that is SUCCESS, and a refunded case for every other one."""
+    """I3, I4, I14: a charge an order that is SUCCESS, given back exactly where a refund says so; a refunded case for others."""
     orders = {row["payment_order_id"]: row["payment_order_status"] for row in rows(house, "payment", "payment_orders")}
+    given = _given_back(house)
     refunded = Counter(house.psp.objects[name].order_id for name in house.psp.refunds.values())
     wrong = []
     for order_id, status in orders.items():
         charged, back = house.psp.charges[order_id], refunded[order_id]
-        expected = {"SUCCESS": (1, 0), "FAILED": (back, charged), "CANCELED": (back, charged)}.get(status)
+        expected = {"SUCCESS": (1, int(order_id in given)), "FAILED": (back, charged), "CANCELED": (back, charged)}.get(
+            status
+        )
         if expected is None:
             wrong.append(f"order {order_id} is {status} for good")
         elif (charged, back) != expected or charged > 1:
@@ -42,17 +45,24 @@ def _charges(house: House) -> list[str]:
     return wrong
 
 
+def _given_back(house: House) -> set[str]:
+    """Orders whose refund SUCCEEDED: one each, or it is a finding of `_charges`."""
+    ended = [row for row in rows(house, "payment", "refunds") if row["status"] == "SUCCEEDED"]
+    return {row["payment_order_id"] for row in ended}
+
+
 def _wallets(house: House) -> list[str]:
-    """I5: pending is the sum of SUCCESS orders a seller, and the sum of its entries."""
-    owed: Counter[str] = Counter()
+    """I5: pending is the sum of SUCCESS orders a seller that were not given back, and the sum of its entries."""
+    given, owed = _given_back(house), Counter[str]()
     for row in rows(house, "payment", "payment_orders"):
-        if row["payment_order_status"] == "SUCCESS":
+        if row["payment_order_status"] == "SUCCESS" and row["payment_order_id"] not in given:
             owed[f"{row['seller_account']}:{row['currency']}"] += row["amount_minor"]
     entries: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for row in rows(house, "wallet", "entries"):
         entries[row["wallet_id"]] += row["amount_minor"]
         counts[row["wallet_id"]] += 1
+    counts.update(row["wallet_id"] for row in rows(house, "wallet", "closures"))
     wallets = {row["wallet_id"]: row for row in rows(house, "wallet", "wallets")}
     wrong = []
     for name in owed | entries | Counter(dict.fromkeys(wallets, 1)):
@@ -63,21 +73,36 @@ def _wallets(house: House) -> list[str]:
 
 
 def _ledger(house: House) -> list[str]:
-    """I1, I2: every journal sums to zero; a capture an order that is SUCCESS, and two journals a late charge."""
+    """I1, I2: every journal sums to zero; a capture an order that is SUCCESS, two journals a case, all given back."""
     sums: Counter[tuple[str, str]] = Counter()
+    accounts: Counter[str] = Counter()
     for row in rows(house, "ledger", "entries"):
         sums[row["journal_id"], row["currency"]] += row["amount_minor"]
+        accounts[row["account"]] += row["amount_minor"]
     wrong = [f"journal {journal} sums to {rest} {currency}" for (journal, currency), rest in sums.items() if rest]
     posted = Counter((row["movement"], row["payment_order_id"]) for row in rows(house, "ledger", "journals"))
-    expected: Counter[tuple[str, str]] = Counter()
+    expected, given, captured = Counter[tuple[str, str]](), _given_back(house), set[str]()
     for row in rows(house, "payment", "payment_orders"):
-        if row["payment_order_status"] == "SUCCESS":
-            expected["capture", row["payment_order_id"]] = 1
-            if not (row["wallet_updated"] and row["ledger_updated"]):
-                wrong.append(f"order {row['payment_order_id']} is SUCCESS and not posted everywhere")
+        if row["payment_order_status"] != "SUCCESS":
+            continue
+        name, is_everywhere = row["payment_order_id"], row["wallet_updated"] and row["ledger_updated"]
+        if row["ledger_updated"]:
+            captured.add(name)
+            expected["capture", name] = 1
+        if name in given and is_everywhere:
+            expected["refund", name] = 1
+        if name not in given and not is_everywhere:
+            wrong.append(f"order {name} is SUCCESS and not posted everywhere")
     for case in rows(house, "payment", "mismatches"):
-        expected["suspense_charge", case["payment_order_id"]] += 1
-        expected["suspense_refund", case["payment_order_id"]] += 1
+        name = case["payment_order_id"]
+        expected["suspense_capture" if name in captured else "suspense_charge", name] += 1
+        expected["suspense_refund", name] += 1
+    for row in rows(house, "wallet", "wallets"):
+        account = f"seller:{row['owner']}:pending:{row['currency']}"
+        if row["pending_minor"] != -accounts.pop(account, 0):
+            wrong.append(f"wallet {row['wallet_id']} is not what {account} says")
+    lost = {account: rest for account, rest in accounts.items() if rest and account.startswith(("suspense", "seller"))}
+    wrong.extend(f"{account} stands at {rest}" for account, rest in lost.items())
     wrong.extend(f"journals {sorted((posted - expected).items())} too many" for _ in [0] if posted - expected)
     wrong.extend(f"journals {sorted((expected - posted).items())} are missing" for _ in [0] if expected - posted)
     return wrong

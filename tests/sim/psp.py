@@ -35,13 +35,16 @@ class Object:
 class ScriptedPsp:
     """`script[verb]` lists what befalls the 1st, 2nd, .. call of a verb; "" and what is not listed go well.
 
-    `always[verb]` befalls every call of the verb. Tokens: "tok_decline", "tok_3ds", "tok_refused"; all others pay.
+    `always[verb]` befalls every call of the verb. Tokens: "tok_decline", "tok_3ds", "tok_refused"; all others pay,
+    but for orders in `declines`. "tok_no_refund" pays, and its refund is refused for good.
     """
 
     script: dict[str, list[str]] = field(default_factory=dict)
     always: dict[str, str] = field(default_factory=dict)
     objects: dict[str, Object] = field(default_factory=dict)
+    declines: set[str] = field(default_factory=set)
     refunds: dict[str, str] = field(default_factory=dict)
+    refused_refunds: set[str] = field(default_factory=set)
     calls: list[PspRequest] = field(default_factory=list)
     answered: dict[str, str] = field(default_factory=dict)
     failures: set[str] = field(default_factory=set)
@@ -94,6 +97,8 @@ class ScriptedPsp:
             self._pay(obj)
         elif request.verb is PspVerb.CANCEL and obj.status is not m.ObjectStatus.CHARGED:
             obj.status = m.ObjectStatus.CANCELED
+        elif request.verb is PspVerb.REFUND and obj.token == "tok_no_refund":
+            self.refused_refunds.add(request.key)
         elif request.verb is PspVerb.REFUND:
             self.refunds.setdefault(request.key, obj.id)
         return obj
@@ -108,7 +113,7 @@ class ScriptedPsp:
         return self.objects[self.answered[request.key]]
 
     def _pay(self, obj: Object) -> None:
-        if obj.token == "tok_decline":
+        if obj.token == "tok_decline" or obj.order_id in self.declines:
             obj.status, obj.reason = m.ObjectStatus.DECLINED, "CARD_DECLINED"
         elif obj.token == "tok_3ds":
             obj.status = m.ObjectStatus.ACTION_REQUIRED
@@ -129,6 +134,8 @@ class ScriptedPsp:
             return m.Report(source, request.order_id, request.psp, "", status, request.money, request.order_id, reason)
         is_refunded = request.verb is PspVerb.REFUND or request.wants_refund_key in self.refunds
         status = m.ObjectStatus.REFUNDED if is_refunded else obj.status
+        if {request.key, request.wants_refund_key} & self.refused_refunds:
+            status = m.ObjectStatus.REFUND_FAILED
         report = m.Report(source, request.order_id, request.psp, obj.id, status, obj.money, obj.order_id, obj.reason)
         money, reference = self.twist.get("money"), self.twist.get("reference")
         if isinstance(money, Money) and status is m.ObjectStatus.CHARGED:

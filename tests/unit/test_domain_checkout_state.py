@@ -21,6 +21,8 @@ from zerosum.domain.order import (
     OrderEvent,
     OrderStatus,
 )
+from zerosum.domain.refund import PostingRefused, Refund, RefundCause, RefundEnded, RefundOpened, RefundStatus
+from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import Todo, TodoKind, TodoState, todo_id
 from zerosum.errors import Bug
 
@@ -96,6 +98,8 @@ def test_a_submitted_checkout_has_its_orders_in_place_and_nothing_decided() -> N
     assert checkout.reply is None
 
 
+REFUND = Refund(1, RefundCause.REQUESTED, RefundStatus.PENDING, Money(1, "EUR"), "DUPLICATE", "fin", "", 1, 0)
+
 ANY_BUT_SUBMITTED: list[m.Event] = [
     m.RiskAssessed(m.Verdict.ALLOW, ""),
     m.AttemptOpened(O1, 1, "stripe"),
@@ -104,6 +108,10 @@ ANY_BUT_SUBMITTED: list[m.Event] = [
     m.OrderMoved(O1, OrderEvent.ORDER_FAILED, "risk"),
     m.WalletUpdated(O1),
     m.LedgerUpdated(O1),
+    m.SettlementTold(O1, m.SettlementLineRef("stripe", "l", "f"), m.ObjectStatus.CHARGED, "pi_1", Money(1, "EUR")),
+    PostingRefused(O1, TodoKind.CREDIT_WALLET, Reason.ACCOUNT_CLOSED),
+    RefundOpened(O1, REFUND),
+    RefundEnded(O1, replace(REFUND, status=RefundStatus.SUCCEEDED)),
     m.MismatchOpened(mismatch()),
     m.TodoMoved("TodoDeferred", todo(TodoKind.PREPARE), ""),
     m.CheckoutAnswered(),
@@ -315,3 +323,36 @@ def test_text_that_looks_like_the_joint_of_a_fingerprint_is_told_apart(joint: st
     other = replace(SUBMIT, buyer=m.Buyer("b1", "Ann", f"x{joint}y", "DE"))
 
     assert one.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("causes", "status"),
+    [
+        ((RefundCause.ACCOUNT_CLOSED, RefundCause.CHECKOUT_FAILED), CheckoutStatus.REVERSED),
+        ((RefundCause.ACCOUNT_CLOSED, None), CheckoutStatus.DONE),
+        ((RefundCause.REQUESTED, RefundCause.REQUESTED), CheckoutStatus.DONE),
+        ((RefundCause.ACCOUNT_CLOSED, RefundCause.REQUESTED), CheckoutStatus.DONE),
+    ],
+)
+def test_a_checkout_is_reversed_when_we_gave_back_all_that_was_charged(
+    causes: tuple[RefundCause | None, ...], status: CheckoutStatus
+) -> None:
+    """A refund that a caller asked for is no reversal, and one order of two is not the checkout."""
+    checkout = submitted()
+    for order_id, cause in zip((O1, O2), causes, strict=True):
+        checkout = evolve(checkout, m.AttemptOpened(order_id, 1, "stripe"), 1)
+        checkout = evolve(checkout, m.OrderMoved(order_id, OrderEvent.ORDER_CHARGED, ""), 1)
+        if cause is not None:
+            done = replace(REFUND, cause=cause, status=RefundStatus.SUCCEEDED)
+            checkout = evolve(checkout, RefundEnded(order_id, done), 2)
+
+    assert checkout.status is status
+
+
+def test_the_callers_choice_is_part_of_the_fingerprint_and_the_default_is_not() -> None:
+    """Fingerprints of before the choice stay what they were: replays must not become other requests."""
+    assert SUBMIT.fingerprint() == PINNED
+    assert replace(SUBMIT, on_partial=m.OnPartial.REVERSE).fingerprint() != PINNED
+
+
+PINNED = "1:9b98f17fa300f950c62f595884f37d87357cceb058b9bd67f6739d8802e8e3c2"

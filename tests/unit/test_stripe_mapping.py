@@ -112,8 +112,8 @@ def test_what_is_not_as_documented_is_unreadable(shown: object) -> None:
         ("succeeded", ObjectStatus.REFUNDED, ""),
         ("pending", ObjectStatus.PROCESSING, "REFUND_PENDING"),
         ("requires_action", ObjectStatus.PROCESSING, "REFUND_PENDING"),
-        ("failed", ObjectStatus.CHARGED, "REFUND_FAILED"),
-        ("canceled", ObjectStatus.CHARGED, "REFUND_CANCELED"),
+        ("failed", ObjectStatus.REFUND_FAILED, "REFUND_FAILED"),
+        ("canceled", ObjectStatus.REFUND_FAILED, "REFUND_CANCELED"),
     ],
 )
 def test_a_refund_says_what_the_charge_is_now(word: str, status: ObjectStatus, reason: str) -> None:

@@ -3,8 +3,9 @@
 A buyer's click is *submitted* and split into orders. The *risk check* lets it pass. For each order an attempt is opened:
 an object is *prepared* at the PSP (no money moves), its id is committed, then it is *confirmed* (money moves, once: the
 object can be paid only once, for ever). What became of it is *reported*, by the answer, by a poll or by a webhook; all
-three are one kind of fact (`report.py`). A charged order credits the seller's wallet and posts its journal. A declined
-one is canceled at the PSP first and believed after. When every order is final or pending, the caller is *answered*, once.
+three are one kind of fact (`report.py`). A charged order credits the seller's wallet and posts its journal; where
+either cannot take it, it goes back to the buyer (`reversal.py`). A declined one is canceled at the PSP first and believed
+after. When every order is final or pending, the caller is *answered*, once.
 
 Everything here is pure: `decide` returns what happened and what is still to do; the shard commits both together and only
 then lets the effects run. Source: design sections 3 to 5.
@@ -21,6 +22,7 @@ from zerosum.domain.record import replace
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
 from zerosum.domain.retry import due_after_ms, is_spent
+from zerosum.domain.reversal import advance, refused, reverse_unless_all_paid
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, TodoState
 
 RISK_BLOCKED = "RISK_BLOCKED"
@@ -63,6 +65,7 @@ def decide(
             refusal = replay(draft, command)
             if refusal is not None:
                 return refusal
+    reverse_unless_all_paid(draft)
     answer_if_ready(draft)
     return draft.decision()
 
@@ -101,11 +104,14 @@ def record_delivery(draft: Draft, command: m.RecordDelivery) -> None:
         case TodoKind.CREDIT_WALLET:
             draft.happen(m.WalletUpdated(todo.order_id))
             draft.close(todo)
+            advance(draft, todo.order_id)
         case TodoKind.POST_JOURNAL:
             draft.happen(m.LedgerUpdated(todo.order_id))
             draft.close(todo)
+            advance(draft, todo.order_id)
         case _:
             draft.finish(todo)
+            advance(draft, todo.order_id)
 
 
 def answer_if_ready(draft: Draft) -> None:
@@ -132,7 +138,8 @@ def record_trouble(draft: Draft, command: m.RecordTrouble) -> None:
     if todo is None or not todo.is_open or todo.tries != command.tries:
         return  # a later run, or its end, has overtaken this one
     if command.trouble is m.Trouble.REFUSED:
-        draft.die(todo, command.reason)
+        if not refused(draft, todo, command.refusal):
+            draft.die(todo, command.reason)
     elif command.trouble is m.Trouble.STORED_FAILURE and todo.kind is TodoKind.PREPARE:
         _prepare_anew(draft, todo, command.reason)
     else:

@@ -22,6 +22,7 @@ from zerosum.domain.order import (
     next_status,
 )
 from zerosum.domain.record import replace
+from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.todo import Todo
 from zerosum.errors import Bug
@@ -34,6 +35,7 @@ class CheckoutStatus(StrEnum):
     DONE = "DONE"
     PARTIAL = "PARTIAL"
     FAILED = "FAILED"
+    REVERSED = "REVERSED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,20 @@ class Checkout:
     reply: bytes | None
     created_at_ms: int
     updated_at_ms: int
+    on_partial: m.OnPartial = m.OnPartial.KEEP
 
     @property
     def status(self) -> CheckoutStatus:
-        """OPEN until every order is terminal; then how many were charged."""
+        """OPEN until every order is terminal; then how many were charged. REVERSED: we gave back all that was charged."""
         statuses = {order.status for order in self.orders.values()}
         if not statuses <= TERMINAL:
             return CheckoutStatus.OPEN
+        charged = [order for order in self.orders.values() if order.status is OrderStatus.SUCCESS]
+        if charged and all(order.is_reversed for order in charged):
+            return CheckoutStatus.REVERSED
         if statuses == {OrderStatus.SUCCESS}:
             return CheckoutStatus.DONE
-        return CheckoutStatus.PARTIAL if OrderStatus.SUCCESS in statuses else CheckoutStatus.FAILED
+        return CheckoutStatus.PARTIAL if charged else CheckoutStatus.FAILED
 
     @property
     def is_payment_done(self) -> bool:
@@ -110,6 +116,7 @@ def submitted(event: m.CheckoutSubmitted, now_ms: int) -> Checkout:
         key=EntityKey(command.tenant, command.checkout_id), version=1, fingerprint=event.fingerprint,
         buyer=command.buyer, token=command.token, verdict=m.Verdict.NONE, verdict_reason="", orders=orders, todos={},
         mismatches={}, is_answered=False, reply=None, created_at_ms=now_ms, updated_at_ms=now_ms,
+        on_partial=command.on_partial,
     )  # fmt: skip
 
 
@@ -135,7 +142,7 @@ def _changes(checkout: Checkout, event: m.Event, now_ms: int) -> dict[str, Any]:
         case m.MismatchResolved():
             resolved = replace(_of(checkout.mismatches, event.mismatch_id), is_resolved=True)
             return {"mismatches": {**checkout.mismatches, event.mismatch_id: resolved}}
-        case m.SettlementTold():
+        case m.SettlementTold() | PostingRefused():
             return {}
         case m.TodoMoved():
             return {"todos": {**checkout.todos, event.todo.id: event.todo}}
@@ -154,6 +161,8 @@ _OrderScoped = (
     | m.OrderMoved
     | m.WalletUpdated
     | m.LedgerUpdated
+    | RefundOpened
+    | RefundEnded
 )
 
 
@@ -172,6 +181,8 @@ def _evolve_order(order: Order, event: _OrderScoped, now_ms: int) -> Order:
             return replace(order, wallet_updated=True, updated_at_ms=now_ms)
         case m.LedgerUpdated():
             return replace(order, ledger_updated=True, updated_at_ms=now_ms)
+        case RefundOpened() | RefundEnded():
+            return order.with_refund(event.refund, now_ms)
         case _:
             assert_never(event)
 

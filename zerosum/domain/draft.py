@@ -12,6 +12,7 @@ from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, evolve
 from zerosum.domain.effect import request_text
 from zerosum.domain.identity import OrderId, derived_key
+from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, OperationState, Order
 from zerosum.domain.record import replace
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, TodoState, todo_id
@@ -144,15 +145,36 @@ class Draft:
         self._todos[todo.id] = todo
         self._fresh.append(todo)
 
+    # ---- cases -----------------------------------------------------------------------------------------------
+
+    def open_case(
+        self, kind: m.MismatchKind, order_id: OrderId, *, psp: str, object_id: str, money: Money, detail: str
+    ) -> m.Mismatch | None:
+        """Opens a case, once for each (kind, order, object). None: it is open or was closed already."""
+        name = f"{kind}/{order_id}/{object_id}"
+        if name in self.checkout.mismatches:
+            return None
+        number = len(self.checkout.mismatches) + 1
+        case = m.Mismatch(name, number, order_id, kind, psp, object_id, money, detail, False, self.now_ms)
+        self.happen(m.MismatchOpened(case))
+        return case
+
     # ---- operations ------------------------------------------------------------------------------------------
 
     def start(
-        self, order_id: OrderId, kind: OperationKind, *, psp: str, object_id: str, since_ms: int | None = None
+        self,
+        order_id: OrderId,
+        kind: OperationKind,
+        *,
+        psp: str,
+        object_id: str,
+        since_ms: int | None = None,
+        number: int = 0,
     ) -> None:
-        """Starts the next operation of a kind under its own derived key, and its to-do."""
+        """Starts an operation under its own derived key, and its to-do. `number`: 0 = the next of its kind."""
         order = self.order(order_id)
         newest = order.newest(kind)
-        number = newest.number + 1 if newest else 1
+        number = number or (newest.number + 1 if newest else 1)
         key = derived_key(self.checkout.key.tenant, order_id, kind, number)
         request = request_text(self.checkout, order, kind, key=key, psp=psp, object_id=object_id)
         attempt = order.attempt.number if order.attempt else 0

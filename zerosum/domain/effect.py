@@ -65,12 +65,14 @@ def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> E
         case TodoKind.ASSESS_RISK:
             orders = tuple((order.seller_account, order.money) for order in checkout.orders.values())
             return AssessRisk(checkout.key.tenant, CheckoutId(checkout.key.id), checkout.buyer.account, orders)
-        case TodoKind.CREDIT_WALLET:
-            return _credit(checkout, checkout.orders[todo.order_id])
+        case TodoKind.CREDIT_WALLET | TodoKind.DEBIT_WALLET | TodoKind.RETURN_WALLET:
+            return _transfer(checkout, checkout.orders[todo.order_id], todo)
         case TodoKind.POST_JOURNAL:
-            return _capture(checkout, checkout.orders[todo.order_id])
+            return _of_order(checkout, checkout.orders[todo.order_id], Movement.CAPTURE, 1)
+        case TodoKind.POST_REFUND:
+            return _of_order(checkout, checkout.orders[todo.order_id], Movement.REFUND, todo.number)
         case TodoKind.POST_SUSPENSE:
-            return _suspense(checkout, todo, Movement.SUSPENSE_CHARGE)
+            return _suspense(checkout, todo, _into_suspense(checkout.orders[todo.order_id]))
         case TodoKind.CLEAR_SUSPENSE:
             return _suspense(checkout, todo, Movement.SUSPENSE_REFUND)
         case TodoKind.PREPARE | TodoKind.CONFIRM | TodoKind.CANCEL | TodoKind.REFUND:
@@ -100,19 +102,33 @@ def _psp_request(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int)
             return replace(request, verb=PspVerb.READ, key="", wants_refund_key=operation.key)
 
 
-def _credit(checkout: Checkout, order: Order) -> Transfer:
+_TRANSFERS = {
+    TodoKind.CREDIT_WALLET: ("credit", TransferKind.CREDIT_PENDING),
+    TodoKind.DEBIT_WALLET: ("debit", TransferKind.DEBIT_PENDING),
+    TodoKind.RETURN_WALLET: ("return", TransferKind.RETURN_PENDING),
+}
+"""To-do -> the operation its id is derived from, and what the wallet is to do."""
+
+
+def _transfer(checkout: Checkout, order: Order, todo: Todo) -> Transfer:
+    operation, kind = _TRANSFERS[todo.kind]
     return Transfer(
         tenant=checkout.key.tenant,
-        transfer_id=derived_key(checkout.key.tenant, order.id, "credit", 1),
+        transfer_id=derived_key(checkout.key.tenant, order.id, operation, todo.number),
         owner=order.seller_account,
-        kind=TransferKind.CREDIT_PENDING,
+        kind=kind,
         money=order.money,
         order_id=order.id,
     )
 
 
-def _capture(checkout: Checkout, order: Order) -> Journal:
-    return _journal(checkout, order, Movement.CAPTURE, 1, order.money, order.attempt.psp if order.attempt else "")
+def _of_order(checkout: Checkout, order: Order, movement: Movement, number: int) -> Journal:
+    return _journal(checkout, order, movement, number, order.money, order.attempt.psp if order.attempt else "")
+
+
+def _into_suspense(order: Order) -> Movement:
+    """A capture that the ledger has taken leaves the seller's books; any other charge comes from outside."""
+    return Movement.SUSPENSE_CAPTURE if order.ledger_updated else Movement.SUSPENSE_CHARGE
 
 
 def _suspense(checkout: Checkout, todo: Todo, movement: Movement) -> Journal:

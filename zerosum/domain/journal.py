@@ -25,7 +25,9 @@ class Movement(StrEnum):
     """Every kind of journal there is; a row of the posting table each."""
 
     CAPTURE = "capture"
+    REFUND = "refund"
     SUSPENSE_CHARGE = "suspense_charge"
+    SUSPENSE_CAPTURE = "suspense_capture"
     SUSPENSE_REFUND = "suspense_refund"
     SETTLEMENT = "settlement"
     WRITE_OFF = "write_off"
@@ -115,7 +117,9 @@ def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, sell
     """The entries of a movement of `gross` of which the platform keeps `fee`. A side of zero is left out.
 
     capture          buyer, psp:clearing              against  seller:pending (net), fees:platform, buyer
+    refund           the same sides, reversed         (the buyer has it back: the original split)
     suspense_charge  psp:clearing                     against  suspense      (money came without a home)
+    suspense_capture seller:pending, fees:platform    against  suspense      (a capture lost its home)
     suspense_refund  suspense                         against  psp:clearing  (and went back)
 
     Those of settlement are made in `settlement_posting`, from lines: asking for them here is a Bug.
@@ -127,16 +131,23 @@ def entries_of(movement: Movement, *, gross: Money, fee: Money, buyer: str, sell
     clearing = clearing_account(psp, currency)
     sides: tuple[tuple[str, int], ...]
     match movement:
-        case Movement.CAPTURE:
+        case Movement.CAPTURE | Movement.REFUND:
+            sign = 1 if movement is Movement.CAPTURE else -1
             sides = (
-                (buyer_account(buyer, currency), all_minor),
-                (clearing, all_minor),
-                (seller_pending_account(seller, currency), fee_minor - all_minor),
-                (platform_fee_account(currency), -fee_minor),
-                (buyer_account(buyer, currency), -all_minor),
+                (buyer_account(buyer, currency), sign * all_minor),
+                (clearing, sign * all_minor),
+                (seller_pending_account(seller, currency), sign * (fee_minor - all_minor)),
+                (platform_fee_account(currency), sign * -fee_minor),
+                (buyer_account(buyer, currency), sign * -all_minor),
             )
         case Movement.SUSPENSE_CHARGE:
             sides = ((clearing, all_minor), (suspense_account(currency), -all_minor))
+        case Movement.SUSPENSE_CAPTURE:
+            sides = (
+                (seller_pending_account(seller, currency), all_minor - fee_minor),
+                (platform_fee_account(currency), fee_minor),
+                (suspense_account(currency), -all_minor),
+            )
         case Movement.SUSPENSE_REFUND:
             sides = ((suspense_account(currency), all_minor), (clearing, -all_minor))
         case Movement.SETTLEMENT | Movement.WRITE_OFF | Movement.FEE_CORRECTION:

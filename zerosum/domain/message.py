@@ -10,6 +10,8 @@ from enum import StrEnum
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OrderEvent
+from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened
+from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import Todo
 
 # ---- commands ------------------------------------------------------------------------------------------------------
@@ -35,6 +37,14 @@ class OrderLine:
     money: Money
 
 
+class OnPartial(StrEnum):
+    """What becomes of the paid orders of a checkout that is partly failed: the caller's choice."""
+
+    KEEP = "KEEP"
+    REVERSE = "REVERSE"
+    """All or none: what was paid goes back to the buyer."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitCheckout:
     """Pay these orders with this token. `key`: the caller's idempotency key."""
@@ -45,16 +55,21 @@ class SubmitCheckout:
     buyer: Buyer
     token: str
     lines: tuple[OrderLine, ...]
+    on_partial: OnPartial = OnPartial.KEEP
 
     def fingerprint(self) -> str:
-        """A versioned hash over parsed fields: tells a repeated request from another one. The key is not part of it."""
+        """A versioned hash over parsed fields: tells a repeated request from another one. The key is not part of it.
+
+        KEEP is left out: it is what requests of before this choice meant, and theirs must not become others.
+        """
         buyer = (self.buyer.account, self.buyer.name, self.buyer.email, self.buyer.country)
         lines = [
             field
             for line in self.lines
             for field in (line.order_id, line.seller_account, str(line.money.amount_minor), line.money.currency)
         ]
-        return fingerprint_of(self.checkout_id, *buyer, self.token, *lines)
+        choice = [self.on_partial] if self.on_partial is not OnPartial.KEEP else []
+        return fingerprint_of(self.checkout_id, *buyer, self.token, *lines, *choice)
 
 
 class Verdict(StrEnum):
@@ -90,6 +105,8 @@ class ObjectStatus(StrEnum):
     REFUSED = "REFUSED"
     """The PSP refused to create the object: there is none."""
     REFUNDED = "REFUNDED"
+    REFUND_FAILED = "REFUND_FAILED"
+    """Still charged: the refund asked for was refused for good, or came back to us."""
 
 
 class ReportSource(StrEnum):
@@ -171,7 +188,10 @@ class Trouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecordTrouble:
-    """A run of an effect brought no result. `jitter_ppm`: chance handed in, 0 to 999,999 parts of a million."""
+    """A run of an effect brought no result. `jitter_ppm`: chance handed in, 0 to 999,999 parts of a million.
+
+    `refusal`: a peer's own word, where the trouble is REFUSED.
+    """
 
     todo_id: str
     tries: int
@@ -179,6 +199,7 @@ class RecordTrouble:
     reason: str
     retry_after_ms: int
     jitter_ppm: int
+    refusal: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +330,8 @@ class MismatchKind(StrEnum):
     WRONG_MONEY = "wrong_money"
     WRONG_REFERENCE = "wrong_reference"
     UNKNOWN_ORDER = "unknown_order"
+    ACCOUNT_CLOSED = "account_closed"
+    REVERSAL_FAILED = "reversal_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +389,9 @@ Event = (
     | OrderMoved
     | WalletUpdated
     | LedgerUpdated
+    | PostingRefused
+    | RefundOpened
+    | RefundEnded
     | SettlementTold
     | MismatchOpened
     | MismatchResolved

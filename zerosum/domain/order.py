@@ -12,6 +12,7 @@ from enum import StrEnum
 from zerosum.domain.identity import Key, OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.record import replace
+from zerosum.domain.refund import Refund, RefundStatus
 from zerosum.domain.refusal import Reason, Refusal
 
 
@@ -142,6 +143,18 @@ class Order:
     attempts: tuple[Attempt, ...]
     operations: tuple[Operation, ...]
     updated_at_ms: int
+    refunds: tuple[Refund, ...] = ()
+
+    @property
+    def refund(self) -> Refund | None:
+        """The one refund that has not failed, if there is one."""
+        return next((refund for refund in self.refunds if refund.is_live), None)
+
+    @property
+    def is_reversed(self) -> bool:
+        """We gave its money back, with proof."""
+        refund = self.refund
+        return refund is not None and refund.is_reversal and refund.status is RefundStatus.SUCCEEDED
 
     @property
     def attempt(self) -> Attempt | None:
@@ -176,3 +189,8 @@ class Order:
         if known is not None:
             attempts = tuple(changed if attempt is known else attempt for attempt in self.attempts)
         return replace(self, attempts=attempts, updated_at_ms=now_ms)
+
+    def with_refund(self, changed: Refund, now_ms: int) -> "Order":
+        """The order with this refund added, or put in the place of the one of its number."""
+        others = tuple(refund for refund in self.refunds if refund.number != changed.number)
+        return replace(self, refunds=(*others, changed), updated_at_ms=now_ms)

@@ -14,6 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
+from zerosum.domain.reversal import declined, proven
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
@@ -51,8 +52,8 @@ def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
 
 def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
     """Compares money and reference; a difference opens a case and stops the order's to-dos for people to look at."""
-    if fact.status in (_IS.REFUNDED, _IS.CANCELED):
-        return True  # nothing is believed of their money
+    if fact.status in (_IS.REFUNDED, _IS.REFUND_FAILED, _IS.CANCELED):
+        return True  # nothing is believed of their money; a refund's is compared with the refund
     if fact.reference != order.id:
         kind, detail = m.MismatchKind.WRONG_REFERENCE, f"the PSP's reference is {fact.reference!r}"
     elif fact.money != order.money:
@@ -140,6 +141,8 @@ def _charged(draft: Draft, order: Order, fact: m.Report) -> None:
         draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_CHARGED, ""))
         draft.run(TodoKind.CREDIT_WALLET, order.id, 1)
         draft.run(TodoKind.POST_JOURNAL, order.id, 1)
+    else:
+        _ask_again_for_refund(draft, fact)
 
 
 def _declined(draft: Draft, order: Order, fact: m.Report) -> None:
@@ -169,14 +172,25 @@ def _canceled(draft: Draft, order: Order, fact: m.Report) -> None:
 
 
 def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
-    """A late charge went back to the buyer: its case is closed, and suspense is cleared."""
+    """The buyer has the money back. A late charge's case is closed, and suspense is cleared; else see `reversal`."""
     late = _late_charge_of(draft, order)
     refund = order.newest(_KIND.REFUND)
-    if late is None or refund is None or refund.state is not _STATE.UNKNOWN:
+    if late is None:
+        proven(draft, order, fact)
+        return
+    if refund is None or refund.state is not _STATE.UNKNOWN:
         return
     draft.settle(order.id, _KIND.REFUND, _STATE.DONE, fact.object_id)
     draft.happen(m.MismatchResolved(late.id, order.id))
     draft.run(TodoKind.CLEAR_SUSPENSE, order.id, late.number)
+
+
+def _refund_failed(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The buyer's charge stands. A late charge's refund is asked for until its budget is spent, then people send the money."""
+    if _late_charge_of(draft, order) is not None:
+        _ask_again_for_refund(draft, fact)
+    else:
+        declined(draft, order, fact)
 
 
 _BY_STATUS: Final[dict[m.ObjectStatus, Callable[[Draft, Order, m.Report], None]]] = {
@@ -189,6 +203,7 @@ _BY_STATUS: Final[dict[m.ObjectStatus, Callable[[Draft, Order, m.Report], None]]
     _IS.CANCELED: _canceled,
     _IS.REFUSED: _refused,
     _IS.REFUNDED: _refunded,
+    _IS.REFUND_FAILED: _refund_failed,
 }
 
 
@@ -218,16 +233,7 @@ def _suspend(draft: Draft, order: Order, fact: m.Report, kind: m.MismatchKind, d
 
 
 def _open_mismatch(draft: Draft, fact: m.Report, kind: m.MismatchKind, detail: str) -> m.Mismatch | None:
-    """Opens a case, once for each (kind, order, object). None: it is open or was closed already."""
-    name = f"{kind}/{fact.order_id}/{fact.object_id}"
-    if name in draft.checkout.mismatches:
-        return None
-    number = len(draft.checkout.mismatches) + 1
-    mismatch = m.Mismatch(
-        name, number, fact.order_id, kind, fact.psp, fact.object_id, fact.money, detail, False, draft.now_ms
-    )
-    draft.happen(m.MismatchOpened(mismatch))
-    return mismatch
+    return draft.open_case(kind, fact.order_id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
 
 
 def _late_charge_of(draft: Draft, order: Order) -> m.Mismatch | None:

@@ -60,6 +60,9 @@ BUDGETS: dict[TodoKind, Budget] = {
     TodoKind.POST_JOURNAL: _PEER,
     TodoKind.POST_SUSPENSE: _PEER,
     TodoKind.CLEAR_SUSPENSE: _PEER,
+    TodoKind.DEBIT_WALLET: _PEER,
+    TodoKind.RETURN_WALLET: _PEER,
+    TodoKind.POST_REFUND: _PEER,
     TodoKind.ANSWER: Budget(tries_max=None, ends_with_horizon=False),
 }
 """Total over TodoKind."""

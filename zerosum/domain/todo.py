@@ -25,6 +25,9 @@ class TodoKind(StrEnum):
     POST_JOURNAL = "post_journal"
     POST_SUSPENSE = "post_suspense"
     CLEAR_SUSPENSE = "clear_suspense"
+    DEBIT_WALLET = "debit_wallet"
+    RETURN_WALLET = "return_wallet"
+    POST_REFUND = "post_refund"
     ANSWER = "answer"
 
 
@@ -40,7 +43,7 @@ class TodoState(StrEnum):
 class Todo:
     """One effect not yet finished. `order_id` is "" where it concerns the whole checkout.
 
-    `number`: of the operation; of the mismatch for suspense; else 1.
+    `number`: of the operation; of the mismatch for suspense; of the refund for its postings; else 1.
     `tries`: runs begun. `created_at_ms` starts budgets in time; a replay by an operator resets both.
     """
 

@@ -1,4 +1,4 @@
-"""How a checkout is kept: the payment event, its orders, attempts, operations, to-dos, mismatches and its buyer's row.
+"""How a checkout is kept: the payment event, its orders, attempts, operations, refunds, to-dos, mismatches, its buyer's row.
 
 What happened, for ever, is in `payment_history.py`.
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
-from zerosum.domain.message import Buyer, Mismatch, MismatchKind, Verdict
+from zerosum.domain.message import Buyer, Mismatch, MismatchKind, OnPartial, Verdict
 from zerosum.domain.money import Money
 from zerosum.domain.order import (
     Attempt,
@@ -23,6 +23,7 @@ from zerosum.domain.order import (
     Order,
     OrderStatus,
 )
+from zerosum.domain.refund import Refund, RefundCause, RefundStatus
 from zerosum.domain.todo import Todo, TodoKind, TodoState
 from zerosum.errors import Bug
 from zerosum.store import table as t
@@ -70,6 +71,12 @@ def _order_pairs(
         if known is not operation:
             earlier_op = _operation_row(slot, after, order, known) if known else None
             yield t.OPERATIONS, earlier_op, _operation_row(slot, after, order, operation)
+    refunds = {refund.number: refund for refund in earlier.refunds} if earlier else {}
+    for refund in order.refunds:
+        earlier_refund = refunds.get(refund.number)
+        if earlier_refund is not refund:
+            refund_row = _refund_row(slot, after, order, earlier_refund) if earlier_refund else None
+            yield t.REFUNDS, refund_row, _refund_row(slot, after, order, refund)
 
 
 def _event_row(slot: int, checkout: Checkout) -> Row:
@@ -82,6 +89,7 @@ def _event_row(slot: int, checkout: Checkout) -> Row:
         "risk_reason": checkout.verdict_reason, "status": checkout.status,
         "is_payment_done": checkout.is_payment_done, "reply": checkout.reply,
         "created_at_ms": checkout.created_at_ms, "updated_at_ms": checkout.updated_at_ms,
+        "on_partial": checkout.on_partial,
     }  # fmt: skip
 
 
@@ -118,6 +126,16 @@ def _operation_row(slot: int, checkout: Checkout, order: Order, operation: Opera
         "kind": operation.kind, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
         "request": operation.request, "state": operation.state, "answer": operation.answer,
         "started_at_ms": operation.started_at_ms,
+    }  # fmt: skip
+
+
+def _refund_row(slot: int, checkout: Checkout, order: Order, refund: Refund) -> Row:
+    return {
+        "slot": slot, "tenant": checkout.key.tenant, "checkout_id": checkout.key.id, "payment_order_id": order.id,
+        "number": refund.number, "cause": refund.cause, "status": refund.status,
+        "amount_minor": refund.money.amount_minor, "currency": refund.money.currency, "reason": refund.reason,
+        "requested_by": refund.requested_by, "outcome": refund.outcome, "opened_at_ms": refund.opened_at_ms,
+        "ended_at_ms": refund.ended_at_ms,
     }  # fmt: skip
 
 
@@ -165,6 +183,7 @@ def state_of(root: Row, children: Mapping[str, Sequence[Row]]) -> Checkout:
         reply=root["reply"],
         created_at_ms=root["created_at_ms"],
         updated_at_ms=root["updated_at_ms"],
+        on_partial=OnPartial(root["on_partial"]),
     )
 
 
@@ -177,6 +196,7 @@ def _order_of(row: Row, children: Mapping[str, Sequence[Row]]) -> Order:
     order_id = row["payment_order_id"]
     attempts = [child for child in children.get("attempts", ()) if child["payment_order_id"] == order_id]
     operations = [child for child in children.get("operations", ()) if child["payment_order_id"] == order_id]
+    refunds = [child for child in children.get("refunds", ()) if child["payment_order_id"] == order_id]
     return Order(
         id=OrderId(order_id),
         position=row["position"],
@@ -190,6 +210,7 @@ def _order_of(row: Row, children: Mapping[str, Sequence[Row]]) -> Order:
         attempts=tuple(_attempt_of(child) for child in sorted(attempts, key=lambda child: int(child["number"]))),
         operations=tuple(_operation_of(child) for child in sorted(operations, key=_operation_age)),
         updated_at_ms=row["updated_at_ms"],
+        refunds=tuple(refund_of(child) for child in sorted(refunds, key=lambda child: int(child["number"]))),
     )
 
 
@@ -210,6 +231,15 @@ def _operation_of(row: Row) -> Operation:
         kind=OperationKind(row["kind"]), number=row["number"], attempt=row["attempt"], key=Key(row["key"]),
         request=row["request"], state=OperationState(row["state"]), answer=row["answer"],
         started_at_ms=row["started_at_ms"],
+    )  # fmt: skip
+
+
+def refund_of(row: Row) -> Refund:
+    """The refund a row stands for."""
+    return Refund(
+        number=row["number"], cause=RefundCause(row["cause"]), status=RefundStatus(row["status"]),
+        money=Money(row["amount_minor"], row["currency"]), reason=row["reason"], requested_by=row["requested_by"],
+        outcome=row["outcome"], opened_at_ms=row["opened_at_ms"], ended_at_ms=row["ended_at_ms"],
     )  # fmt: skip
 
 
@@ -244,14 +274,17 @@ PAYMENT: Aggregate[Checkout] = Aggregate(
     slot_log=t.PAYMENT_SLOT_LOG,
     commands=t.PAYMENT_COMMANDS,
     root=t.PAYMENT_EVENTS,
-    children=(t.BUYERS, t.PAYMENT_ORDERS, t.ATTEMPTS, t.OPERATIONS, t.TODOS, t.MISMATCHES),
+    children=(t.BUYERS, t.PAYMENT_ORDERS, t.ATTEMPTS, t.OPERATIONS, t.REFUNDS, t.TODOS, t.MISMATCHES),
     fixed={
-        "payment_events": frozenset({"fingerprint", "buyer_account", "credit_card_info", "created_at_ms"}),
+        "payment_events": frozenset(
+            {"fingerprint", "buyer_account", "credit_card_info", "created_at_ms", "on_partial"}
+        ),
         "payment_orders": frozenset(
             {"position", "buyer_account", "seller_account", "amount", "amount_minor", "currency", "created_at_ms"}
         ),
         "attempts": frozenset({"psp", "opened_at_ms"}),
         "operations": frozenset({"attempt", "key", "request", "started_at_ms"}),
+        "refunds": frozenset({"cause", "amount_minor", "currency", "reason", "requested_by", "opened_at_ms"}),
         "todos": frozenset({"payment_order_id", "kind", "number"}),
         "mismatches": frozenset({"number", "payment_order_id", "kind", "psp", "opened_at_ms"}),
     },

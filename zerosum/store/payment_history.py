@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.order import Operation, OrderEvent, OrderStatus, next_status
+from zerosum.domain.refund import PostingRefused, Refund, RefundEnded, RefundOpened, RefundStatus
 from zerosum.domain.refusal import Refusal
 from zerosum.errors import Bug
 from zerosum.ports import Change, TurnRecord
@@ -105,6 +106,10 @@ def _told(event: m.Event) -> tuple[str, str, dict[str, Any]]:
             return "CheckoutSubmitted", "", {"payment_orders": [_line_detail(line) for line in event.command.lines]}
         case m.TodoMoved():
             return event.type, event.todo.order_id, _todo_detail(event)
+        case PostingRefused():
+            return "PostingRefused", event.order_id, {"kind": event.kind, "reason": event.reason}
+        case RefundOpened() | RefundEnded():
+            return _REFUND_TYPES[event.refund.status], event.order_id, _refund_detail(event.refund)
         case m.SettlementTold():
             return "SettlementTold", event.order_id, _settlement_detail(event)
         case m.MismatchOpened():
@@ -135,6 +140,21 @@ def _operation_detail(operation: Operation) -> dict[str, Any]:
     return {
         "kind": operation.kind, "number": operation.number, "attempt": operation.attempt, "key": operation.key,
         "state": operation.state, "answer": operation.answer,
+    }  # fmt: skip
+
+
+_REFUND_TYPES = {
+    RefundStatus.PENDING: "RefundOpened",
+    RefundStatus.SUCCEEDED: "RefundSucceeded",
+    RefundStatus.FAILED: "RefundFailed",
+}
+
+
+def _refund_detail(refund: Refund) -> dict[str, Any]:
+    return {
+        "number": refund.number, "cause": refund.cause, "amount_minor": refund.money.amount_minor,
+        "currency": refund.money.currency, "reason": refund.reason, "requested_by": refund.requested_by,
+        "outcome": refund.outcome,
     }  # fmt: skip
 
 

@@ -7,7 +7,8 @@ two pages may show twice, none is missed); orders in flight oldest first.
 Invariant: each method reads one snapshot, and never more than one row beyond the page from any index range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -29,7 +30,7 @@ from zerosum.store.paging import (
     page,
     position_of,
 )
-from zerosum.store.payment import PAYMENT, todo_of
+from zerosum.store.payment import PAYMENT, refund_of, todo_of
 from zerosum.store.session import Session
 from zerosum.store.table import TODOS
 from zerosum.store.wire import compiled
@@ -57,14 +58,14 @@ class SqlPaymentReader:
         if not rows:
             return None
         status, is_done, created_at_ms = rows[0][:3]
-        orders = tuple(_order_view(*row[3:]) for row in rows)
+        orders = tuple(_order_views([row[3:] for row in rows]))
         return PaymentView(key.id, CheckoutStatus(status), is_done, created_at_ms, orders)
 
     async def order(self, tenant: Tenant, order_id: OrderId) -> OrderView | None:
         """As callers see it, by one statement."""
         values = {"tenant": tenant, "order_id": order_id}
         rows = await self.database.look(_ORDER.call(values))
-        return _order_view(*rows[0]) if rows else None
+        return next(_order_views(rows), None)
 
     async def reply(self, key: EntityKey) -> bytes | None:
         """The fixed reply, by one statement."""
@@ -156,20 +157,32 @@ _SHOWN = (
     "o.checkout_id, o.payment_order_id, o.seller_account, o.amount, o.currency, o.payment_order_status, o.reason, "
     "o.wallet_updated, o.ledger_updated, o.psp_reference"
 )
-"""The columns of an OrderView, in its order."""
+"""The columns of an OrderView, in its order, but for its refunds."""
+
+_REFUND = (
+    "number", "cause", "status", "amount_minor", "currency", "reason", "requested_by", "outcome", "opened_at_ms",
+    "ended_at_ms",
+)  # fmt: skip
+_SHOWN_WITH_REFUNDS = f"{_SHOWN}, {', '.join(f'r.{name}' for name in _REFUND)}"
+_REFUNDS_OF = (
+    "LEFT JOIN payment.refunds AS r ON r.slot = o.slot AND r.tenant = o.tenant AND r.checkout_id = o.checkout_id "
+    "AND r.payment_order_id = o.payment_order_id "
+)
+"""A row an order and refund; NULLs where an order has none."""
 
 _ORDER = compiled(
     text(
-        f"SELECT {_SHOWN} FROM payment.payment_orders AS o "  # noqa: S608 - names of ours
-        "WHERE o.tenant = :tenant AND o.payment_order_id = :order_id"
+        f"SELECT {_SHOWN_WITH_REFUNDS} FROM payment.payment_orders AS o {_REFUNDS_OF}"  # noqa: S608 - names of ours
+        "WHERE o.tenant = :tenant AND o.payment_order_id = :order_id ORDER BY r.number"
     )
 )
 
 _PAYMENT = compiled(
     text(
-        f"SELECT e.status, e.is_payment_done, e.created_at_ms, {_SHOWN} FROM payment.payment_events AS e "  # noqa: S608 - names of ours
+        f"SELECT e.status, e.is_payment_done, e.created_at_ms, {_SHOWN_WITH_REFUNDS} FROM payment.payment_events AS e "  # noqa: S608 - names of ours
         "JOIN payment.payment_orders AS o ON o.slot = e.slot AND o.tenant = e.tenant AND o.checkout_id = e.checkout_id "
-        "WHERE e.slot = CAST(:slot AS INT4) AND e.tenant = :tenant AND e.checkout_id = :checkout_id ORDER BY o.position"
+        f"{_REFUNDS_OF}WHERE e.slot = CAST(:slot AS INT4) AND e.tenant = :tenant AND e.checkout_id = :checkout_id "
+        "ORDER BY o.position, r.number"
     )
 )
 
@@ -181,10 +194,18 @@ _REPLY = compiled(
 )
 
 
-def _order_view(
-    checkout_id: str, order_id: str, seller_account: str, amount: str, currency: str, status: str, *rest: Any
-) -> OrderView:
-    return OrderView(checkout_id, order_id, seller_account, amount, currency, OrderStatus(status), *rest)
+def _order_views(rows: Iterable[Sequence[Any]]) -> Iterator[OrderView]:
+    """Orders in the order of their first row, each with the refunds of its rows."""
+    for shown, of_order in groupby(rows, key=lambda row: tuple(row[:_SHOWN_COUNT])):
+        named = (dict(zip(_REFUND, row[_SHOWN_COUNT:], strict=True)) for row in of_order)
+        refunds = tuple(refund_of(refund) for refund in named if refund["number"] is not None)
+        fields: list[Any] = [*shown, refunds]
+        fields[_STATUS_AT] = OrderStatus(fields[_STATUS_AT])
+        yield OrderView(*fields)
+
+
+_SHOWN_COUNT = len(_SHOWN.split(", "))
+_STATUS_AT = _SHOWN.split(", ").index("o.payment_order_status")
 
 
 _HOME = compiled(

@@ -89,13 +89,14 @@ def _logs_of(service: str) -> tuple[Table, Table, Table]:
 PAYMENT_SLOTS, PAYMENT_SLOT_LOG, PAYMENT_COMMANDS = _logs_of("payment")
 
 # Specification: payment_event. credit_card_info is the PSP's token; seller_info is kept per order (seller_account).
-# `reply` is the fixed reply (protobuf bytes); NULL until answered.
+# `reply` is the fixed reply (protobuf bytes); NULL until answered. on_partial: KEEP or REVERSE the paid orders of a partly
+# failed checkout; it has a default because revision 0001 wrote rows without it.
 PAYMENT_EVENTS = _table(
     "payment", "payment_events", "root",
     _small("slot"), _text("tenant"), _text("checkout_id"), _long("version"), _text("fingerprint"),
     _text("buyer_account"), _text("credit_card_info"), _text("risk_verdict"), _text("risk_reason"),
     _text("status"), _flag("is_payment_done"), _bytes("reply", optional=True),
-    _long("created_at_ms"), _long("updated_at_ms"),
+    _long("created_at_ms"), _long("updated_at_ms"), Column("on_partial", Text, nullable=False, server_default="KEEP"),
     # The condition always holds; only lists state it. Else the planner, where statistics are young, takes this index for a
     # second primary key and reads a whole tenant for one checkout. Its column never changes: an update need not touch an index.
     Index(
@@ -145,6 +146,18 @@ OPERATIONS = _table(
     _small("attempt"), _text("key"), _text("request"), _text("state"), _text("answer"), _long("started_at_ms"),
     UniqueConstraint("key", "tenant", name="operations_key_once"),  # the key first: likewise
     key=("slot", "tenant", "checkout_id", "payment_order_id", "kind", "number"),
+)  # fmt: skip
+
+# Money that goes back to the buyer: a reversal of ours, or asked for by a caller. cause, status: see RefundCause, RefundStatus.
+# One refund that has not FAILED per order. reason: why, in the caller's or a peer's word; outcome: why it FAILED.
+REFUNDS = _table(
+    "payment", "refunds", "child",
+    _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _small("number"),
+    _text("cause"), _text("status"), _long("amount_minor"), _text("currency"), _text("reason"), _text("requested_by"),
+    _text("outcome"), _long("opened_at_ms"), _long("ended_at_ms"),
+    CheckConstraint("amount_minor > 0", name="refunds_amount_positive"),
+    Index("refunds_one_live", "payment_order_id", "tenant", unique=True, postgresql_where=text("status <> 'FAILED'")),
+    key=("slot", "tenant", "checkout_id", "payment_order_id", "number"),
 )  # fmt: skip
 
 # The outbox, the retry queue and the dead letters. state: OPEN, DONE, DEAD. due_at_ms is the lease while it runs.

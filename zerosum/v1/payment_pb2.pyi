@@ -82,6 +82,8 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     """Some orders are SUCCESS, the others are not; the paid ones stand."""
     PAYMENT_STATUS_FAILED: _PaymentStatus.ValueType  # 4
     """No order was charged."""
+    PAYMENT_STATUS_REVERSED: _PaymentStatus.ValueType  # 5
+    """Everything that was charged was given back by us: see each order's refunds."""
 
 class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
     """Status of a checkout, read from its orders."""
@@ -95,7 +97,85 @@ PAYMENT_STATUS_PARTIAL: PaymentStatus.ValueType  # 3
 """Some orders are SUCCESS, the others are not; the paid ones stand."""
 PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 4
 """No order was charged."""
+PAYMENT_STATUS_REVERSED: PaymentStatus.ValueType  # 5
+"""Everything that was charged was given back by us: see each order's refunds."""
 Global___PaymentStatus: _TypeAlias = PaymentStatus  # noqa: Y015
+
+class _OnPartial:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnPartialEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnPartial.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_PARTIAL_UNSPECIFIED: _OnPartial.ValueType  # 0
+    """KEEP."""
+    ON_PARTIAL_KEEP: _OnPartial.ValueType  # 1
+    """Paid orders stand."""
+    ON_PARTIAL_REVERSE: _OnPartial.ValueType  # 2
+    """All or none: once every order is final and one was not paid, the paid ones are given back to the buyer."""
+
+class OnPartial(_OnPartial, metaclass=_OnPartialEnumTypeWrapper):
+    """The caller's choice for a partly failed checkout."""
+
+ON_PARTIAL_UNSPECIFIED: OnPartial.ValueType  # 0
+"""KEEP."""
+ON_PARTIAL_KEEP: OnPartial.ValueType  # 1
+"""Paid orders stand."""
+ON_PARTIAL_REVERSE: OnPartial.ValueType  # 2
+"""All or none: once every order is final and one was not paid, the paid ones are given back to the buyer."""
+Global___OnPartial: _TypeAlias = OnPartial  # noqa: Y015
+
+class _RefundCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_CAUSE_UNSPECIFIED: _RefundCause.ValueType  # 0
+    REFUND_CAUSE_ACCOUNT_CLOSED: _RefundCause.ValueType  # 1
+    """The seller's account is closed: wallet or ledger could not take the capture."""
+    REFUND_CAUSE_CHECKOUT_FAILED: _RefundCause.ValueType  # 2
+    """Another order of an all-or-none checkout was not paid."""
+    REFUND_CAUSE_REQUESTED: _RefundCause.ValueType  # 3
+    """A caller asked for it."""
+
+class RefundCause(_RefundCause, metaclass=_RefundCauseEnumTypeWrapper):
+    """Why money goes back."""
+
+REFUND_CAUSE_UNSPECIFIED: RefundCause.ValueType  # 0
+REFUND_CAUSE_ACCOUNT_CLOSED: RefundCause.ValueType  # 1
+"""The seller's account is closed: wallet or ledger could not take the capture."""
+REFUND_CAUSE_CHECKOUT_FAILED: RefundCause.ValueType  # 2
+"""Another order of an all-or-none checkout was not paid."""
+REFUND_CAUSE_REQUESTED: RefundCause.ValueType  # 3
+"""A caller asked for it."""
+Global___RefundCause: _TypeAlias = RefundCause  # noqa: Y015
+
+class _RefundStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_STATUS_UNSPECIFIED: _RefundStatus.ValueType  # 0
+    REFUND_STATUS_PENDING: _RefundStatus.ValueType  # 1
+    """Promised; the PSP may or may not have given the money back yet."""
+    REFUND_STATUS_SUCCEEDED: _RefundStatus.ValueType  # 2
+    """The buyer has the money."""
+    REFUND_STATUS_FAILED: _RefundStatus.ValueType  # 3
+    """Definitely not given back by this refund: `outcome` says why."""
+
+class RefundStatus(_RefundStatus, metaclass=_RefundStatusEnumTypeWrapper):
+    """What is known of a refund."""
+
+REFUND_STATUS_UNSPECIFIED: RefundStatus.ValueType  # 0
+REFUND_STATUS_PENDING: RefundStatus.ValueType  # 1
+"""Promised; the PSP may or may not have given the money back yet."""
+REFUND_STATUS_SUCCEEDED: RefundStatus.ValueType  # 2
+"""The buyer has the money."""
+REFUND_STATUS_FAILED: RefundStatus.ValueType  # 3
+"""Definitely not given back by this refund: `outcome` says why."""
+Global___RefundStatus: _TypeAlias = RefundStatus  # noqa: Y015
 
 class _SettlementStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -274,10 +354,13 @@ class CreatePaymentRequest(_message.Message):
     BUYER_INFO_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     PAYMENT_ORDERS_FIELD_NUMBER: _builtins.int
+    ON_PARTIAL_FIELD_NUMBER: _builtins.int
     checkout_id: _builtins.str
     """Globally unique per tenant, for ever."""
     idempotency_key: _builtins.str
     """Default: checkout_id. Kept for ever."""
+    on_partial: Global___OnPartial.ValueType
+    """What becomes of the paid orders when others of the checkout are not paid. Default: they stand."""
     @_builtins.property
     def buyer_info(self) -> Global___BuyerInfo: ...
     @_builtins.property
@@ -294,10 +377,11 @@ class CreatePaymentRequest(_message.Message):
         buyer_info: Global___BuyerInfo | None = ...,
         payment_method: Global___PaymentMethod | None = ...,
         payment_orders: _abc.Iterable[Global___PaymentOrderRequest] | None = ...,
+        on_partial: Global___OnPartial.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["buyer_info", b"buyer_info", "payment_method", b"payment_method"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer_info", b"buyer_info", "checkout_id", b"checkout_id", "idempotency_key", b"idempotency_key", "payment_method", b"payment_method", "payment_orders", b"payment_orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer_info", b"buyer_info", "checkout_id", b"checkout_id", "idempotency_key", b"idempotency_key", "on_partial", b"on_partial", "payment_method", b"payment_method", "payment_orders", b"payment_orders"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,6 +463,7 @@ class PaymentOrder(_message.Message):
     WALLET_UPDATED_FIELD_NUMBER: _builtins.int
     LEDGER_UPDATED_FIELD_NUMBER: _builtins.int
     PSP_REFERENCE_FIELD_NUMBER: _builtins.int
+    REFUNDS_FIELD_NUMBER: _builtins.int
     payment_order_id: _builtins.str
     checkout_id: _builtins.str
     seller_account: _builtins.str
@@ -394,6 +479,10 @@ class PaymentOrder(_message.Message):
     """The ledger has the journal."""
     psp_reference: _builtins.str
     """The PSP's object, for support; empty before there is one."""
+    @_builtins.property
+    def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refund]:
+        """Money that goes or went back to the buyer, in the order it was decided; failed ones too. At most one has not failed."""
+
     def __init__(
         self,
         *,
@@ -407,14 +496,67 @@ class PaymentOrder(_message.Message):
         wallet_updated: _builtins.bool = ...,
         ledger_updated: _builtins.bool = ...,
         psp_reference: _builtins.str = ...,
+        refunds: _abc.Iterable[Global___Refund] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "checkout_id", b"checkout_id", "currency", b"currency", "ledger_updated", b"ledger_updated", "payment_order_id", b"payment_order_id", "psp_reference", b"psp_reference", "reason", b"reason", "seller_account", b"seller_account", "status", b"status", "wallet_updated", b"wallet_updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "checkout_id", b"checkout_id", "currency", b"currency", "ledger_updated", b"ledger_updated", "payment_order_id", b"payment_order_id", "psp_reference", b"psp_reference", "reason", b"reason", "refunds", b"refunds", "seller_account", b"seller_account", "status", b"status", "wallet_updated", b"wallet_updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PaymentOrder: _TypeAlias = PaymentOrder  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """An order's whole amount on its way back to the buyer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    OPENED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """1, 2, .. within the order."""
+    cause: Global___RefundCause.ValueType
+    status: Global___RefundStatus.ValueType
+    amount: _builtins.str
+    currency: _builtins.str
+    reason: _builtins.str
+    """The caller's word, or who could not take the money."""
+    outcome: _builtins.str
+    """Why it FAILED: BALANCE_TOO_LOW, REFUND_FAILED; else empty."""
+    @_builtins.property
+    def opened_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """Absent while it is PENDING."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        cause: Global___RefundCause.ValueType = ...,
+        status: Global___RefundStatus.ValueType = ...,
+        amount: _builtins.str = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        opened_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "opened_at", b"opened_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cause", b"cause", "currency", b"currency", "ended_at", b"ended_at", "number", b"number", "opened_at", b"opened_at", "outcome", b"outcome", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
 class GetPaymentRequest(_message.Message):
@@ -952,7 +1094,9 @@ class Todo(_message.Message):
     checkout_id: _builtins.str
     payment_order_id: _builtins.str
     kind: _builtins.str
-    """assess_risk, prepare, confirm, cancel, refund, credit_wallet, post_journal, answer."""
+    """assess_risk, answer; of the PSP: prepare, confirm, cancel, refund; of wallet and ledger: credit_wallet, post_journal,
+    post_suspense, clear_suspense, debit_wallet, return_wallet, post_refund.
+    """
     state: Global___TodoState.ValueType
     tries: _builtins.int
     reason: _builtins.str

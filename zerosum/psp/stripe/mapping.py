@@ -55,14 +55,13 @@ REFUND_STATUSES: Final[Mapping[str, tuple[ObjectStatus, str]]] = {
     "succeeded": (ObjectStatus.REFUNDED, ""),
     "pending": (ObjectStatus.PROCESSING, "REFUND_PENDING"),
     "requires_action": (ObjectStatus.PROCESSING, "REFUND_PENDING"),
-    "failed": (ObjectStatus.CHARGED, "REFUND_FAILED"),
-    "canceled": (ObjectStatus.CHARGED, "REFUND_CANCELED"),
+    "failed": (ObjectStatus.REFUND_FAILED, "REFUND_FAILED"),
+    "canceled": (ObjectStatus.REFUND_FAILED, "REFUND_CANCELED"),
 }
 """Every status of a Refund, as what it makes of the object refunded.
 
-A refund that failed came back to our balance: the buyer's charge stands, so the object *is* CHARGED. It is not DECLINED:
-that word would let the order be believed free of a charge. Its to-do is asked again until its budget is spent; then people
-send the money another way.
+A refund that failed came back to our balance: the buyer's charge stands. It is not DECLINED: that word would let the order be
+believed free of a charge. Both words are final at Stripe: the refund object never becomes another.
 """
 
 

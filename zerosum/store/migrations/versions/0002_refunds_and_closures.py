@@ -1,9 +1,20 @@
-"""What reversals and refunds need: closures of wallets and of owners' accounts.
+"""What reversals and refunds need: refunds, the caller's choice for partly failed checkouts, closed accounts.
 
 Expands only: code of 0001 writes and reads its tables as before.
 """
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
 
 from zerosum.store.migrations import step
 
@@ -23,6 +34,17 @@ def _long(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
+REFUNDS = Table(
+    "refunds", _METADATA,
+    Column("slot", Integer, nullable=False), _text("tenant"), _text("checkout_id"), _text("payment_order_id"),
+    Column("number", Integer, nullable=False), _text("cause"), _text("status"), _long("amount_minor"), _text("currency"),
+    _text("reason"), _text("requested_by"), _text("outcome"), _long("opened_at_ms"), _long("ended_at_ms"),
+    CheckConstraint("amount_minor > 0", name="refunds_amount_positive"),
+    Index("refunds_one_live", "payment_order_id", "tenant", unique=True, postgresql_where=text("status <> 'FAILED'")),
+    PrimaryKeyConstraint("slot", "tenant", "checkout_id", "payment_order_id", "number"),
+    schema="payment", info={"kind": "child"},
+)  # fmt: skip
+
 WALLET_CLOSURES = Table(
     "closures", _METADATA,
     Column("slot", Integer, nullable=False), _text("tenant"), _text("wallet_id"), _long("version"), _text("closed_by"),
@@ -40,7 +62,8 @@ OWNER_CLOSURES = Table(
 
 def upgrade() -> None:
     """One statement a step; each may be run again."""
-    step.make_tables([WALLET_CLOSURES, OWNER_CLOSURES])
+    step.add_column("payment.payment_events", "on_partial TEXT DEFAULT 'KEEP' NOT NULL")
+    step.make_tables([REFUNDS, WALLET_CLOSURES, OWNER_CLOSURES])
 
 
 def downgrade() -> None:

@@ -1,0 +1,216 @@
+"""How an order's money goes back to the buyer: one story for a reversal of ours and for a refund that somebody asked for.
+
+It begins with a row that reserves it (`Refund`, PENDING). Nothing is asked of the PSP before
+
+    both sides have said what they made of the capture: wallet and ledger each took it, or refused it for good;
+    what the wallet took is debited again;
+    a charge that one of them refused stands in suspense: as it came, or out of the capture that the ledger had taken.
+
+Then the PSP is asked to refund, under one derived key for ever, and asked again until it says REFUNDED: that is the proof. With
+proof the ledger follows: the capture is undone by the original split, or suspense is cleared. A definitive "no" of the PSP
+puts back what the wallet was debited; a charge without a home stays in suspense, with its case open.
+
+Trouble is retried, never reversed: only a typed refusal of wallet or ledger begins a reversal. Source: design section 4
+"Refunds and pay-outs: reserve, call, settle", failures.md rows P16 to P18, specification "Error handling".
+
+Invariant: one refund per order that has not failed, and money of a refund leaves suspense or the seller's books only with the
+PSP's proof.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from zerosum.domain import message as m
+from zerosum.domain.draft import Draft
+from zerosum.domain.identity import OrderId
+from zerosum.domain.order import OperationKind, OperationState, Order, OrderStatus
+from zerosum.domain.record import replace
+from zerosum.domain.refund import PostingRefused, Refund, RefundCause, RefundEnded, RefundOpened, RefundStatus
+from zerosum.domain.refusal import Reason
+from zerosum.domain.todo import Todo, TodoKind, TodoState, todo_id
+from zerosum.errors import Bug
+
+_REFUND = OperationKind.REFUND
+
+
+# ---- how it begins -------------------------------------------------------------------------------------------
+
+
+def open_refund(draft: Draft, order: Order, cause: RefundCause, *, reason: str, requested_by: str = "") -> None:
+    """Reserves the order's whole amount, and takes the first steps."""
+    number = len(order.refunds) + 1
+    opened_at_ms = draft.now_ms
+    refund = Refund(number, cause, RefundStatus.PENDING, order.money, reason, requested_by, "", opened_at_ms, 0)
+    draft.happen(RefundOpened(order.id, refund))
+    advance(draft, order.id)
+
+
+def reverse_unless_all_paid(draft: Draft) -> None:
+    """The caller wanted all or none: once every order is final and one was not paid, or had to go back, all others go back."""
+    checkout = draft.checkout
+    orders = list(checkout.orders.values())
+    if checkout.on_partial is not m.OnPartial.REVERSE or not all(order.is_terminal for order in orders):
+        return
+    paid = [order for order in orders if order.status is OrderStatus.SUCCESS and not _is_going_back(order)]
+    if len(paid) == len(orders):
+        return
+    for order in paid:
+        if order.refund is None and not any(refund.is_reversal for refund in order.refunds):
+            open_refund(draft, order, RefundCause.CHECKOUT_FAILED, reason="another order was not paid")
+
+
+def _is_going_back(order: Order) -> bool:
+    refund = order.refund
+    return refund is not None and refund.cause is RefundCause.ACCOUNT_CLOSED
+
+
+def refused(draft: Draft, todo: Todo, reason: Reason | None) -> bool:
+    """A peer refuses one of our effects for good; whether that is part of a story. False: people must look."""
+    follow = _BY_REFUSAL.get((todo.kind, reason)) if reason is not None else None
+    return follow is not None and follow(draft, todo)
+
+
+def _account_closed(draft: Draft, todo: Todo) -> bool:
+    """The seller's account takes no new money: the charge has to go back."""
+    draft.happen(PostingRefused(todo.order_id, todo.kind, Reason.ACCOUNT_CLOSED))
+    draft.close(todo)
+    order = draft.order(todo.order_id)
+    if order.refund is None:
+        open_refund(draft, order, RefundCause.ACCOUNT_CLOSED, reason=f"{_SIDES[todo.kind]}: {Reason.ACCOUNT_CLOSED}")
+    else:
+        advance(draft, order.id)
+    return True
+
+
+def _not_covered(draft: Draft, todo: Todo) -> bool:
+    """The seller's balance does not cover a refund that was asked for: nothing has moved, and nothing will."""
+    refund = draft.order(todo.order_id).refund
+    if refund is None or refund.is_reversal:
+        return False
+    draft.close(todo)
+    _end(draft, todo.order_id, refund, RefundStatus.FAILED, Reason.BALANCE_TOO_LOW)
+    return True
+
+
+_SIDES: Final = {TodoKind.CREDIT_WALLET: "wallet", TodoKind.POST_JOURNAL: "ledger"}
+
+_BY_REFUSAL: Final[dict[tuple[TodoKind, Reason], Callable[[Draft, Todo], bool]]] = {
+    (TodoKind.CREDIT_WALLET, Reason.ACCOUNT_CLOSED): _account_closed,
+    (TodoKind.POST_JOURNAL, Reason.ACCOUNT_CLOSED): _account_closed,
+    (TodoKind.DEBIT_WALLET, Reason.BALANCE_TOO_LOW): _not_covered,
+}
+"""Refusals that are part of a story. Every other "no" of a peer is a dead letter."""
+
+
+# ---- step by step --------------------------------------------------------------------------------------------
+
+
+def advance(draft: Draft, order_id: OrderId) -> None:
+    """Takes the steps of a pending refund that nothing stands before any more. Taken again, it takes none twice."""
+    order = draft.order(order_id)
+    refund = order.refund
+    if refund is None or refund.status is not RefundStatus.PENDING or not _both_sides_said(draft, order):
+        return
+    ready = not order.wallet_updated or _is_done(draft, TodoKind.DEBIT_WALLET, order_id, refund.number)
+    if is_homeless(order):
+        case = _case_of(draft, order) or _open_case(draft, order, refund)
+        ready = _is_done(draft, TodoKind.POST_SUSPENSE, order_id, case.number) and ready
+    attempt = order.attempt
+    if attempt is None:
+        raise Bug(f"order {order_id} is refunded and was never charged")
+    if ready and order.operation(_REFUND, refund.number) is None:
+        draft.start(order_id, _REFUND, psp=attempt.psp, object_id=attempt.object_id, number=refund.number)
+
+
+def _both_sides_said(draft: Draft, order: Order) -> bool:
+    todos = (draft.checkout.todos.get(todo_id(kind, order.id, 1)) for kind in _SIDES)
+    return all(todo is not None and todo.state is TodoState.DONE for todo in todos)
+
+
+def is_homeless(order: Order) -> bool:
+    """Wallet or ledger refused the capture. Only asked when both have said."""
+    return not (order.wallet_updated and order.ledger_updated)
+
+
+def _is_done(draft: Draft, kind: TodoKind, order_id: OrderId, number: int) -> bool:
+    """Whether the step is done; begins it where it was not."""
+    todo = draft.checkout.todos.get(todo_id(kind, order_id, number))
+    if todo is None:
+        draft.run(kind, order_id, number)
+    return todo is not None and todo.state is TodoState.DONE
+
+
+def _case_of(draft: Draft, order: Order) -> m.Mismatch | None:
+    cases = draft.checkout.mismatches.values()
+    kind = m.MismatchKind.ACCOUNT_CLOSED
+    return next((case for case in cases if case.kind is kind and case.order_id == order.id), None)
+
+
+def _open_case(draft: Draft, order: Order, refund: Refund) -> m.Mismatch:
+    """Finance sees a charge without a home from the moment it is known until it is gone."""
+    attempt = order.attempt
+    opened = attempt and draft.open_case(
+        m.MismatchKind.ACCOUNT_CLOSED, order.id, psp=attempt.psp, object_id=attempt.object_id, money=order.money,
+        detail=refund.reason,
+    )  # fmt: skip
+    if not opened:
+        raise Bug(f"order {order.id}: no case for a charge without a home")
+    return opened
+
+
+# ---- how it ends ---------------------------------------------------------------------------------------------
+
+
+def proven(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP says that the buyer has the money: the books follow."""
+    refund = _asked_for(order)
+    if refund is None:
+        return
+    if fact.money != refund.money:
+        detail = f"the refund was to be of {refund.money}, the PSP says {fact.money}"
+        draft.open_case(
+            m.MismatchKind.WRONG_MONEY,
+            order.id,
+            psp=fact.psp,
+            object_id=fact.object_id,
+            money=fact.money,
+            detail=detail,
+        )
+        return
+    draft.settle(order.id, _REFUND, OperationState.DONE, fact.object_id)
+    _end(draft, order.id, refund, RefundStatus.SUCCEEDED, "")
+    case = _case_of(draft, order)
+    if case is None:
+        draft.run(TodoKind.POST_REFUND, order.id, refund.number)
+    else:
+        draft.happen(m.MismatchResolved(case.id, order.id))
+        draft.run(TodoKind.CLEAR_SUSPENSE, order.id, case.number)
+
+
+def declined(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP has refused for good: the buyer's charge stands. What the wallet was debited for it comes back."""
+    refund = _asked_for(order)
+    if refund is None:
+        return
+    draft.settle(order.id, _REFUND, OperationState.DECLINED, fact.reason)
+    _end(draft, order.id, refund, RefundStatus.FAILED, fact.reason or "REFUND_FAILED")
+    if is_homeless(order):
+        return  # suspense keeps it, and its case stays open: people send the money another way
+    draft.run(TodoKind.RETURN_WALLET, order.id, refund.number)
+    if refund.is_reversal:
+        draft.open_case(
+            m.MismatchKind.REVERSAL_FAILED, order.id, psp=fact.psp, object_id=fact.object_id, money=order.money,
+            detail=f"{refund.cause}: the PSP refused to give the money back",
+        )  # fmt: skip
+
+
+def _asked_for(order: Order) -> Refund | None:
+    """The pending refund that the PSP was asked for and has not settled."""
+    refund = order.refund
+    operation = order.operation(_REFUND, refund.number) if refund is not None else None
+    is_open = operation is not None and operation.state is OperationState.UNKNOWN
+    return refund if is_open else None
+
+
+def _end(draft: Draft, order_id: OrderId, refund: Refund, status: RefundStatus, outcome: str) -> None:
+    draft.happen(RefundEnded(order_id, replace(refund, status=status, outcome=outcome, ended_at_ms=draft.now_ms)))
