@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from loadtest.profiles import PROFILES
 from loadtest.run import LoadOptions, run_load
+from servers.heads import heads_path
 from servers.keys import DEMO_TENANT, read_key, token_path
 from servers.supervisor import read_run_file
 from servers.wiring import database_url
@@ -42,10 +43,11 @@ def load(settings: Settings, *, profile: str, seconds: int, tps: float | None, s
 def audit(settings: Settings, *, as_json: bool) -> int:
     """Asks the independent auditor about this deployment; what is under way for less than a minute is not stuck yet."""
     run, data = read_run_file(settings.data_dir), settings.data_dir
-    journals = sorted(str(path) for path in (data / "runs").glob("*/journal.jsonl"))
+    journals, heads = sorted(str(path) for path in (data / "runs").glob("*/journal.jsonl")), heads_path(settings)
     command = [
         sys.executable, "-m", "simulator.audit", "--psp-url", run["psp"], "--logs", str(data / "logs"),
         "--in-flight-limit-ms", str(settings.in_flight_alert_ms), "--digests", str(data / "audit-digests.json"),
+        *(["--heads", str(heads)] if heads.exists() else []),
         *(["--journal", *journals] if journals else []), *(["--json", str(data / "audit.json")] if as_json else []),
     ]  # fmt: skip
     secrets = {

@@ -6,14 +6,15 @@ Invariant: a command that fails says why in one line and ends with a status othe
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, told
+from servers.cli_ledger import ledger
 
 if TYPE_CHECKING:
     from servers.operator_client import Operator
@@ -24,11 +25,9 @@ main = typer.Typer(name="zerosum", help="A payment backend for marketplaces: eve
 todo = typer.Typer(help="Effects that are not finished, dead letters among them.", no_args_is_help=True)
 main.add_typer(todo, name="todo")
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything lives. Default: ZEROSUM_DATA_DIR.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+main.add_typer(ledger, name="ledger")
+
 Tenant = Annotated[str, typer.Option(help="Whose.")]
-EXIT_FAILED = 1
-EXIT_MISCONFIGURED = 2
 
 
 class Service(StrEnum):
@@ -56,8 +55,8 @@ def serve(service: Service, data_dir: DataDir = None) -> None:
     """Serve one service in this process, until a signal comes."""
     import asyncio
 
-    with _told():
-        asyncio.run(_server_of(service)(_settings(data_dir)))
+    with told():
+        asyncio.run(_server_of(service)(settings_of(data_dir)))
 
 
 def _server_of(service: Service) -> Callable[["Settings"], Any]:
@@ -82,8 +81,8 @@ def up(
     """Run the whole system on this machine until Ctrl-C: database, Ray, servers, edge, simulator."""
     from servers.supervisor import up as run_system
 
-    with _told():
-        _exit(run_system(_settings(data_dir), with_simulator=with_simulator, seed=seed))
+    with told():
+        exit_with(run_system(settings_of(data_dir), with_simulator=with_simulator, seed=seed))
 
 
 @main.command()
@@ -92,8 +91,8 @@ def migrate(data_dir: DataDir = None) -> None:
     from zerosum.errors import Misconfigured
     from zerosum.store.migrate import migrate as migrate_database
 
-    with _told():
-        settings = _settings(data_dir)
+    with told():
+        settings = settings_of(data_dir)
         if not settings.database_url:
             raise Misconfigured("ZEROSUM_DATABASE_URL is not set; the embedded database is migrated by `zerosum up`")
         migrate_database(settings.database_url)
@@ -108,8 +107,8 @@ def keys(data_dir: DataDir = None) -> None:
     from actors.ray_cluster import make_token
     from servers.keys import make_keys
 
-    with _told():
-        settings = _settings(data_dir)
+    with told():
+        settings = settings_of(data_dir)
         make_keys(settings.data_dir)
         make_token(settings.data_dir)
         typer.echo(settings.data_dir / "keys")
@@ -131,12 +130,12 @@ def token(
     from zerosum.domain.identity import Tenant as TenantId
     from zerosum.errors import Misconfigured
 
-    with _told():
+    with told():
         if role not in set(Role):
             raise Misconfigured("no such role")
         caller = Caller(TenantId(tenant), Role(role), subject or f"{tenant}-{role}")
         expires_at_s = int(time.time()) + hours * 3_600
-        typer.echo(issuer_of(_settings(data_dir).data_dir).token(caller, expires_at_s=expires_at_s))
+        typer.echo(issuer_of(settings_of(data_dir).data_dir).token(caller, expires_at_s=expires_at_s))
 
 
 # ---- on-call -------------------------------------------------------------------------------------------------------
@@ -150,7 +149,7 @@ def todo_list(
     data_dir: DataDir = None,
 ) -> None:
     """List to-dos."""
-    with _told():
+    with told():
         _show(_operator(data_dir, tenant).todos(state), as_json, "To-dos")
 
 
@@ -159,7 +158,7 @@ def todo_show(
     checkout_id: str, todo_id: str, tenant: Tenant = "demo", as_json: AsJson = False, data_dir: DataDir = None
 ) -> None:
     """Show one to-do with the exact request it would send."""
-    with _told():
+    with told():
         _show([_operator(data_dir, tenant).todo(checkout_id, todo_id)], as_json, f"To-do {todo_id}")
 
 
@@ -173,7 +172,7 @@ def todo_replay(
     data_dir: DataDir = None,
 ) -> None:
     """Give a dead letter a new budget and run it again, under its old operation key."""
-    with _told():
+    with told():
         _show([_operator(data_dir, tenant).replay(checkout_id, todo_id, key)], as_json, f"To-do {todo_id}")
 
 
@@ -185,14 +184,14 @@ def in_flight(
     data_dir: DataDir = None,
 ) -> None:
     """List orders that are not final and older than a limit."""
-    with _told():
+    with told():
         _show(_operator(data_dir, tenant).in_flight(older_than_ms), as_json, "In flight")
 
 
 def _operator(data_dir: Path | None, tenant: str) -> "Operator":
     from servers.operator_client import Operator
 
-    return Operator(_settings(data_dir), tenant)
+    return Operator(settings_of(data_dir), tenant)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
@@ -230,9 +229,9 @@ def demo(
     """Load, faults, kills, settlement file, audit, certificate. Status 0 only when the audit is clean."""
     from loadtest.demo import demo as run_demo
 
-    with _told():
-        _exit(run_demo(
-            _settings(data_dir), tps=tps, seconds=seconds, drop_requests=drop_requests, drop_responses=drop_responses,
+    with told():
+        exit_with(run_demo(
+            settings_of(data_dir), tps=tps, seconds=seconds, drop_requests=drop_requests, drop_responses=drop_responses,
             errors=errors, lose_webhooks=lose_webhooks, seed=seed, kills=kills,
             sabotage=str(sabotage) if sabotage else None,
         ))  # fmt: skip
@@ -261,9 +260,9 @@ def chaos(
     _keep_grpc_out_of_forks()
     from loadtest.chaos.run import chaos as run_chaos
 
-    with _told():
-        _exit(run_chaos(
-            _settings(data_dir), minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
+    with told():
+        exit_with(run_chaos(
+            settings_of(data_dir), minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
             split_brain=split_brain, lost_ray=lost_ray, disk_full=disk_full, rpc_failures=rpc_failures,
         ))  # fmt: skip
 
@@ -279,8 +278,8 @@ def load(
     """Run a load profile against a running system, headless."""
     from loadtest.command import load as run_load
 
-    with _told():
-        _exit(run_load(_settings(data_dir), profile=profile, seconds=seconds, tps=tps, seed=seed))
+    with told():
+        exit_with(run_load(settings_of(data_dir), profile=profile, seconds=seconds, tps=tps, seed=seed))
 
 
 @main.command()
@@ -288,8 +287,8 @@ def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Audit the data of this deployment from outside. Status 0 only when it is clean."""
     from loadtest.command import audit as run_audit
 
-    with _told():
-        _exit(run_audit(_settings(data_dir), as_json=as_json))
+    with told():
+        exit_with(run_audit(settings_of(data_dir), as_json=as_json))
 
 
 @main.command()
@@ -308,13 +307,13 @@ def bench(
     from loadtest.recovery import recovery as run_recovery
     from zerosum.errors import Misconfigured
 
-    with _told():
+    with told():
         if what not in ("knee", "hot", "memory", "recovery"):
             raise Misconfigured("there are knee, hot, memory and recovery")
         if what == "recovery":
-            _exit(run_recovery(_settings(data_dir), repeats=repeats, as_json=as_json))
+            exit_with(run_recovery(settings_of(data_dir), repeats=repeats, as_json=as_json))
             return
-        _exit(run_bench(_settings(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
+        exit_with(run_bench(settings_of(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
 
 
 @main.command()
@@ -338,7 +337,7 @@ def simulate(
     from simulator.world.command import simulate as run_worlds
     from zerosum.errors import Misconfigured
 
-    with _told():
+    with told():
         try:
             status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
@@ -346,7 +345,7 @@ def simulate(
             )  # fmt: skip
         except ValueError as odd:
             raise Misconfigured(str(odd)) from odd
-        _exit(status)
+        exit_with(status)
 
 
 def _keep_grpc_out_of_forks() -> None:
@@ -354,33 +353,6 @@ def _keep_grpc_out_of_forks() -> None:
     import os
 
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-
-
-# ---- common --------------------------------------------------------------------------------------------------------
-
-
-def _settings(data_dir: Path | None) -> "Settings":
-    from zerosum.settings import Settings
-
-    settings = Settings()
-    return settings.model_copy(update={"data_dir": data_dir}) if data_dir is not None else settings
-
-
-def _exit(status: int | None) -> None:
-    if status:
-        raise typer.Exit(status)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Trouble of ours as one line on standard error."""
-    from zerosum.errors import Misconfigured, ZerosumError
-
-    try:
-        yield
-    except ZerosumError as error:
-        print(f"zerosum: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to people
-        raise typer.Exit(EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_FAILED) from error
 
 
 if __name__ == "__main__":

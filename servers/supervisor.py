@@ -25,6 +25,7 @@ import structlog
 
 from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
+from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
 from zerosum.errors import Misconfigured, ZerosumError
 from zerosum.settings import Settings
@@ -77,6 +78,7 @@ class System:
         self._database = EmbeddedPostgres(self._data / "postgres") if not settings.database_url else None
         self._watcher: asyncio.Task[None] | None = None
         self._reviving: asyncio.Future[None] | None = None
+        self._exporter: asyncio.Task[None] | None = None
         self.children: dict[str, Child] = {}
         self._database_pid: int | None = None
         self.database_restarts = 0
@@ -132,6 +134,7 @@ class System:
         self._tell("shards")
         await asyncio.gather(*(self._await_shards(name, ports[name]) for name in SERVICES))
         self._is_up = True
+        self._exporter = asyncio.create_task(keep_exporting(self.settings))
         self._write_run_file()
 
     async def stop(self) -> None:
@@ -143,6 +146,10 @@ class System:
         for name in ("psp", "ray"):
             if name in self.children:
                 await self.children[name].stop()
+        if self._exporter is not None:
+            self._exporter.cancel()
+            await asyncio.gather(self._exporter, return_exceptions=True)
+            await export_once(self.settings)  # nothing writes any more: these are the heads to come back to
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)

@@ -7,6 +7,7 @@ from typing import Final
 from simulator.audit.book import Book
 from simulator.audit.client import ClientJournal
 from simulator.audit.database import Database
+from simulator.audit.heads import Heads
 from simulator.audit.settlement import Settlement
 
 PENDING_LIMIT_MS: Final = 900_000
@@ -32,11 +33,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The sources; None where one was not given. `logs`: files and folders to be searched for card numbers."""
+    """The sources; None where one was not given. `logs`: files and folders to be searched for card numbers.
+
+    `heads`: heads of the slots' logs, exported outside the database before.
+    """
 
     database: Database
     book: Book | None = None
     client: ClientJournal | None = None
     settlement: Settlement | None = None
+    heads: Heads | None = None
     logs: tuple[Path, ...] = ()
     options: Options = Options()

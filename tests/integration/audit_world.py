@@ -81,7 +81,9 @@ class World:
         statuses = {row["payment_order_status"] for row in orders}
         half = len(history) // 2
         self._commit("payment", slot, {"history": history[:half]})
-        self._commit("payment", slot, {"history": history[half:]})
+        refusal = {"tenant": TENANT, "method": "CreatePayment", "key": checkout_id, "fingerprint": "1:other"}
+        refused = [refusal | {"reason": "IDEMPOTENCY_KEY_REUSED", "at_ms": NOW_MS}] if number % 5 == 0 else []
+        self._commit("payment", slot, {"history": history[half:]} | ({"refusals": refused} if refused else {}))
         reply = b"\x0a\x05" + checkout_id.encode()
         is_done = statuses == {"SUCCESS"}
         whole = "DONE" if is_done else "PARTIAL" if "SUCCESS" in statuses else "FAILED"
@@ -133,13 +135,9 @@ class World:
         attempt = {"number": 1, "psp": "stripe", "state": state, "psp_object_id": intent, "opened_at_ms": NOW_MS}
         self.rows["payment.attempts"].append(place | {"payment_order_id": order_id} | attempt)
         todo = {
-            "todo_id": f"confirm/1/{order_id}",
-            "payment_order_id": order_id,
-            "kind": "confirm",
-            "number": 1,
-            "tries": 1,
-        }
-        todo |= {"due_at_ms": NOW_MS, "state": "DONE", "reason": "", "created_at_ms": NOW_MS}
+            "todo_id": f"confirm/1/{order_id}", "payment_order_id": order_id, "kind": "confirm", "number": 1, "tries": 1,
+            "due_at_ms": NOW_MS, "state": "DONE", "reason": "", "created_at_ms": NOW_MS,
+        }  # fmt: skip
         self.rows["payment.todos"].append(place | todo)
         self._intent(order_id, intent, row)
         if is_paid:

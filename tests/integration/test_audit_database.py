@@ -2,109 +2,24 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import psycopg
 import pytest
 
 import simulator
-from simulator.audit.book import read_book
-from simulator.audit.client import read_journal
 from simulator.audit.damage import DAMAGE, double_charge, plant
-from simulator.audit.database import open_database, plain_url
-from simulator.audit.evidence import Evidence, Options
+from simulator.audit.database import open_database
+from simulator.audit.evidence import Evidence
 from simulator.audit.format import answer_line, intent_line
-from simulator.audit.report import AuditReport, Outcome, audit
-from simulator.audit.settlement import read_settlement
-from tests.integration.audit_world import TENANT, World
-from zerosum.store.embedded import EmbeddedPostgres
+from simulator.audit.report import Outcome, audit
+from tests.integration.audit_case import PATIENT, Case
+from tests.integration.audit_world import TENANT
 
 REPOSITORY = Path(simulator.__file__).parents[1]
-PATIENT = Options(pending_limit_ms=10**15)
-"""The pending order of the good world waits for its buyer, and its clock stands still."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A database of its own with the good world in it, and the files that belong to it."""
-
-    url: str
-    truth: list[bytes]
-    journal: Path
-    settlement: Path
-    folder: Path
-
-    def audit(self, options: Options = PATIENT, logs: tuple[Path, ...] = ()) -> AuditReport:
-        """Audit all sources."""
-        with open_database(self.url) as database:
-            return audit(
-                Evidence(
-                    database=database,
-                    book=read_book(self.truth),
-                    client=read_journal([self.journal]),
-                    settlement=read_settlement([self.settlement]),
-                    logs=logs,
-                    options=options,
-                )
-            )
-
-    def execute(self, statement: str) -> None:
-        """Run one statement as the administrator."""
-        with psycopg.connect(plain_url(self.url)) as connection:
-            connection.execute(statement.encode())
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World()
-
-
-@pytest.fixture(scope="module")
-def server(world: World) -> Iterator[str]:
-    """The administrator's URL of a server that has the good world as a template."""
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-audit-"))
-    folder.chmod(0o711)
-    postgres = EmbeddedPostgres(folder / "data")
-    postgres.start()
-    try:
-        url = postgres.urls()["admin"]
-        with psycopg.connect(plain_url(url), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE good")
-        world.insert(_with_database(url, "good"))
-        yield url
-    finally:
-        postgres.stop()
-        shutil.rmtree(folder)
-
-
-_numbers = count(1)
-
-
-@pytest.fixture
-def case(server: str, world: World, tmp_path: Path) -> Iterator[Case]:
-    name = f"case_{next(_numbers)}"
-    with psycopg.connect(plain_url(server), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE good".encode())
-    yield Case(
-        url=_with_database(server, name),
-        truth=world.truth_lines(),
-        journal=world.write_journal(tmp_path),
-        settlement=world.write_settlement(tmp_path),
-        folder=tmp_path,
-    )
-    with psycopg.connect(plain_url(server), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
-def _with_database(url: str, name: str) -> str:
-    return f"{url.rpartition('/')[0]}/{name}"
 
 
 def test_audit_of_a_world_where_all_went_well_is_clean(case: Case) -> None:
@@ -286,14 +201,14 @@ def test_without_a_source_its_checks_are_not_checked(case: Case) -> None:
     assert {"I3", "I4", "I6", "I10", "I22", "I24", "SETTLEMENT"} == not_checked
 
 
-def test_auditor_needs_no_more_than_to_read(case: Case, server: str) -> None:
+def test_auditor_needs_no_more_than_to_read(case: Case, audit_server: str) -> None:
     """The role auditor sees all three schemas and may change none."""
     case.execute(
         "GRANT USAGE ON SCHEMA payment, wallet, ledger TO auditor;"
         "GRANT SELECT ON ALL TABLES IN SCHEMA payment, wallet, ledger TO auditor;"
         "ALTER ROLE auditor PASSWORD 'for-this-test'"
     )
-    place = server.partition("@")[2].rpartition("/")[0]
+    place = audit_server.partition("@")[2].rpartition("/")[0]
 
     report = replace(case, url=f"postgresql://auditor:for-this-test@{place}/{case.url.rpartition('/')[2]}").audit()
 
