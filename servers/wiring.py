@@ -87,7 +87,10 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
         binding=PaymentBinding(policy, encode_reply, risk.judge), store=store, slots=slots,
         deployment=settings.deployment, clock=clock,
     )  # fmt: skip
-    adapter = StripeAdapter(_psp_api_key(settings), url=settings.psp_url, timeout_ms=settings.psp_timeout_ms)
+    adapter = StripeAdapter(
+        _psp_api_key(settings), url=settings.psp_url, timeout_ms=settings.psp_timeout_ms,
+        asks_first=settings.psp_asks_first,
+    )  # fmt: skip
     gateway = Gateway(
         {STRIPE: adapter}, {STRIPE: Breaker(STRIPE, clock.monotonic_ms)}, {STRIPE: Limiter(STRIPE, clock.monotonic_ms)},
         clock_ms=clock.monotonic_ms, timeout_ms=settings.psp_timeout_ms,

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     backoff_cap_ms: int = Field(default=limits.BACKOFF_CAP_MS, ge=1)
     effect_lease_ms: int = Field(default=limits.EFFECT_LEASE_MS, ge=100)
     psp_timeout_ms: int = Field(default=limits.PSP_TIMEOUT_MS, ge=100)
+    psp_asks_first: bool = False
+    """Set after a restore from backup, until reconciliation has covered the lost window: an order's first send is preceded by
+    asking the PSP for its reference, and what is found is taken over instead of charged again. One call more an order."""
     in_flight_alert_ms: int = Field(default=60_000, ge=1)
     """Orders older than this and not final raise an alert."""
     risk_blocked_buyers_file: Path | None = None

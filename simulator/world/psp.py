@@ -268,6 +268,7 @@ class WorldStripe(StripeAdapter):
         # Not the adapter's own: it opens the SDK's client, and there is no HTTP in the world.
         self._psp = psp
         self._now_ms = clock_ms
+        self._asks_first = False
 
     async def _ask(self, method: str, path: str, **parameters: object) -> object:
         key = parameters.pop("idempotency_key", None)

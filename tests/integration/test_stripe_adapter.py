@@ -333,3 +333,52 @@ async def test_the_simulators_webhooks_verify_and_report(tmp_path: Path) -> None
     assert (charged.tenant, charged.checkout_id, charged.order_id) == ("shop-a", "c-1", "o-1")
     ignored = sorted(each.type for each in said if isinstance(each, Ignored))
     assert ignored == ["charge.refunded", "refund.updated"]
+
+
+# ---- after a restore -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def restored(psp: PspProcess) -> AsyncIterator[StripeAdapter]:
+    """An adapter of books that are older than the PSP's."""
+    stripe = StripeAdapter(API_KEY, url=psp.url, timeout_ms=20_000, asks_first=True)
+    yield stripe
+    await stripe.close()
+
+
+async def test_after_a_restore_a_charge_of_a_lost_order_is_taken_over_and_not_made_again(
+    psp: PspProcess, adapter: StripeAdapter, restored: StripeAdapter
+) -> None:
+    """D10: the key is another one (Stripe has forgotten the first); the reference is the same."""
+    lost = await prepared(adapter)
+    await adapter.call(ask(PspVerb.CONFIRM, lost))
+
+    report = await restored.call(ask(PspVerb.PREPARE, key="after the restore"))
+
+    assert (report.object_id, report.status, report.reference) == (lost, ObjectStatus.CHARGED, "o-1")
+    assert len(psp.truth_of("intent")) == 1
+
+
+async def test_after_a_restore_what_can_never_be_paid_and_what_is_not_there_are_created(
+    psp: PspProcess, adapter: StripeAdapter, restored: StripeAdapter
+) -> None:
+    """D10: a canceled object is none to go on with; another tenant's order of the same name is not ours."""
+    canceled = await prepared(adapter)
+    await adapter.call(ask(PspVerb.CANCEL, canceled))
+    await adapter.call(ask(PspVerb.PREPARE, key="theirs", tenant="shop-b"))
+
+    report = await restored.call(ask(PspVerb.PREPARE, key="after the restore"))
+
+    assert report.status is ObjectStatus.UNCONFIRMED
+    assert report.object_id not in {canceled, ""}
+    assert len(psp.truth_of("intent")) == 3
+
+
+async def test_after_a_restore_nothing_is_created_while_the_question_has_no_answer(
+    psp: PspProcess, restored: StripeAdapter
+) -> None:
+    """D10: silence is no proof."""
+    one_shot(psp, "error_gateway", "search")
+
+    assert await raised_by(restored, ask(PspVerb.PREPARE)) is OutcomeUnknown
+    assert psp.truth_of("intent") == []

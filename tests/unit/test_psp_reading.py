@@ -65,6 +65,22 @@ def test_refunds_of_an_intent_without_any_are_an_empty_list_and_of_an_unknown_on
     assert (status, document["error"]["code"]) == (404, "resource_missing")
 
 
+def test_a_search_by_metadata_finds_what_carries_all_of_it_newest_first() -> None:
+    """Every term must hold; a quote in a value is escaped; what cannot be read is refused."""
+    psp = Psp()
+    first = psp.prepare("it's one")
+    psp.prepare("another")
+
+    def search(query: str) -> tuple[int, dict[str, Any]]:
+        return psp.get("/v1/payment_intents/search", {"query": query})
+
+    status, found = search(r"metadata['payment_order_id']:'it\'s one'")
+    assert (status, ids(found), found["object"]) == (200, [first["id"]], "search_result")
+    assert ids(search(r"metadata['payment_order_id']:'it\'s one' AND metadata['tenant']:'nobody'")[1]) == []
+    assert search("metadata['payment_order_id']:'it's one'")[0] == 400
+    assert search("status:'succeeded'")[0] == 400
+
+
 def test_the_list_of_refunds_survives_a_restart() -> None:
     """It is folded from the book like all else."""
     psp, twin = Psp(), Psp()

@@ -56,6 +56,8 @@ def route(method: str, path: str) -> Route | None:
     if len(rest) == 0:
         name = _COLLECTIONS.get((method, collection))
         return Route(name) if name else None
+    if (method, collection, rest) == ("GET", "payment_intents", ["search"]):
+        return Route("search")
     if len(rest) == 1:
         name = _SINGLES.get((method, collection))
         return Route(name, rest[0]) if name else None
@@ -322,6 +324,7 @@ _FUNCTIONS: Final[Mapping[str, tuple[Callable[[str, Form, Context], Effect], fro
     "refund": (_refund, frozenset(("payment_intent", "charge", "amount", "metadata", "reason"))),
     "list_refunds": (reading.list_refunds, _PAGE_PARAMS | {"payment_intent", "charge"}),
     "retrieve_refund": (reading.retrieve_refund, frozenset()),
+    "search": (reading.search_intents, frozenset({"query", "limit", "page"})),
     "retrieve_charge": (reading.retrieve_charge, frozenset()),
     "list_balance_transactions": (reading.list_balance_transactions, _PAGE_PARAMS | {"source", "type", "payout"}),
     "retrieve_account": (reading.retrieve_account, frozenset()),

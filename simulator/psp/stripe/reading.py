@@ -5,6 +5,7 @@ The invariant: a list is newest first, and its pages show every object that was 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from simulator.psp.stripe.wire import (
 _PAGE_DEFAULT: Final = 10
 _PAGE_MAX: Final = 100
 _ACCOUNT: Final = "acct_simulator"
+_TERM: Final = re.compile(r"metadata\['((?:[^'\\]|\\.)+)'\]:'((?:[^'\\]|\\.)+)'")
+_ESCAPED: Final = re.compile(r"\\(.)")
 
 
 def retrieve(id_: str, _: Form, context: Context) -> Effect:
@@ -52,6 +55,32 @@ def retrieve_charge(id_: str, _: Form, context: Context) -> Effect:
 def list_intents(_: str, form: Form, context: Context) -> Effect:
     """List the PaymentIntents."""
     return _page("/v1/payment_intents", form, context.account.intents, intent_json)
+
+
+def search_intents(_: str, form: Form, context: Context) -> Effect:
+    """Find PaymentIntents by metadata, newest first, on one page: `metadata['name']:'value'`, joined by AND.
+
+    Of docs.stripe.com/search the part that callers need who look for their own reference.
+    """
+    wanted = _metadata_of(form.get("query", ""))
+    if not wanted:
+        return Effect(invalid("We were unable to parse your search query.", param="query"))
+    found = [each for each in context.account.intents.values() if wanted.items() <= each.metadata.items()]
+    shown = [intent_json(each) for each in found[::-1][:_PAGE_MAX]]
+    document = {"object": "search_result", "url": "/v1/payment_intents/search", "data": shown, "next_page": None}
+    return Effect(Outcome(document={**document, "has_more": len(found) > len(shown)}))
+
+
+def _metadata_of(query: str) -> dict[str, str]:
+    """The terms of a query; none where any part of it is something else."""
+    terms = list(_TERM.finditer(query))
+    if _TERM.sub("T", query) != " AND ".join("T" * len(terms)):
+        return {}
+    return {_unescaped(term[1]): _unescaped(term[2]) for term in terms}
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
 
 
 def list_refunds(_: str, form: Form, context: Context) -> Effect:

@@ -9,11 +9,12 @@ could not be meant (no key, no object) is a `Bug`, and nothing is sent.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, assert_never
 
 import stripe
 
-from zerosum.domain.message import Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.errors import Bug, Misconfigured, OutcomeUnknown
 from zerosum.limits import PSP_CALLS_MAX, PSP_TIMEOUT_MS
@@ -50,7 +51,8 @@ class StripeAdapter:
     """One Stripe account, called from one event loop. `url` "" is the real Stripe.
 
     `api_key` is never logged; `now_ms` is the wall clock, for a Retry-After that is a date. Close with `close`. A call that is
-    canceled may have been executed.
+    canceled may have been executed. `asks_first`: a PREPARE looks for an object that carries our references before it
+    creates one, as after a restore from backup, when Stripe may know of orders that our books have lost.
     """
 
     def __init__(
@@ -61,10 +63,12 @@ class StripeAdapter:
         timeout_ms: int = PSP_TIMEOUT_MS,
         calls_max: int = PSP_CALLS_MAX,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        asks_first: bool = False,
     ) -> None:
         if not api_key.strip():
             raise Misconfigured("the key for stripe is empty")
         hush()
+        self._asks_first = asks_first
         self._now_ms = now_ms
         self._transport = Transport(
             timeout_ms=timeout_ms, connect_ms=min(CONNECT_MS_MAX, timeout_ms // 2), connections_max=calls_max
@@ -132,6 +136,8 @@ class StripeAdapter:
         amount = to_stripe(request.money)
         if amount is None:
             return refused(request, "AMOUNT_NOT_SUPPORTED")
+        if self._asks_first and (found := await self._find(request)) is not None:
+            return found
         created = await self._ask(
             "post",
             "/v1/payment_intents",
@@ -148,6 +154,25 @@ class StripeAdapter:
             metadata=_references(request),
         )
         return _intent(created, request)
+
+    async def _find(self, request: PspRequest) -> Report | Unreadable | None:
+        """The object of a life that our books have lost, the one with money first; None: none that is, or can be, paid.
+
+        None is no proof that there is none: Stripe's search lags by about a minute. What is looked for is older than the
+        restore. Raises as the search does: then nothing is created. Source: docs.stripe.com/search#data-freshness.
+        """
+        query = " AND ".join(f"metadata['{name}']:'{_quoted(value)}'" for name, value in _references(request).items())
+        try:
+            page = await self._ask("get", "/v1/payment_intents/search", query=query, limit=100)
+        except stripe.StripeError as error:
+            learn(error, replace(request, verb=PspVerb.READ), self._now_ms())  # raises: it is the question that failed
+            raise Unsettled("stripe's search was answered with an object") from error
+        data = page.get("data") if isinstance(page, dict) else None
+        if not isinstance(data, list):
+            return Unreadable("a search without results")
+        reports = [_intent(each, request) for each in data]
+        alive = [each for each in reports if isinstance(each, Unreadable) or each.status is not ObjectStatus.CANCELED]
+        return min(alive, key=_by_money, default=None)
 
     async def _refund(self, request: PspRequest) -> Report | Unreadable:
         _intent_path(request)
@@ -184,6 +209,18 @@ def _intent_path(request: PspRequest) -> str:
     if not id_of(request.object_id):
         raise Bug(f"order {request.order_id}: {request.verb} without an object of stripe's")
     return f"/v1/payment_intents/{request.object_id}"
+
+
+def _by_money(found: Report | Unreadable) -> int:
+    """What cannot be read stops everything; then what is charged, then what could be."""
+    if isinstance(found, Unreadable):
+        return 0
+    return 1 if found.status is ObjectStatus.CHARGED else 2
+
+
+def _quoted(value: str) -> str:
+    """A value within the quotes of Stripe's query language."""
+    return value.replace("\\", r"\\").replace("'", r"\'")
 
 
 def _references(request: PspRequest) -> dict[str, str]:
