@@ -118,3 +118,14 @@ WEBHOOK_BODY_MAX = 256 * 1024
 CHECKPOINT_EVERY_S = 30
 CHECKPOINT_EVERY_ENTRIES = 1_000
 """A roll-up checkpoint of an account without balance row after this many entries: a balance read sums at most 64 x 1,000."""
+
+SETTLEMENT_LINE_BYTES_MAX = 65_536
+SETTLEMENT_CELL_LENGTH_MAX = 4_096
+SETTLEMENT_NAME_LENGTH_MAX = 500
+SETTLEMENT_PAYOUTS_MAX = 10_000
+SETTLEMENT_MANIFEST_BYTES_MAX = 4_000_000
+"""A settlement file: lines of about 400 bytes in 22 cells; 500 is Stripe's own limit of a metadata value. What grows while a
+file is read are its payouts: a PSP makes one a day and currency, and 10,000 of 200 bytes in the manifest are 2 MB."""
+
+SETTLEMENT_DUE_AFTER_MS = 3 * 86_400_000
+"""When a charge's line is missed: its file comes the night after, a weekend and a day of the PSP's trouble later at most."""

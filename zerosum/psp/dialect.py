@@ -9,7 +9,8 @@ from typing import Final
 
 from zerosum.ports import Dialect
 from zerosum.psp.stripe import PSP as STRIPE
-from zerosum.psp.stripe import settlement as stripe
+from zerosum.psp.stripe.settlement import read_lines
+from zerosum.psp.stripe.settlement_manifest import read_manifest
 
-DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({STRIPE: Dialect(stripe.read_lines, stripe.read_manifest)})
+DIALECTS: Final[Mapping[str, Dialect]] = MappingProxyType({STRIPE: Dialect(read_lines, read_manifest)})
 """PSP -> its dialect."""
