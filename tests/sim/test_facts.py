@@ -116,16 +116,20 @@ def test_status_never_regresses_on_a_late_report() -> None:
 
 
 def test_a_charge_of_another_object_goes_to_suspense_and_opens_a_case() -> None:
-    """Design section 8: a possible second charge is a mismatch, never a second success."""
+    """Design section 8: a possible second charge is a mismatch, never a second success; the first one stays the seller's."""
 
-    async def tell() -> Checkout:
+    async def tell() -> tuple[Checkout, House]:
         house = await House().start()
         await house.pay(checkout("c-1", 1_000))
         paid = await house.settle("c-1")
         await house.tell(paid.key, webhook("evt_1", m.ObjectStatus.CHARGED, object_id="pi_other"))
-        return await house.settle("c-1")
+        return await house.settle("c-1"), house
 
-    assert [case.kind for case in run(tell()).mismatches.values()] == ["second_charge"]
+    done, house = run(tell())
+
+    assert [case.kind for case in done.mismatches.values()] == ["second_charge"]
+    assert [row["movement"] for row in rows(house, "ledger", "journals")] == ["capture", "suspense_charge"]
+    assert [row["balance_minor"] for row in rows(house, "ledger", "accounts")] == [-1_000]
 
 
 def test_a_webhook_about_an_unknown_checkout_is_recorded_once() -> None:

@@ -72,9 +72,10 @@ def effect_of(checkout: Checkout, todo: Todo, now_ms: int, horizon_ms: int) -> E
         case TodoKind.POST_REFUND:
             return _of_order(checkout, checkout.orders[todo.order_id], Movement.REFUND, todo.number)
         case TodoKind.POST_SUSPENSE:
-            return _suspense(checkout, todo, _into_suspense(checkout.orders[todo.order_id]))
+            case = _case_of(checkout, todo)
+            return _suspense(checkout, case, _into_suspense(checkout.orders[case.order_id], case))
         case TodoKind.CLEAR_SUSPENSE:
-            return _suspense(checkout, todo, Movement.SUSPENSE_REFUND)
+            return _suspense(checkout, _case_of(checkout, todo), Movement.SUSPENSE_REFUND)
         case TodoKind.PREPARE | TodoKind.CONFIRM | TodoKind.CANCEL | TodoKind.REFUND:
             return _psp_request(_operation_of(checkout, todo), todo, now_ms, horizon_ms)
         case TodoKind.ANSWER:
@@ -126,15 +127,19 @@ def _of_order(checkout: Checkout, order: Order, movement: Movement, number: int)
     return _journal(checkout, order, movement, number, order.money, order.attempt.psp if order.attempt else "")
 
 
-def _into_suspense(order: Order) -> Movement:
-    """A capture that the ledger has taken leaves the seller's books; any other charge comes from outside."""
-    return Movement.SUSPENSE_CAPTURE if order.ledger_updated else Movement.SUSPENSE_CHARGE
+def _case_of(checkout: Checkout, todo: Todo) -> m.Mismatch:
+    return next(found for found in checkout.mismatches.values() if found.number == todo.number)
 
 
-def _suspense(checkout: Checkout, todo: Todo, movement: Movement) -> Journal:
-    mismatch = next(found for found in checkout.mismatches.values() if found.number == todo.number)
-    order = checkout.orders[todo.order_id]
-    return _journal(checkout, order, movement, mismatch.number, mismatch.money, mismatch.psp)
+def _into_suspense(order: Order, case: m.Mismatch) -> Movement:
+    """A capture that lost its home leaves the seller's books if the ledger had taken it; any other charge comes from outside,
+    whatever became of the order's own."""
+    is_own_capture = case.kind is m.MismatchKind.ACCOUNT_CLOSED and order.ledger_updated
+    return Movement.SUSPENSE_CAPTURE if is_own_capture else Movement.SUSPENSE_CHARGE
+
+
+def _suspense(checkout: Checkout, case: m.Mismatch, movement: Movement) -> Journal:
+    return _journal(checkout, checkout.orders[case.order_id], movement, case.number, case.money, case.psp)
 
 
 def _journal(checkout: Checkout, order: Order, movement: Movement, number: int, gross: Money, psp: str) -> Journal:
