@@ -16,7 +16,9 @@ from zerosum.domain.checkout import decide
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Policy
 from zerosum.domain.effect import assessment, effect_of
-from zerosum.domain.identity import CommandKey, EntityKey
+from zerosum.domain.identity import CommandKey, EntityKey, Tenant
+from zerosum.domain.money import Money
+from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.todo import TodoKind, todo_id
 from zerosum.limits import RETRY_HINT_MS
@@ -25,6 +27,7 @@ from zerosum.ports import NOTHING, InboxRecord, Judge, KeyReuse, StoredCommand, 
 CREATE_PAYMENT = "CreatePayment"
 REPLAY_TODO = "ReplayTodo"
 REPORT_SETTLEMENT = "ReportSettlement"
+CREATE_REFUND = "CreateRefund"
 
 _KEY_REUSED = Refusal(Reason.KEY_REUSED, "idempotency_key", "the key was used for another request")
 _NO_ORDER = Refusal(Reason.UNKNOWN_ID, "payment_order_id", "no such payment order")
@@ -56,9 +59,8 @@ class PaymentBinding:
                 claims = tuple(EntityKey(tenant, line.order_id) for line in body.lines)
                 keys = (CommandKey(tenant, CREATE_PAYMENT, body.key),)
                 return Wanted(entities=(command.entity,), commands=keys, claims=claims)
-            case m.ReplayTodo():
-                keys = (CommandKey(tenant, REPLAY_TODO, body.key),)
-                return Wanted(entities=(command.entity,), commands=keys)
+            case m.ReplayTodo() | RequestRefund():
+                return Wanted(entities=(command.entity,), commands=(_act_key(tenant, body),))
             case m.Report(delivery=m.Delivery() as delivery):
                 return Wanted(deliveries=((delivery.psp, delivery.event_id),))
             case m.Report(settlement=m.SettlementLineRef() as line):
@@ -76,8 +78,8 @@ class PaymentBinding:
         match body:
             case m.SubmitCheckout():
                 return self._submit(state, command.entity, body, known, now_ms)
-            case m.ReplayTodo():
-                return self._replay(state, command.entity, body, known, now_ms)
+            case m.ReplayTodo() | RequestRefund():
+                return self._act(state, command.entity, body, known, now_ms)
             case m.Report(delivery=m.Delivery() as delivery):
                 return self._webhook(state, command.entity, body, delivery, known, now_ms)
             case m.Report(settlement=m.SettlementLineRef() as line):
@@ -107,12 +109,13 @@ class PaymentBinding:
         known.commands[key] = command
         return turn
 
-    # ---- operators, webhooks, settlement lines ------------------------------------------------------------------------------
+    # ---- acts of people, webhooks, settlement lines ----------------------------------------------------------
 
-    def _replay(
-        self, state: Checkout | None, entity: EntityKey, body: m.ReplayTodo, known: Known, now_ms: int
+    def _act(
+        self, state: Checkout | None, entity: EntityKey, body: m.ReplayTodo | RequestRefund, known: Known, now_ms: int
     ) -> Turn[Checkout]:
-        key, fingerprint = CommandKey(entity.tenant, REPLAY_TODO, body.key), f"1:{entity.id}/{body.todo_id}"
+        """A replay or a refund: once per key, a refusal too."""
+        key, fingerprint = _act_key(entity.tenant, body), _act_fingerprint(state, entity, body)
         stored = known.commands.get(key)
         if stored is not None and stored.fingerprint != fingerprint:
             return Turn(state, None, Refused(_KEY_REUSED, is_replay=False))
@@ -216,6 +219,17 @@ class PaymentBinding:
     def outcome(self, state: Checkout) -> bytes | None:
         """The fixed reply."""
         return state.reply
+
+
+def _act_key(tenant: Tenant, body: m.ReplayTodo | RequestRefund) -> CommandKey:
+    return CommandKey(tenant, REPLAY_TODO if isinstance(body, m.ReplayTodo) else CREATE_REFUND, body.key)
+
+
+def _act_fingerprint(state: Checkout | None, entity: EntityKey, body: m.ReplayTodo | RequestRefund) -> str:
+    if isinstance(body, m.ReplayTodo):
+        return f"1:{entity.id}/{body.todo_id}"
+    order = state.orders.get(body.order_id) if state is not None else None
+    return body.fingerprint(order.money if order is not None else Money(0, ""))
 
 
 def _clash_of(

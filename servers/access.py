@@ -39,6 +39,7 @@ _PUBLIC = Rule(is_public=True)
 
 ACCESS: Mapping[str, Rule] = {
     "/zerosum.v1.PaymentService/CreatePayment": _SUBMIT,
+    "/zerosum.v1.PaymentService/CreateRefund": _roles(Role.SERVICE, Role.FINANCE, Role.ADMIN),
     "/zerosum.v1.PaymentService/GetPayment": _READ,
     "/zerosum.v1.PaymentService/GetPaymentOrder": _READ,
     "/zerosum.v1.PaymentService/ListPayments": _READ,

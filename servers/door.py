@@ -21,6 +21,7 @@ from zerosum.domain.card import holds_card_number
 from zerosum.domain.identity import CheckoutId, Key, OrderId, Tenant
 from zerosum.domain.message import Buyer, OnPartial, OrderLine, SubmitCheckout
 from zerosum.domain.money import parse_amount
+from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.v1 import ledger_pb2, payment_pb2, wallet_pb2
 
@@ -191,6 +192,19 @@ def submit_checkout(request: payment_pb2.CreatePaymentRequest, tenant: Tenant) -
         lines=tuple(line for line in lines if isinstance(line, OrderLine)),
         on_partial=OnPartial.REVERSE if request.on_partial == payment_pb2.ON_PARTIAL_REVERSE else OnPartial.KEEP,
     )
+
+
+def request_refund(request: payment_pb2.CreateRefundRequest, requested_by: str) -> RequestRefund | list[Refusal]:
+    """The command, or everything that is wrong with the request. No amount means the whole."""
+    if refusals := check(request):
+        return refusals
+    money = None
+    if request.HasField("money"):
+        money = parse_amount(request.money.amount, request.money.currency, "money.amount")
+    if isinstance(money, Refusal):
+        return [money]
+    order_id, key = OrderId(request.payment_order_id), Key(request.idempotency_key)
+    return RequestRefund(order_id, key, money, request.reason, requested_by)
 
 
 def _order_line(asked: payment_pb2.PaymentOrderRequest, path: str) -> OrderLine | Refusal:

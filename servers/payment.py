@@ -15,7 +15,7 @@ import structlog
 from actors.answer import Accepted, Answer, Applied, Replied, Shards
 from servers.batch import by_item, item_result
 from servers.call import current_call, current_tenant
-from servers.door import check, instant_ms, submit_checkout, twice
+from servers.door import check, instant_ms, request_refund, submit_checkout, twice
 from servers.metric import Metrics
 from servers.page import after_of, rows_max_of, token_of
 from servers.reply import checkout_status_of, order_status_of, payment_of, payment_order_of, timestamp_of
@@ -30,7 +30,7 @@ from zerosum.domain.order import OrderStatus
 from zerosum.domain.refund import RefundStatus
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.limits import WAITER_SILENCE_MS
-from zerosum.readers import HistoryRow, ListFilter, PaymentReader, PaymentView, view_of
+from zerosum.readers import HistoryRow, ListFilter, OrderView, PaymentReader, PaymentView, view_of
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 from zerosum.v1 import payment_pb2_grpc as rpc
@@ -96,6 +96,29 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         reach(Point.REPLY_AFTER)
         return pb.CreatePaymentResponse.FromString(reply)
 
+    async def CreateRefund(
+        self, request: pb.CreateRefundRequest, context: grpc.aio.ServicerContext
+    ) -> pb.CreateRefundResponse:
+        """Reserves the refund and tells the order as it stands. NOT_FOUND also where the order is another tenant's."""
+        call = current_call()
+        command = request_refund(request, call.caller.subject)
+        if isinstance(command, list):
+            raise refused(*command)
+        home = await self._reader.home_of(call.caller.tenant, command.order_id)
+        if home is None:
+            raise not_found("payment_order_id")
+        reach(Point.REPLY_BEFORE)
+        (answer,) = await self._shards.submit([CheckoutCommand(home, command)])
+        match answer:
+            case Applied(is_replay=is_replay):
+                call.is_replayed = is_replay
+            case Accepted() | Replied():
+                raise Rejected(Problem("INTERNAL", inner="a refund was answered as a submit"))
+            case _:
+                raise Rejected(of_answer(answer))
+        reach(Point.REPLY_AFTER)
+        return pb.CreateRefundResponse(payment_order=payment_order_of(await self._order(command.order_id)))
+
     async def GetPayment(
         self, request: pb.GetPaymentRequest, context: grpc.aio.ServicerContext
     ) -> pb.GetPaymentResponse:
@@ -110,9 +133,7 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         """One order as stored. NOT_FOUND also where it is another tenant's."""
         if refusals := check(request):
             raise refused(*refusals)
-        order = await self._reader.order(current_tenant(), OrderId(request.payment_order_id))
-        if order is None:
-            raise not_found("payment_order_id")
+        order = await self._order(OrderId(request.payment_order_id))
         return pb.GetPaymentOrderResponse(payment_order=payment_order_of(order))
 
     async def ListPayments(
@@ -230,6 +251,12 @@ class PaymentServicer(rpc.PaymentServiceServicer):
         for _ in events:
             reach(Point.WEBHOOK_AFTER)
         return answers
+
+    async def _order(self, order_id: OrderId) -> OrderView:
+        order = await self._reader.order(current_tenant(), order_id)
+        if order is None:
+            raise not_found("payment_order_id")
+        return order
 
     async def _payment(self, checkout_id: str) -> PaymentView:
         view = await self._reader.payment(EntityKey(current_tenant(), checkout_id))

@@ -86,6 +86,9 @@ TABLE: Mapping[str, Row] = {
     Reason.CONTROLS_DIFFER: _INVALID,
     Reason.ACCOUNT_CLOSED: _PRECONDITION,
     Reason.BALANCE_TOO_LOW: _PRECONDITION,
+    Reason.NOT_REFUNDABLE: _PRECONDITION,
+    Reason.ALREADY_REFUNDED: _PRECONDITION,
+    Reason.REFUND_NOT_WHOLE: _PRECONDITION,
     # failures, by the name of their class in errors.py
     "ZEROSUM_ERROR": _BROKEN,
     "MISCONFIGURED": _BROKEN,

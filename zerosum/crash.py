@@ -10,7 +10,7 @@ Where the text ends in ` stop`, the process stops itself instead (SIGSTOP), unti
     risk      the risk check's call
     psp       a call to a PSP; detail: the verb (prepare, confirm, cancel, refund, read)
     wallet    a credit's call to the wallet service           ledger   a journal's call to the ledger service
-    reply     a caller's submit: nothing was handed to a shard / the fixed reply is known, and not sent
+    reply     a caller's submit or refund: nothing was handed to a shard / the fixed reply is known, and not sent
     webhook   a verified event: not handed to a shard / recorded, and the PSP was not answered
 
 Invariant: a point does nothing at all where no folder is set, and never anything but die or stand still where one is.

@@ -208,11 +208,12 @@ def test_matrix_of_roles_is_as_written() -> None:
     ]  # fmt: skip
     history = ["PaymentService/GetHistory"]
     books = [f"LedgerService/{name}" for name in ("GetBalance", "GetJournal", "ListEntries", "TrialBalance")]
-    books += ["LedgerService/CloseAccount", "WalletService/CloseAccount"]
+    refund = "PaymentService/CreateRefund"
+    books += [refund, "LedgerService/CloseAccount", "WalletService/CloseAccount"]
     oncall = [f"OperatorService/{name}" for name in ("GetTodo", "ListInFlight", "ListTodos")]
 
     assert opened == {
-        Role.SERVICE: sorted([*reads, "PaymentService/CreatePayment"]),
+        Role.SERVICE: sorted([*reads, "PaymentService/CreatePayment", refund]),
         Role.SUPPORT: sorted([*reads, *history, *oncall]),
         Role.FINANCE: sorted([*reads, *history, *books]),
         Role.ADMIN: sorted([*reads, *history, *books, *oncall, "OperatorService/ReplayTodo"]),

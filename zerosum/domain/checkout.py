@@ -19,10 +19,11 @@ from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Decision, Draft, Policy
 from zerosum.domain.order import OperationKind, OperationState, OrderEvent
 from zerosum.domain.record import replace
+from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
 from zerosum.domain.retry import due_after_ms, is_spent
-from zerosum.domain.reversal import advance, refused, reverse_unless_all_paid
+from zerosum.domain.reversal import advance, refused, request_refund, reverse_unless_all_paid
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, TodoState
 
 RISK_BLOCKED = "RISK_BLOCKED"
@@ -39,7 +40,8 @@ def decide(
     """What follows from a command. A decision without events means that it tells nothing new.
 
     `verdict`: what the risk check said of a submitted checkout before it was decided; it is committed with the submit.
-    Refusals: UNKNOWN_ID (no such checkout or to-do), NOT_A_DEAD_LETTER (a replay). No money moves by a refusal.
+    Refusals: UNKNOWN_ID (no such checkout, order or to-do), NOT_A_DEAD_LETTER (a replay), those of `request_refund`. No money
+    moves by a refusal.
     """
     draft = Draft(checkout, now_ms, policy)
     if isinstance(command, m.SubmitCheckout):
@@ -61,10 +63,10 @@ def decide(
             record_trouble(draft, command)
         case m.ClaimTodo():
             claim(draft, command)
-        case m.ReplayTodo():
-            refusal = replay(draft, command)
-            if refusal is not None:
-                return refusal
+        case m.ReplayTodo() | RequestRefund():
+            act = replay(draft, command) if isinstance(command, m.ReplayTodo) else request_refund(draft, command)
+            if act is not None:
+                return act
     reverse_unless_all_paid(draft)
     answer_if_ready(draft)
     return draft.decision()

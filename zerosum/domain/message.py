@@ -10,7 +10,7 @@ from enum import StrEnum
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OrderEvent
-from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened
+from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened, RequestRefund
 from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import Todo
 
@@ -225,7 +225,7 @@ class ReplayTodo:
     operator: str
 
 
-Inner = RecordVerdict | Report | RecordTrouble | RecordDelivery | ClaimTodo | ReplayTodo
+Inner = RecordVerdict | Report | RecordTrouble | RecordDelivery | ClaimTodo | ReplayTodo | RequestRefund
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ Invariant: an order has at most one refund that is not FAILED, for ever: one rev
 from dataclasses import dataclass
 from enum import StrEnum
 
-from zerosum.domain.identity import OrderId
+from zerosum.domain.identity import Key, OrderId, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import TodoKind
@@ -66,7 +66,27 @@ class Refund:
         return self.cause is not RefundCause.REQUESTED
 
 
-# ---- events of the checkout -----------------------------------------------------------------------------------------
+# ---- what a checkout is told, and what happens to it -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefund:
+    """Give an order's whole amount back to the buyer. `key`: the caller's idempotency key.
+
+    `money`: what the caller says the whole is, None = whatever it is. `reason`: UPPER_SNAKE_CASE. `requested_by`: from the
+    verified token.
+    """
+
+    order_id: OrderId
+    key: Key
+    money: Money | None
+    reason: str
+    requested_by: str
+
+    def fingerprint(self, whole: Money) -> str:
+        """A versioned hash over parsed fields. An absent amount is the whole; who asks is not part of it."""
+        money = self.money or whole
+        return fingerprint_of(self.order_id, str(money.amount_minor), money.currency, self.reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,16 @@ from zerosum.domain.draft import Draft
 from zerosum.domain.identity import OrderId
 from zerosum.domain.order import OperationKind, OperationState, Order, OrderStatus
 from zerosum.domain.record import replace
-from zerosum.domain.refund import PostingRefused, Refund, RefundCause, RefundEnded, RefundOpened, RefundStatus
-from zerosum.domain.refusal import Reason
+from zerosum.domain.refund import (
+    PostingRefused,
+    Refund,
+    RefundCause,
+    RefundEnded,
+    RefundOpened,
+    RefundStatus,
+    RequestRefund,
+)
+from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.todo import Todo, TodoKind, TodoState, todo_id
 from zerosum.errors import Bug
 
@@ -43,6 +51,27 @@ def open_refund(draft: Draft, order: Order, cause: RefundCause, *, reason: str, 
     refund = Refund(number, cause, RefundStatus.PENDING, order.money, reason, requested_by, "", opened_at_ms, 0)
     draft.happen(RefundOpened(order.id, refund))
     advance(draft, order.id)
+
+
+def request_refund(draft: Draft, command: RequestRefund) -> Refusal | None:
+    """A caller wants an order's money back with the buyer: reserved, once for ever, or refused with nothing moved.
+
+    Refusals: UNKNOWN_ID, NOT_REFUNDABLE, ALREADY_REFUNDED, REFUND_NOT_WHOLE. Whether the seller's balance covers it shows only
+    when the wallet is debited: the refund FAILED then, BALANCE_TOO_LOW, and the PSP was never asked.
+    """
+    order, path = draft.checkout.orders.get(command.order_id), "payment_order_id"
+    if order is None:
+        return Refusal(Reason.UNKNOWN_ID, path, "there is nothing under this id")
+    if order.status is not OrderStatus.SUCCESS:
+        return Refusal(Reason.NOT_REFUNDABLE, path, f"the order is {order.status}: only captured money can be refunded")
+    if order.refund is not None:
+        return Refusal(Reason.ALREADY_REFUNDED, path, f"its one refund is {order.refund.status}")
+    if _case_of(draft, order) is not None:
+        return Refusal(Reason.NOT_REFUNDABLE, path, "its money is in suspense: finance's open case decides")
+    if command.money is not None and command.money != order.money:
+        return Refusal(Reason.REFUND_NOT_WHOLE, "money", f"only the whole of {order.money} can be refunded")
+    open_refund(draft, order, RefundCause.REQUESTED, reason=command.reason, requested_by=command.requested_by)
+    return None
 
 
 def reverse_unless_all_paid(draft: Draft) -> None:

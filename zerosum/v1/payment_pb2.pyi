@@ -559,6 +559,61 @@ class Refund(_message.Message):
 Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
+class CreateRefundRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    payment_order_id: _builtins.str
+    idempotency_key: _builtins.str
+    """Kept for ever."""
+    reason: _builtins.str
+    """UPPER_SNAKE_CASE, for the record: DUPLICATE, REQUESTED_BY_CUSTOMER."""
+    @_builtins.property
+    def money(self) -> _common_pb2.Money:
+        """Optional: the whole of the order, as a check. Another amount is refused."""
+
+    def __init__(
+        self,
+        *,
+        payment_order_id: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        money: _common_pb2.Money | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["money", b"money"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "money", b"money", "payment_order_id", b"payment_order_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRefundRequest: _TypeAlias = CreateRefundRequest  # noqa: Y015
+
+@_typing.final
+class CreateRefundResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ORDER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment_order(self) -> Global___PaymentOrder:
+        """The order as it stands, with its refunds."""
+
+    def __init__(
+        self,
+        *,
+        payment_order: Global___PaymentOrder | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment_order", b"payment_order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_order", b"payment_order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRefundResponse: _TypeAlias = CreateRefundResponse  # noqa: Y015
+
+@_typing.final
 class GetPaymentRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -40,6 +40,11 @@ class PaymentServiceStub:
                 request_serializer=zerosum_dot_v1_dot_payment__pb2.CreatePaymentRequest.SerializeToString,
                 response_deserializer=zerosum_dot_v1_dot_payment__pb2.CreatePaymentResponse.FromString,
                 _registered_method=True)
+        self.CreateRefund = channel.unary_unary(
+                '/zerosum.v1.PaymentService/CreateRefund',
+                request_serializer=zerosum_dot_v1_dot_payment__pb2.CreateRefundRequest.SerializeToString,
+                response_deserializer=zerosum_dot_v1_dot_payment__pb2.CreateRefundResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/zerosum.v1.PaymentService/GetPayment',
                 request_serializer=zerosum_dot_v1_dot_payment__pb2.GetPaymentRequest.SerializeToString,
@@ -98,6 +103,21 @@ class PaymentServiceServicer:
         checkout_id was used for another request, or a payment_order_id belongs to another checkout (nothing is executed).
         RESOURCE_EXHAUSTED: the same key is in flight, or too much waits (RetryInfo). UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED,
         CANCELLED, INTERNAL: money may have moved; call again with the same key only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateRefund(self, request, context):
+        """Gives a captured order's whole amount back to the buyer, once for ever. The seller's wallet is debited first, then the PSP is
+        asked, under one key until it says what became of it; then the ledger follows by the original split. The reply is the order as
+        it stands when the refund is reserved; GetPaymentOrder tells what became of it: SUCCEEDED, or FAILED with BALANCE_TOO_LOW (the
+        seller's pending balance does not cover it; the PSP was never asked) or REFUND_FAILED (the PSP refused; the seller has the
+        money again, and another refund may be asked for).
+
+        FAILED_PRECONDITION: NOT_REFUNDABLE, ALREADY_REFUNDED, REFUND_NOT_WHOLE (partial refunds are not taken yet), KEY_REUSED:
+        nothing moved. A call under the same key again changes nothing. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED, INTERNAL: it may be
+        reserved; call again with the same key only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +192,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     request_deserializer=zerosum_dot_v1_dot_payment__pb2.CreatePaymentRequest.FromString,
                     response_serializer=zerosum_dot_v1_dot_payment__pb2.CreatePaymentResponse.SerializeToString,
             ),
+            'CreateRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRefund,
+                    request_deserializer=zerosum_dot_v1_dot_payment__pb2.CreateRefundRequest.FromString,
+                    response_serializer=zerosum_dot_v1_dot_payment__pb2.CreateRefundResponse.SerializeToString,
+            ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
                     request_deserializer=zerosum_dot_v1_dot_payment__pb2.GetPaymentRequest.FromString,
@@ -241,6 +266,33 @@ class PaymentService:
             '/zerosum.v1.PaymentService/CreatePayment',
             zerosum_dot_v1_dot_payment__pb2.CreatePaymentRequest.SerializeToString,
             zerosum_dot_v1_dot_payment__pb2.CreatePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zerosum.v1.PaymentService/CreateRefund',
+            zerosum_dot_v1_dot_payment__pb2.CreateRefundRequest.SerializeToString,
+            zerosum_dot_v1_dot_payment__pb2.CreateRefundResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,17 @@ class PaymentServiceStub:
     RESOURCE_EXHAUSTED: the same key is in flight, or too much waits (RetryInfo). UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED,
     CANCELLED, INTERNAL: money may have moved; call again with the same key only.
     """
+    CreateRefund: _grpc.UnaryUnaryMultiCallable[_payment_pb2.CreateRefundRequest, _payment_pb2.CreateRefundResponse]
+    """Gives a captured order's whole amount back to the buyer, once for ever. The seller's wallet is debited first, then the PSP is
+    asked, under one key until it says what became of it; then the ledger follows by the original split. The reply is the order as
+    it stands when the refund is reserved; GetPaymentOrder tells what became of it: SUCCEEDED, or FAILED with BALANCE_TOO_LOW (the
+    seller's pending balance does not cover it; the PSP was never asked) or REFUND_FAILED (the PSP refused; the seller has the
+    money again, and another refund may be asked for).
+
+    FAILED_PRECONDITION: NOT_REFUNDABLE, ALREADY_REFUNDED, REFUND_NOT_WHOLE (partial refunds are not taken yet), KEY_REUSED:
+    nothing moved. A call under the same key again changes nothing. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED, INTERNAL: it may be
+    reserved; call again with the same key only.
+    """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentRequest, _payment_pb2.GetPaymentResponse]
     """The present state of a checkout, from the database."""
     GetPaymentOrder: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentOrderRequest, _payment_pb2.GetPaymentOrderResponse]
@@ -92,6 +103,17 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     checkout_id was used for another request, or a payment_order_id belongs to another checkout (nothing is executed).
     RESOURCE_EXHAUSTED: the same key is in flight, or too much waits (RetryInfo). UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED,
     CANCELLED, INTERNAL: money may have moved; call again with the same key only.
+    """
+    CreateRefund: _aio.UnaryUnaryMultiCallable[_payment_pb2.CreateRefundRequest, _payment_pb2.CreateRefundResponse]  # type: ignore[assignment]
+    """Gives a captured order's whole amount back to the buyer, once for ever. The seller's wallet is debited first, then the PSP is
+    asked, under one key until it says what became of it; then the ledger follows by the original split. The reply is the order as
+    it stands when the refund is reserved; GetPaymentOrder tells what became of it: SUCCEEDED, or FAILED with BALANCE_TOO_LOW (the
+    seller's pending balance does not cover it; the PSP was never asked) or REFUND_FAILED (the PSP refused; the seller has the
+    money again, and another refund may be asked for).
+
+    FAILED_PRECONDITION: NOT_REFUNDABLE, ALREADY_REFUNDED, REFUND_NOT_WHOLE (partial refunds are not taken yet), KEY_REUSED:
+    nothing moved. A call under the same key again changes nothing. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED, INTERNAL: it may be
+    reserved; call again with the same key only.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentRequest, _payment_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """The present state of a checkout, from the database."""
@@ -138,6 +160,23 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         checkout_id was used for another request, or a payment_order_id belongs to another checkout (nothing is executed).
         RESOURCE_EXHAUSTED: the same key is in flight, or too much waits (RetryInfo). UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED,
         CANCELLED, INTERNAL: money may have moved; call again with the same key only.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateRefund(
+        self,
+        request: _payment_pb2.CreateRefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_pb2.CreateRefundResponse, _abc.Awaitable[_payment_pb2.CreateRefundResponse]]:
+        """Gives a captured order's whole amount back to the buyer, once for ever. The seller's wallet is debited first, then the PSP is
+        asked, under one key until it says what became of it; then the ledger follows by the original split. The reply is the order as
+        it stands when the refund is reserved; GetPaymentOrder tells what became of it: SUCCEEDED, or FAILED with BALANCE_TOO_LOW (the
+        seller's pending balance does not cover it; the PSP was never asked) or REFUND_FAILED (the PSP refused; the seller has the
+        money again, and another refund may be asked for).
+
+        FAILED_PRECONDITION: NOT_REFUNDABLE, ALREADY_REFUNDED, REFUND_NOT_WHOLE (partial refunds are not taken yet), KEY_REUSED:
+        nothing moved. A call under the same key again changes nothing. UNAVAILABLE, ABORTED, DEADLINE_EXCEEDED, INTERNAL: it may be
+        reserved; call again with the same key only.
         """
 
     @_abc_1.abstractmethod
