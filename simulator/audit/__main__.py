@@ -20,7 +20,7 @@ from simulator.audit.evidence import PENDING_LIMIT_MS, Evidence, Options
 from simulator.audit.finding import SourceBroken
 from simulator.audit.heads import read_heads
 from simulator.audit.report import AuditReport, Outcome, Verdict, audit
-from simulator.audit.settlement import read_settlement
+from simulator.audit.settlement import read_delivered, read_settlement
 
 _TRIES_MAX = 3
 """A serializable snapshot may be refused under load (40001); the next one is another instant, just as true."""
@@ -103,6 +103,7 @@ def _run(options: argparse.Namespace) -> AuditReport:
         book = read_book(fetch_truth(options.psp_url, options.psp_admin_token))
     client = read_journal(options.journal) if options.journal else None
     settlement = read_settlement(options.settlement) if options.settlement else None
+    delivered = read_delivered(options.delivered) if options.delivered else None
     heads = read_heads(options.heads) if options.heads else None
     for tries in range(1, _TRIES_MAX + 1):
         try:
@@ -113,6 +114,7 @@ def _run(options: argparse.Namespace) -> AuditReport:
                         book=book,
                         client=client,
                         settlement=settlement,
+                        delivered=delivered,
                         heads=heads,
                         logs=tuple(options.logs),
                         options=settings,
@@ -138,6 +140,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--psp-truth", type=Path, help="a saved truth instead of a running simulator")
     add("--journal", type=Path, nargs="+", default=[], help="files of the client's journal")
     add("--settlement", type=Path, nargs="+", default=[], help="settlement files, or folders of them")
+    add("--delivered", type=Path, nargs="+", default=[], help="settlement files as they were handed to the product")
     add("--heads", type=Path, help="heads of the slots' logs, exported before (simulator.audit.chain)")
     add("--logs", type=Path, nargs="+", default=[], help="files and folders to be searched for card numbers")
     add("--canary", nargs="+", default=[], help="planted secrets that must be found nowhere")

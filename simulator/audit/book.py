@@ -59,6 +59,8 @@ class Book:
     balance_gross: Counter[str] = field(default_factory=Counter)
     balance_fee: Counter[str] = field(default_factory=Counter)
     """Per currency: what the balance transactions move, and the PSP's part of it."""
+    fees: dict[str, int] = field(default_factory=dict)
+    """Balance transaction -> the PSP's part of it."""
 
     def note(self, line: dict[str, Any]) -> None:
         """Take over one line."""
@@ -72,7 +74,8 @@ class Book:
             case "balance_transaction":
                 currency = line["currency"].upper()
                 self.balance_gross[currency] += _minor(line, "amount")
-                self.balance_fee[currency] += _minor(line, "fee")
+                self.balance_fee[currency] += (fee := _minor(line, "fee"))
+                self.fees[line["id"]] = fee
             case "webhook":
                 self.events.append(BookEvent(line["id"], line["event"], line["object"], line["accepted"]))
 

@@ -15,12 +15,13 @@ from simulator.audit import (
     check_log,
     check_order,
     check_posting,
+    check_reconciliation,
     check_world,
 )
 from simulator.audit.evidence import Evidence
 from simulator.audit.finding import Findings
 
-Source = Literal["book", "client", "settlement"]
+Source = Literal["book", "client", "settlement", "delivered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ CHECKS: Final = (
     Check("I9", "nothing is stuck", check_order.nothing_is_stuck),
     Check("I10", "every webhook answered 2xx is in the inbox once", check_world.events_are_in_the_inbox, ("book",)),
     Check("I11", "append-only rows never change", check_log.rows_never_change),
+    Check("I12", "every settlement line and order of the day is in exactly one class, the right one",
+          check_reconciliation.all_is_classed, ("delivered",)),
     Check("I13", "no wallet was ever below zero", check_ledger.never_below_zero),
     Check("I18", "every slot's hash chain verifies, from its first commit to its exported heads", check_chain.chains_verify),
     Check("I20", "no card number in any table or log", check_card.no_card_numbers),

@@ -123,6 +123,12 @@ DAMAGE: Final[Mapping[str, Damage]] = {
         ),
     ),
     "other-seller": Damage(("I24",), ("UPDATE payment.payment_orders SET seller_account = 'mallory' WHERE <hit>",)),
+    "lose-item": Damage(
+        ("I12",), ("DELETE FROM reconciliation.items WHERE item = (SELECT min(item) FROM reconciliation.items)",)
+    ),
+    "other-class": Damage(
+        ("I12",), ("UPDATE reconciliation.mismatches SET class = 'automatic' WHERE class = 'manual'",)
+    ),
     "other-amount": Damage(
         ("SETTLEMENT", "I3"), ("UPDATE payment.payment_orders SET amount_minor = amount_minor + 1 WHERE <hit>",)
     ),

@@ -8,7 +8,7 @@ from simulator.audit.book import Book
 from simulator.audit.client import ClientJournal
 from simulator.audit.database import Database
 from simulator.audit.heads import Heads
-from simulator.audit.settlement import Settlement
+from simulator.audit.settlement import Settlement, SettlementFile
 
 PENDING_LIMIT_MS: Final = 900_000
 """An order that waits for a person may do so for 15 minutes before it counts as stuck (failures.md, I9)."""
@@ -35,6 +35,7 @@ class Options:
 class Evidence:
     """The sources; None where one was not given. `logs`: files and folders to be searched for card numbers.
 
+    `delivered`: the settlement files that were handed to the product, damaged or not; `settlement` is the PSP's truth.
     `heads`: heads of the slots' logs, exported outside the database before.
     """
 
@@ -42,6 +43,7 @@ class Evidence:
     book: Book | None = None
     client: ClientJournal | None = None
     settlement: Settlement | None = None
+    delivered: list[SettlementFile] | None = None
     heads: Heads | None = None
     logs: tuple[Path, ...] = ()
     options: Options = Options()

@@ -11,7 +11,7 @@ from simulator.audit.database import open_database, plain_url
 from simulator.audit.evidence import Evidence, Options
 from simulator.audit.heads import Heads
 from simulator.audit.report import AuditReport, audit
-from simulator.audit.settlement import read_settlement
+from simulator.audit.settlement import read_delivered, read_settlement
 
 PATIENT = Options(pending_limit_ms=10**15)
 """The pending order of the good world waits for its buyer, and its clock stands still."""
@@ -25,6 +25,7 @@ class Case:
     truth: list[bytes]
     journal: Path
     settlement: Path
+    delivered: Path
     folder: Path
 
     def audit(self, options: Options = PATIENT, logs: tuple[Path, ...] = (), heads: Heads | None = None) -> AuditReport:
@@ -36,6 +37,7 @@ class Case:
                     book=read_book(self.truth),
                     client=read_journal([self.journal]),
                     settlement=read_settlement([self.settlement]),
+                    delivered=read_delivered([self.delivered]),
                     heads=heads,
                     logs=logs,
                     options=options,

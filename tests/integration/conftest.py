@@ -12,6 +12,7 @@ import pytest
 from simulator.audit.database import plain_url
 from tests.integration.audit_case import Case, with_database
 from tests.integration.audit_world import World
+from tests.integration.reconciliation_world import Reconciled
 from zerosum.store.embedded import EmbeddedPostgres
 
 _numbers = count(1)
@@ -23,7 +24,13 @@ def good_world() -> World:
 
 
 @pytest.fixture(scope="module")
-def audit_server(good_world: World) -> Iterator[str]:
+def reconciled(good_world: World) -> Reconciled:
+    """A delivered file with every kind of damage, rightly reconciled."""
+    return Reconciled(good_world)
+
+
+@pytest.fixture(scope="module")
+def audit_server(good_world: World, reconciled: Reconciled) -> Iterator[str]:
     """The administrator's URL of a server that has the good world as a template."""
     folder = Path(tempfile.mkdtemp(prefix="zerosum-audit-"))
     folder.chmod(0o711)
@@ -34,6 +41,7 @@ def audit_server(good_world: World) -> Iterator[str]:
         with psycopg.connect(plain_url(url), autocommit=True) as connection:
             connection.execute("CREATE DATABASE good")
         good_world.insert(with_database(url, "good"))
+        reconciled.insert(with_database(url, "good"))
         yield url
     finally:
         postgres.stop()
@@ -41,7 +49,7 @@ def audit_server(good_world: World) -> Iterator[str]:
 
 
 @pytest.fixture
-def case(audit_server: str, good_world: World, tmp_path: Path) -> Iterator[Case]:
+def case(audit_server: str, good_world: World, reconciled: Reconciled, tmp_path: Path) -> Iterator[Case]:
     name = f"case_{next(_numbers)}"
     with psycopg.connect(plain_url(audit_server), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE good".encode())
@@ -50,6 +58,7 @@ def case(audit_server: str, good_world: World, tmp_path: Path) -> Iterator[Case]
         truth=good_world.truth_lines(),
         journal=good_world.write_journal(tmp_path),
         settlement=good_world.write_settlement(tmp_path),
+        delivered=reconciled.write(tmp_path),
         folder=tmp_path,
     )
     with psycopg.connect(plain_url(audit_server), autocommit=True) as connection:

@@ -198,14 +198,14 @@ def test_without_a_source_its_checks_are_not_checked(case: Case) -> None:
         report = audit(Evidence(database=database, options=PATIENT))
 
     not_checked = {verdict.id for verdict in report.verdicts if verdict.outcome is Outcome.NOT_CHECKED}
-    assert {"I3", "I4", "I6", "I10", "I22", "I24", "SETTLEMENT"} == not_checked
+    assert {"I3", "I4", "I6", "I10", "I12", "I22", "I24", "SETTLEMENT"} == not_checked
 
 
 def test_auditor_needs_no_more_than_to_read(case: Case, audit_server: str) -> None:
-    """The role auditor sees all three schemas and may change none."""
+    """The role auditor sees all schemas and may change none."""
     case.execute(
-        "GRANT USAGE ON SCHEMA payment, wallet, ledger TO auditor;"
-        "GRANT SELECT ON ALL TABLES IN SCHEMA payment, wallet, ledger TO auditor;"
+        "GRANT USAGE ON SCHEMA payment, wallet, ledger, reconciliation TO auditor;"
+        "GRANT SELECT ON ALL TABLES IN SCHEMA payment, wallet, ledger, reconciliation TO auditor;"
         "ALTER ROLE auditor PASSWORD 'for-this-test'"
     )
     place = audit_server.partition("@")[2].rpartition("/")[0]
@@ -222,7 +222,7 @@ def command(case: Case) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         arguments = ["--database-url", case.url, "--psp-truth", str(truth), "--journal", str(case.journal)]
-        arguments += ["--settlement", str(case.folder), "--pending-limit-ms", str(10**15), *more]
+        arguments += ["--settlement", str(case.settlement), "--pending-limit-ms", str(10**15), *more]
         environment = {"PATH": os.environ["PATH"], "COLUMNS": "160"}
         return subprocess.run(
             [sys.executable, "-m", "simulator.audit", *arguments], cwd=REPOSITORY, env=environment, check=False,
