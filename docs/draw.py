@@ -71,6 +71,7 @@ SETTINGS = {
     "backoff_cap_ms": "the longest pause between two runs of an effect",
     "effect_lease_ms": "the longest run of an effect; then another run may begin",
     "psp_timeout_ms": "how long one call to the PSP may take",
+    "psp_asks_first": "after a restore from backup: ask the PSP for an order's reference before its first send",
     "in_flight_alert_ms": "orders older than this and not final raise an alert",
     "risk_blocked_buyers_file": "accounts the risk check blocks, one a line; empty: everyone is allowed",
     "log_level": "of our own lines",
