@@ -45,9 +45,7 @@ def decide(
     """
     draft = Draft(checkout, now_ms, policy)
     if isinstance(command, m.SubmitCheckout):
-        submit(draft, command)
-        if verdict is not None:
-            record_verdict(draft, verdict)
+        submit(draft, command, verdict)
         answer_if_ready(draft)
         return draft.decision()
     if checkout is None:
@@ -75,11 +73,14 @@ def decide(
 # ---- the story -----------------------------------------------------------------------------------------------
 
 
-def submit(draft: Draft, command: m.SubmitCheckout) -> None:
-    """Stores the checkout and asks the risk check. The answer's deadline runs from now."""
+def submit(draft: Draft, command: m.SubmitCheckout, verdict: m.RecordVerdict | None) -> None:
+    """Stores the checkout, and asks the risk check where that has no verdict yet. The answer's deadline runs from now."""
     draft.happen(m.CheckoutSubmitted(command, command.fingerprint()))
-    draft.run(TodoKind.ASSESS_RISK, "", 1)
     draft.wait(TodoKind.ANSWER, "", 1, until_ms=draft.now_ms + draft.policy.answer_after_ms)
+    if verdict is not None:
+        _follow(draft, verdict)
+    else:
+        draft.run(TodoKind.ASSESS_RISK, "", 1)
 
 
 def record_verdict(draft: Draft, command: m.RecordVerdict) -> None:
@@ -87,8 +88,12 @@ def record_verdict(draft: Draft, command: m.RecordVerdict) -> None:
     todo = draft.open_todo(TodoKind.ASSESS_RISK, "", 1)
     if todo is None or draft.checkout.verdict is not m.Verdict.NONE:
         return
-    draft.happen(m.RiskAssessed(command.verdict, command.reason))
     draft.close(todo)
+    _follow(draft, command)
+
+
+def _follow(draft: Draft, command: m.RecordVerdict) -> None:
+    draft.happen(m.RiskAssessed(command.verdict, command.reason))
     for order in draft.checkout.orders.values():
         if command.verdict is m.Verdict.ALLOW:
             draft.happen(m.AttemptOpened(order.id, 1, draft.policy.psp))
