@@ -277,8 +277,8 @@ class PaymentServer:
         store = self._database.stores["payment"]
 
         async def read() -> bytes | None:
-            found = store.entity(entity)
-            return found.reply if found is not None else None
+            found = store.root(entity)
+            return found["reply"] if found is not None else None
 
         return await self._database.look(read)
 

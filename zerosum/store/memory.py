@@ -146,12 +146,16 @@ class MemoryStore(Generic[S]):
 
     def entity(self, key: EntityKey) -> S | None:
         """The entity as stored."""
-        prefix = (slot_of(*key), *key)
-        root = self.tables[self.aggregate.root.name].rows.get(prefix)
+        root = self.root(key)
         if root is None:
             return None
+        prefix = (slot_of(*key), *key)
         children = {table.name: self.tables[table.name].of_entity(prefix) for table in self.aggregate.children}
         return self.aggregate.state_of(root, children)
+
+    def root(self, key: EntityKey) -> Row | None:
+        """The entity's own row."""
+        return self.tables[self.aggregate.root.name].rows.get((slot_of(*key), *key))
 
     def _command(self, key: CommandKey) -> StoredCommand | None:
         row = self.tables["commands"].rows.get((slot_of(*key), *key))
