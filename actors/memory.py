@@ -8,6 +8,7 @@ Invariant: what is here is the committed state, or it is not here.
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from zerosum.domain.identity import EntityKey
@@ -55,12 +56,9 @@ class Memory(Generic[S]):
 
     def passivate(self, idle_ms: int, keep: Iterable[EntityKey] = ()) -> int:
         """Drops what was not used for `idle_ms`, but for `keep` (those with commands waiting); how many left."""
-        kept, gone = set(keep), 0
-        for key in list(self._states):
-            used_ms = self._states[key][1]
-            if self._now_ms - used_ms < idle_ms:
-                break
-            if key not in kept:
-                del self._states[key]
-                gone += 1
-        return gone
+        until_ms = self._now_ms - idle_ms
+        idle = [key for key, _ in takewhile(lambda held: held[1][1] <= until_ms, self._states.items())]
+        gone = set(idle).difference(keep)
+        for key in gone:
+            del self._states[key]
+        return len(gone)

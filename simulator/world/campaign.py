@@ -102,9 +102,7 @@ def run_chunk(seeds: Sequence[int]) -> Tally:
     with without_collector():
         for seed in seeds:
             _count(run_seed(seed), tally, met)
-            gc.collect(
-                1
-            )  # once, with nothing of the seed alive any more, and what it left still in the processor's cache
+            gc.collect(1)  # once: nothing of the seed is alive any more, what it left is still in the cache
     tally.met = dict(met)
     return tally
 

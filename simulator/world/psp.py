@@ -7,7 +7,6 @@ Invariant: the engine's book is the truth, and nothing but the engine writes int
 """
 
 import asyncio
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+import orjson
 import stripe
 from stripe._api_requestor import _APIRequestor
 
@@ -278,7 +278,7 @@ class WorldStripe(StripeAdapter):
             body=form if method == "post" else "", authorization=f"Bearer {API_KEY}", key=str(key) if key else None,
         )  # fmt: skip
         answer = await self._psp.exchange(call)
-        document = json.loads(as_stripe_says_it(answer.body, answer.status))
+        document = orjson.loads(as_stripe_says_it(answer.body, answer.status))
         if answer.status < _HTTP_ERROR:
             return document
         raise _error(answer, document)

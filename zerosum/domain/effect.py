@@ -9,6 +9,8 @@ Invariant: the same to-do leads to the same request, whoever builds it and whene
 
 import json
 
+import orjson
+
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import CheckoutId, derived_key
@@ -48,7 +50,7 @@ def request_text(checkout: Checkout, order: Order, kind: OperationKind, *, key: 
 
 def request_of(text: str) -> PspRequest:
     """The request an operation's stored text stands for."""
-    fields = json.loads(text)
+    fields = orjson.loads(text)
     money = Money(fields.pop("amount_minor"), fields.pop("currency"))
     return PspRequest(**{**fields, "verb": PspVerb(fields["verb"])}, money=money)
 

@@ -51,4 +51,4 @@ def fingerprint_of(*fields: str) -> str:
 
 
 def _join(parts: tuple[str, ...]) -> bytes:
-    return b"".join(b"%d:%s" % (len(raw), raw) for raw in (part.encode() for part in parts))
+    return b"".join([b"%d:%s" % (len(raw), raw) for raw in map(str.encode, parts)])
