@@ -4,24 +4,26 @@ Method: names, amounts and days from alphabets so small that everything collides
 """
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.reconcile_sample import DAY_MS, NOON_MS, OVERDUE, RULES, charge, is_balanced, line
 from zerosum.domain.discrepancy import RULES as KINDS
-from zerosum.domain.discrepancy import Action, Posting
+from zerosum.domain.discrepancy import Action, Kind, Posting
 from zerosum.domain.identity import CheckoutId, OrderId, Tenant
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile import reconcile
-from zerosum.domain.reconcile_item import Item, Movement, MovementKind, Rules, Standing, State
+from zerosum.domain.reconcile_item import MOVED, Item, Movement, MovementKind, Rules, Standing, State
 from zerosum.domain.settlement import Category, Line
 from zerosum.domain.settlement_posting import MOVEMENT_OF, case_journal, settled, settlement_entries, total
 
 names = st.sampled_from(["", "1", "2", "3"])
 days = st.sampled_from([0, 1, 2])
-currencies = st.sampled_from(["EUR", "JPY"])
+CURRENCIES = ("EUR", "JPY")
+currencies = st.sampled_from(CURRENCIES)
 
 
 @st.composite
@@ -113,7 +115,7 @@ def test_settlement_brings_the_bank_the_net_of_the_lines_and_leaves_clearing_wha
     """After settlement and every approved write-off and fee, clearing has moved by what our own books put there: the gross
     of lines that belong to a movement of ours, and nothing else."""
     items = [item for item in reconcile(lines, movements, RULES) if settled(item) is not None]
-    for currency in ("EUR", "JPY"):
+    for currency in CURRENCIES:
         of_currency = [item for item in items if item.line and item.line.gross.currency == currency]
         if not of_currency:
             continue
@@ -145,3 +147,29 @@ def _gross_of_ours(item: Item) -> int:
         return 0
     is_written_off = item.discrepancy is not None and item.discrepancy.proposal.action is Action.WRITE_OFF_TO_SUSPENSE
     return 0 if is_written_off else item.line.gross.amount_minor
+
+
+@settings(max_examples=150, deadline=None)
+@given(lines_of_a_day(), movements_of_a_day(), st.sampled_from([RULES, OVERDUE]))
+def test_writing_off_what_is_off_leaves_in_clearing_what_is_still_expected(
+    lines: list[Line], movements: list[Movement], rules: Rules
+) -> None:
+    """Clearing holds what our books say moved. Settlement takes the lines out; what is left, less the money of every case, is
+    what the next files must bring. Nobody can say so of an ambiguity, or of a movement in two currencies."""
+    told = [replace(line, id=f"txn_{line.number}x") for line in lines]
+    items = reconcile(told, movements, rules)
+    kinds = {item.discrepancy.kind for item in items if item.discrepancy}
+    assume(not kinds & {Kind.AMBIGUOUS, Kind.WRONG_CURRENCY})
+
+    clearing, open_items = Counter[str](), Counter[str]()
+    for item in items:
+        if item.movement and item.movement.standing in MOVED and not item.movement.settled_by:
+            ours = item.movement.signed
+            clearing[ours.currency] += ours.amount_minor
+            open_items[ours.currency] += ours.amount_minor if item.state is State.EXPECTED else 0
+        if part := settled(item):
+            clearing[part.currency] -= part.net_minor + part.fee_minor
+        if item.discrepancy is not None:
+            clearing[item.discrepancy.money.currency] += item.discrepancy.money.amount_minor
+
+    assert {currency: clearing[currency] for currency in CURRENCIES} == {each: open_items[each] for each in CURRENCIES}

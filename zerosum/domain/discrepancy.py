@@ -149,8 +149,10 @@ class Discrepancy:
     """What is wrong with a line, a movement, or both. "" where a side has no such thing.
 
     `id`: made from kind and subject, so that every run that sees it again finds the same case. `field`: what differs, with
-    both values as people read them (amounts in major units with their currency); several are joined by ", ". `money`: what is
-    at stake, signed as the PSP books it: the difference where both sides tell an amount of one currency, else the whole.
+    both values as people read them (amounts in major units with their currency); several are joined by ", ".
+    `money`: what is off, signed as the PSP books it: theirs less ours, 0 where only names differ. Writing off exactly this
+    against suspense makes the PSP's clearing account right (in the line's currency where the two differ, and unless nobody
+    knows: AMBIGUOUS).
     """
 
     id: Key

@@ -46,8 +46,8 @@ class Movement:
     `number`: of the attempt or of the refund's operation; 1,000 and the case's number for a second charge. `object_id`: the
     PSP's object, "" while it is not known. `refund_key`: "" for a charge. `money`: positive, also of a refund. `at_ms`: when
     our books took it (for what is in flight or given up: when it was opened), by the database's clock. `buyer` and `seller`:
-    accounts, for the dry run. `is_from_suspense`: of a refund that gives back a late charge. `settled_by`: the id of the line
-    that has it already, of another file or of an earlier pass of this run; else "".
+    accounts, for the dry run. `is_from_suspense`: of a refund whose charge stands in suspense (it came late, or the account
+    is closed). `settled_by`: the id of the line that has it already, of another file or of an earlier pass; else "".
     """
 
     kind: MovementKind

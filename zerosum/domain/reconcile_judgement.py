@@ -126,11 +126,12 @@ def contract_fee_minor(line: Line, contract: FeeContract) -> int:
 
 
 def _at_stake(kind: Kind, line: Line, movement: Movement, contract: FeeContract) -> Money:
+    """Theirs less ours, as the clearing account has it; what our books hold for undone is not in it."""
     if kind is Kind.WRONG_FEE:
         return Money(contract_fee_minor(line, contract) - line.fee_minor, line.gross.currency)
-    if kind is Kind.WRONG_AMOUNT:
-        return Money(line.gross.amount_minor - movement.signed.amount_minor, line.gross.currency)
-    return line.gross
+    if movement.standing not in MOVED or line.gross.currency != movement.money.currency:
+        return line.gross
+    return Money(line.gross.amount_minor - movement.signed.amount_minor, line.gross.currency)
 
 
 # ---- a line alone --------------------------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def told_again(line: Line, first: Line) -> Item:
     """The same movement of the PSP, listed once more: nothing moved twice."""
     found = _discrepancy(
         Kind.DUPLICATE_LINE, line, None, field="line_id", ours=f"line {first.number}", theirs=f"line {line.number}",
-        money=line.gross,
+        money=Money(0, line.gross.currency),
     )  # fmt: skip
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
@@ -150,9 +151,8 @@ def told_before(line: Line, movement: Movement) -> Item:
     is_same = line.id == movement.settled_by
     second = Kind.DUPLICATE_CHARGE if movement.kind is MovementKind.CHARGE else Kind.UNKNOWN_REFUND
     kind = Kind.DUPLICATE_LINE if is_same else second
-    found = _discrepancy(
-        kind, line, movement, field="line_id", ours=movement.settled_by, theirs=line.id, money=line.gross
-    )
+    money = Money(0, line.gross.currency) if is_same else line.gross
+    found = _discrepancy(kind, line, movement, field="line_id", ours=movement.settled_by, theirs=line.id, money=money)
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
@@ -161,9 +161,9 @@ def of_known_charge(line: Line, charge: Movement, contract: FeeContract) -> Item
     if line.category is Category.FEE and cost_minor(line) == dispute_fee_minor(contract, line.gross.currency):
         return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
     kind = _kind_of_known(line, charge)
-    field = "fee" if kind is Kind.UNKNOWN_FEE else "amount"
     money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
-    found = _discrepancy(kind, line, charge, field=field, ours=told(charge.signed), theirs=told(money), money=money)
+    ours = f"a charge of {told(charge.money)}"
+    found = _discrepancy(kind, line, charge, field=line.category, ours=ours, theirs=told(money), money=money)
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
@@ -187,9 +187,9 @@ def unknown(line: Line) -> Item:
     kind = UNKNOWN.get(line.category)
     if kind is None:
         return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
-    named = ", ".join(name for name in (line.object_id, line.reference) if name)
     money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
-    found = _discrepancy(kind, line, None, field="object_id, reference", ours="", theirs=named, money=money)
+    named = ", ".join(name for name in (line.object_id, line.reference, told(money)) if name)
+    found = _discrepancy(kind, line, None, field=line.category, ours="", theirs=named, money=money)
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
@@ -208,8 +208,9 @@ def waiting(movement: Movement, rules: Rules) -> Item:
     if movement.standing is Standing.IN_FLIGHT or movement.at_ms + rules.due_after_ms > rules.now_ms:
         return Item(None, movement, State.EXPECTED, MatchedBy.NOTHING, None)
     found = _discrepancy(
-        Kind.MISSING_LINE, None, movement, field="line", ours=told(movement.signed), theirs="", money=movement.signed
-    )
+        Kind.MISSING_LINE, None, movement, field="line", ours=told(movement.signed), theirs="",
+        money=_negated(movement.signed),
+    )  # fmt: skip
     return Item(None, movement, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
