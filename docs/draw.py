@@ -3,6 +3,7 @@
     docs/order-states.md    whole, from the tables of `zerosum.domain.order`
     docs/crash-points.md    whole, from `zerosum.crash`, the code that passes its points, and `loadtest.chaos.case`
     README.md               the table of settings between its two marks, from `zerosum.settings`
+    docs/reconciliation.md  the kinds between its two marks, from `docs.reconciliation_kinds`
 
 `python docs/draw.py --check` writes nothing and exits with 1 where a page is not what the tables say.
 
@@ -17,10 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "order-states.md"
 CRASH_PAGE = ROOT / "docs" / "crash-points.md"
 README = ROOT / "README.md"
+RECONCILIATION_PAGE = ROOT / "docs" / "reconciliation.md"
 MARKS = ("<!-- settings: drawn by docs/draw.py -->\n\n", "\n<!-- end of settings -->")
+KIND_MARKS = ("<!-- kinds: drawn by docs/draw.py -->\n\n", "\n<!-- end of kinds -->")
 
 sys.path.insert(0, str(ROOT))
 
+from docs.reconciliation_kinds import sections, table  # noqa: E402 - the path above makes it importable from anywhere
 from loadtest.chaos.case import CASES, Harm  # noqa: E402 - the path above makes the package importable from a bare checkout
 from zerosum.crash import POINTS_OF, Point  # noqa: E402 - likewise
 from zerosum.domain.order import (  # noqa: E402 - likewise
@@ -182,9 +186,18 @@ def _mark(is_so: bool) -> str:
 
 def readme(present: str) -> str:
     """The README with its table of settings drawn anew."""
-    before, _, rest = present.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    return "".join((before, MARKS[0], settings_table(), MARKS[1], after))
+    return _between(present, MARKS, settings_table())
+
+
+def reconciliation(present: str) -> str:
+    """The page of reconciliation with its kinds drawn anew."""
+    return _between(present, KIND_MARKS, f"{table()}\n{sections()}")
+
+
+def _between(present: str, marks: tuple[str, str], drawn: str) -> str:
+    before, _, rest = present.partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    return "".join((before, marks[0], drawn, marks[1], after))
 
 
 def settings_table() -> str:
@@ -202,7 +215,12 @@ def _default(value: object) -> str:
 
 def main(arguments: list[str]) -> int:
     """Writes the pages, or with `--check` compares them. Returns the exit status."""
-    pages = {PAGE: order_states(), CRASH_PAGE: crash_points(), README: readme(README.read_text(encoding="utf-8"))}
+    pages = {
+        PAGE: order_states(),
+        CRASH_PAGE: crash_points(),
+        README: readme(README.read_text(encoding="utf-8")),
+        RECONCILIATION_PAGE: reconciliation(RECONCILIATION_PAGE.read_text(encoding="utf-8")),
+    }
     if "--check" in arguments:
         return int(any(not page.exists() or page.read_text(encoding="utf-8") != text for page, text in pages.items()))
     for page, text in pages.items():

@@ -3,7 +3,9 @@
 import runpy
 from pathlib import Path
 
+from docs.reconciliation_kinds import MEANINGS, example_of
 from zerosum.crash import Point
+from zerosum.domain.discrepancy import Kind
 from zerosum.domain.order import OrderEvent, OrderStatus
 from zerosum.settings import Settings
 
@@ -41,3 +43,20 @@ def test_the_table_of_settings_in_the_readme_is_what_the_code_reads() -> None:
     assert set(DRAW["SETTINGS"]) == set(Settings.model_fields)
     assert DRAW["settings_table"]() in text
     assert DRAW["readme"](text) == text
+
+
+def test_the_page_of_reconciliation_is_what_the_code_finds() -> None:
+    """If this fails: explain the kind in docs/reconciliation_kinds.py, then `python docs/draw.py`."""
+    page = (ROOT / "docs" / "reconciliation.md").read_text(encoding="utf-8")
+
+    assert set(MEANINGS) == set(Kind)
+    assert DRAW["reconciliation"](page) == page
+    assert [kind for kind in Kind if f"#### {kind}\n" not in page] == []
+
+
+def test_every_example_on_the_page_of_reconciliation_is_one_of_its_kind() -> None:
+    """Method: the real matching judges each."""
+    found = {kind: example_of(kind) for kind in Kind}
+
+    assert [kind for kind, case in found.items() if case is not None and case.kind is not kind] == []
+    assert [kind for kind, case in found.items() if case is None] == [Kind.PAYMENT_CASE]
