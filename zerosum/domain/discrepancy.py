@@ -135,8 +135,8 @@ class Posting:
 class Proposal:
     """What is proposed, and the exact postings it would make: they sum to zero per currency, () where nothing is posted.
 
-    `command`: the key the command has always had (REPORT_TO_PAYMENT: "<psp>/<line id>"; REPLAY_TODO: the id of the transfer
-    or journal; postings of the reconciler's own: the journal's id), "" where there is none.
+    `command`: the key that the machine's command has always had (REPORT_TO_PAYMENT: "<psp>/<line id>"; REPLAY_TODO: the id of
+    the transfer or journal), "" where people decide: theirs is made from the case and their proposal.
     """
 
     action: Action

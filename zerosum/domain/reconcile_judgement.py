@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from zerosum.domain import journal as ledger
-from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Posting, Proposal, mismatch_id, rule_of
+from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal, mismatch_id, rule_of
 from zerosum.domain.fee_contract import FeeContract, charge_fee_minor, dispute_fee_minor
 from zerosum.domain.identity import OrderId, Tenant
 from zerosum.domain.journal import Entry
@@ -29,8 +29,6 @@ from zerosum.domain.reconcile_item import (
 )
 from zerosum.domain.settlement import Category, Line
 from zerosum.domain.settlement_posting import (
-    MOVEMENT_OF,
-    case_journal_id,
     cost_minor,
     fee_entries,
     postings_of,
@@ -242,9 +240,8 @@ def _discrepancy(
     psp = line.psp if line else movement.psp if movement else ""
     tenant = movement.tenant if movement else line.tenant if line else Tenant("")
     scope, subject = (psp, line.id) if line else (tenant, movement.item if movement else "")
-    case = mismatch_id(kind, scope, subject)
     return Discrepancy(
-        id=case,
+        id=mismatch_id(kind, scope, subject),
         kind=kind,
         psp=psp,
         tenant=tenant,
@@ -257,21 +254,20 @@ def _discrepancy(
         ours=ours,
         theirs=theirs,
         money=money,
-        proposal=_proposal(kind, case, line, movement, money),
+        proposal=_proposal(kind, line, movement, money),
     )
 
 
-def _proposal(kind: Kind, case: str, line: Line | None, movement: Movement | None, money: Money) -> Proposal:
+def _proposal(kind: Kind, line: Line | None, movement: Movement | None, money: Money) -> Proposal:
     action = rule_of(kind).action
-    postings: tuple[Posting, ...] = ()
-    command = ""
-    if line is not None and action is Action.REPORT_TO_PAYMENT and movement is not None:
-        postings, command = postings_of(_report_entries(kind, movement)), f"{line.psp}/{line.id}"
-    elif line is not None and action in MOVEMENT_OF:
-        is_fee = action is Action.BOOK_FEE
-        entries = fee_entries(line.psp, _negated(money)) if is_fee else write_off_entries(line.psp, line.gross)
-        postings, command = postings_of(entries), case_journal_id(case, action)
-    return Proposal(action, postings, command)
+    entries: tuple[Entry, ...] = ()
+    if line is not None and movement is not None and action is Action.REPORT_TO_PAYMENT:
+        return Proposal(action, postings_of(_report_entries(kind, movement)), f"{line.psp}/{line.id}")
+    if line is not None and action is Action.WRITE_OFF_TO_SUSPENSE:
+        entries = write_off_entries(line.psp, money)
+    elif line is not None and action is Action.BOOK_FEE:
+        entries = fee_entries(line.psp, _negated(money))
+    return Proposal(action, postings_of(entries), "")
 
 
 def _report_entries(kind: Kind, movement: Movement) -> tuple[Entry, ...]:

@@ -1,4 +1,4 @@
-"""What settlement posts: accounts of bank and PSP fees, the settlement journal, and the journals of approved proposals.
+"""What settlement posts: accounts of bank and PSP fees, the settlement journal, and the entries of what people approve.
 
 Every line of an accepted file settles, whatever became of it: the bank receives the sum of them all. Only a fee that is a
 case of its own is not believed: it stays in clearing until somebody books it.
@@ -12,14 +12,12 @@ Source: design section 6.
 Invariant: what a function here returns sums to zero per currency.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
 
 from zerosum.domain import journal as ledger
-from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Posting
-from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
+from zerosum.domain.discrepancy import Kind, Posting
+from zerosum.domain.identity import OrderId, Tenant, derived_key
 from zerosum.domain.journal import Entry, Journal
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile_item import Item
@@ -103,19 +101,20 @@ def settlement_journal(tenant: Tenant, psp: str, *, file_id: str, number: int, w
     Raises Bug where there is nothing to post.
     """
     movement = ledger.Movement.SETTLEMENT
-    journal_id = derived_key(tenant, f"{file_id}/{whole.currency}", movement, number)
-    return _journal(tenant, journal_id, settlement_owner(psp), movement, settlement_entries(psp, whole), OrderId(""))
+    posted = ledger.journal(
+        tenant=tenant,
+        journal_id=derived_key(tenant, f"{file_id}/{whole.currency}", movement, number),
+        owner=settlement_owner(psp),
+        movement=movement,
+        entries=settlement_entries(psp, whole),
+        order_id=OrderId(""),
+    )
+    if isinstance(posted, Refusal):
+        raise Bug(f"our own {movement} journal is refused: {posted.reason}")
+    return posted
 
 
 # ---- what people approve -------------------------------------------------------------------------------------------
-
-MOVEMENT_OF: Final[Mapping[Action, ledger.Movement]] = MappingProxyType(
-    {
-        Action.WRITE_OFF_TO_SUSPENSE: ledger.Movement.WRITE_OFF,
-        Action.BOOK_FEE: ledger.Movement.FEE_CORRECTION,
-    }
-)
-"""Actions that the reconciler posts itself; the others are another service's, or nobody's."""
 
 
 def write_off_entries(psp: str, gross: Money) -> tuple[Entry, ...]:
@@ -138,31 +137,6 @@ def fee_entries(psp: str, fee: Money) -> tuple[Entry, ...]:
     )
 
 
-def case_journal(found: Discrepancy, tenant: Tenant) -> Journal | None:
-    """The journal of an approved WRITE_OFF_TO_SUSPENSE or BOOK_FEE, its id made from the case's; None for other actions
-    and where nothing is to be posted.
-
-    `tenant`: whose books take it: the case's own where it has one. Exactly the postings of the dry run.
-    """
-    return proposed_journal(tenant, found.psp, found.id, found.proposal.action, found.proposal.postings, found.order_id)
-
-
-def proposed_journal(
-    tenant: Tenant, psp: str, case: str, action: Action, postings: Sequence[Posting], order_id: OrderId
-) -> Journal | None:
-    """As `case_journal`, from a case as it was stored. `case`: the mismatch id."""
-    movement = MOVEMENT_OF.get(action)
-    if movement is None or not postings:
-        return None
-    entries = tuple(Entry(side.account, Money(side.amount_minor, side.currency)) for side in postings)
-    return _journal(tenant, case_journal_id(case, action), settlement_owner(psp), movement, entries, order_id)
-
-
-def case_journal_id(case: str, action: Action) -> Key:
-    """The id of a case's journal: approved twice, posted once. Raises KeyError for an action that posts nothing here."""
-    return derived_key("", case, MOVEMENT_OF[action], 1)
-
-
 def postings_of(entries: Iterable[Entry]) -> tuple[Posting, ...]:
     """Entries as a dry run shows them."""
     return tuple(Posting(entry.account, entry.money.amount_minor, entry.money.currency) for entry in entries)
@@ -170,19 +144,3 @@ def postings_of(entries: Iterable[Entry]) -> tuple[Posting, ...]:
 
 def _entries(currency: str, *sides: tuple[str, int]) -> tuple[Entry, ...]:
     return tuple(Entry(account, Money(minor, currency)) for account, minor in sides if minor != 0)
-
-
-def _journal(
-    tenant: Tenant,
-    journal_id: Key,
-    owner: str,
-    movement: ledger.Movement,
-    entries: tuple[Entry, ...],
-    order_id: OrderId,
-) -> Journal:
-    posted = ledger.journal(
-        tenant=tenant, journal_id=journal_id, owner=owner, movement=movement, entries=entries, order_id=order_id
-    )
-    if isinstance(posted, Refusal):
-        raise Bug(f"our own {movement} journal is refused: {posted.reason}")
-    return posted
