@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from loadtest.journeys import CREATE
 from loadtest.outcome import Outcome
+from loadtest.planted import Reconciled
 from loadtest.sample import Percentiles, Sample, percentiles
 
 PENDING_SHARE_MAX: Final = 0.001
@@ -94,6 +95,7 @@ class Facts:
 
     `average_batch`: turns a commit. `disagreements`: copies of one click that were told different things.
     `executing_at_kill`: orders of the killed shard that were EXECUTING. `faults_injected`: the PSP's own counts.
+    `reconciled`: what became of the damaged settlement file.
     """
 
     seed: int
@@ -105,6 +107,7 @@ class Facts:
     executing_at_kill: int | None = None
     drained_ms: int | None = None
     disagreements: int = 0
+    reconciled: Reconciled | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +213,8 @@ def _reasons(
         yield f"{totals['unknown_attempts']:,} attempts whose money is unknown"
     if facts.disagreements:
         yield f"{facts.disagreements:,} clicks whose copies were told different things"
+    if facts.reconciled is not None:
+        yield from facts.reconciled.reasons
 
 
 def _warnings(invariants: Sequence[Invariant], figures: Sequence[PhaseFigures]) -> Iterable[str]:

@@ -21,6 +21,7 @@ from loadtest.sample import Percentiles, Sample, percentiles
 P95_GOAL_MS: Final = 300.0
 """The checkout path's own goal (specification: p95 below 300 ms)."""
 
+_ALARMS_SHOWN: Final = 20
 _OPEN: Final = (("EXECUTING", "--c1"), ("NOT_STARTED", "--c6"), ("PENDING", "--c3"), ("AUTHORIZED", "--c5"))
 _CLOSED: Final = (("SUCCESS", "--c2"), ("FAILED", "--c4"), ("CANCELED", "--c6"))
 
@@ -73,6 +74,7 @@ def render_report(certificate: Certificate, samples: Sequence[Sample], statuses:
         *(chart_panel(chart) for chart in charts(certificate, samples, statuses)),
         "<h2>The audit <small>what an outsider can check</small></h2>",
         audit_table(certificate.invariants),
+        *_settlement(certificate),
         "<h2>What was done to it</h2>",
         _injected(certificate),
         "<h2>Run it again</h2>",
@@ -180,6 +182,28 @@ def _invariant(each: Invariant) -> str:
         f"<td>{escape(each.statement)}{notes}{f'<ul class=examples>{under}</ul>' if under else ''}</td>"
         f'<td class="n">{each.examined:,}</td><td class="n">{each.count:,}</td>'
         f'<td><span class="pill {kind}">{escape(each.state.value)}</span></td></tr>'
+    )
+
+
+def _settlement(certificate: Certificate) -> Iterable[str]:
+    """Planted and found side by side; nothing where no file was damaged."""
+    reconciled = certificate.facts.reconciled
+    if reconciled is None or reconciled.judgement is None:
+        return
+    names = "".join(f'<th class="n">{name}</th>' for name in ("planted", "found", "in its class"))
+    heads = f"<tr><th>damage</th>{names}<th>class</th></tr>"
+    rows = "".join(
+        f'<tr class="{"" if each.planted == each.in_class else "wrong"}"><td>{escape(each.kind.replace("_", " "))}</td>'
+        f'<td class="n">{each.planted:,}</td><td class="n">{each.found:,}</td><td class="n">{each.in_class:,}</td>'
+        f"<td>{escape(each.group)}</td></tr>"
+        for each in reconciled.judgement.kinds
+    )
+    alarms = reconciled.judgement.false_alarms
+    told = "".join(f"<li><code>{escape(alarm)}</code></li>" for alarm in alarms[:_ALARMS_SHOWN])
+    yield "<h2>Settlement <small>damage planted in the PSP's file, and what the reconciliation made of it</small></h2>"
+    yield (
+        f'<div class="panel audit"><table>{heads}{rows}</table><p>False alarms: {len(alarms):,}. {escape(reconciled.line)}.</p>'
+        f"{f'<ul class=examples>{told}</ul>' if told else ''}</div>"
     )
 
 

@@ -25,6 +25,7 @@ def render_terminal(certificate: Certificate) -> RenderableType:
         _money(certificate),
         _speed(certificate),
         _invariants(certificate),
+        *_settlement(certificate),
     ]
     wrong = [each for each in certificate.invariants if each.state is State.VIOLATED]
     if wrong:
@@ -139,6 +140,25 @@ def _invariants(certificate: Certificate) -> RenderableType:
             Text(mark, style=style), Text(each.id, style="bold"), Text(each.statement), Text(says, style=style)
         )
     return Panel(table, title="the audit", box=ROUNDED)
+
+
+def _settlement(certificate: Certificate) -> list[RenderableType]:
+    """Planted and found side by side; nothing where no file was damaged."""
+    reconciled = certificate.facts.reconciled
+    if reconciled is None or reconciled.judgement is None:
+        return []
+    table = Table(box=SIMPLE_HEAD, expand=True, pad_edge=False, header_style=_DIM)
+    table.add_column("damage of the settlement file", ratio=1, no_wrap=True)
+    for name in ("planted", "found", "in its class"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("class")
+    for each in reconciled.judgement.kinds:
+        style = "" if each.planted == each.in_class else _BAD
+        counts = (f"{number:,}" for number in (each.planted, each.found, each.in_class))
+        table.add_row(each.kind.replace("_", " "), *counts, each.group, style=style)
+    alarms = len(reconciled.judgement.false_alarms)
+    said = Text(f"false alarms {alarms:,} · {reconciled.line}", style=_BAD if alarms else _DIM, justify="center")
+    return [Panel(Group(table, said), title="settlement, planted and found", box=ROUNDED)]
 
 
 def _state(invariant: Invariant) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from loadtest.certificate import Certificate, Event, Facts, Phase, State, certify
 from loadtest.outcome import Outcome
+from loadtest.planted import Judgement, KindFound, Reconciled
 from loadtest.plot import Chart, Line, Mark, Shade, draw
 from loadtest.report import StatusCount, charts, render_report
 from loadtest.sample import Sample
@@ -115,6 +117,54 @@ def test_whatever_speaks_against_it_makes_it_red(change: Callable[[dict[str, Any
 def test_dead_letters_count_only_where_they_are_to() -> None:
     """In the demo a dead letter is stuck; in operation people decide about it."""
     assert _certify(_audit(dead_letters=1), do_dead_letters_count=False).is_clean
+
+
+GOOD = Judgement((KindFound("wrong_fee", 2, 2, 2, "manual"), KindFound("day_shift", 1, 1, 1, "expected")), ())
+
+
+@pytest.mark.parametrize(
+    ("reconciled", "reasons"),
+    [
+        (Reconciled(judgement=GOOD), ()),
+        (Reconciled(judgement=None, trouble="no server"), ("the settlement file was not reconciled: no server",)),
+        (
+            Reconciled(judgement=Judgement((), ())),
+            ("no damage was planted in the settlement file: nothing is proved",),
+        ),
+        (
+            Reconciled(
+                judgement=Judgement((KindFound("wrong_fee", 2, 2, 1, "automatic"),), ("late_charge <txn> po-1",))
+            ),
+            (
+                "1 of 2 planted discrepancies not found in their class",
+                "1 discrepancies that nobody planted",
+            ),
+        ),
+    ],
+)
+def test_a_reconciliation_that_misses_or_invents_makes_it_red(reconciled: Reconciled, reasons: tuple[str, ...]) -> None:
+    """Planted and found must be the same; a settlement file that nobody judged proves nothing."""
+    assert _certify(_audit(), facts=replace(FACTS, reconciled=reconciled)).reasons == reasons
+
+
+def test_planted_and_found_stand_side_by_side_in_terminal_and_report() -> None:
+    """By kind; false alarms escaped."""
+    judgement = replace(GOOD, false_alarms=("late_charge <txn> po-1",))
+    reconciled = Reconciled(judgement=judgement, items=1_000, explained=998, ms=1_500)
+    certificate = _certify(_audit(), facts=replace(FACTS, reconciled=reconciled))
+    output = StringIO()
+    print_certificate(certificate, Console(file=output, width=100))
+    page = render_report(certificate, ())
+
+    assert re.search(r"wrong fee +2 +2 +2 +manual", output.getvalue())
+    assert "998 of 1,000 lines and orders explained" in output.getvalue()
+    assert '<td>wrong fee</td><td class="n">2</td><td class="n">2</td><td class="n">2</td><td>manual</td>' in page
+    assert "late_charge &lt;txn&gt; po-1" in page
+
+
+def test_without_a_damaged_file_there_is_no_table_of_it() -> None:
+    """Chaos and load have a certificate too."""
+    assert "Settlement <small>" not in render_report(_certify(_audit()), ())
 
 
 def test_copies_told_different_things_make_it_red() -> None:
