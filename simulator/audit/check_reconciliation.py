@@ -133,22 +133,33 @@ def _compare(subject: str, word: str, item: Item | None, found: Findings) -> Non
 def _check_order_items(
     database: Database, accepted: list[SettlementFile], matched: Matched, items: dict[str, Item], found: Findings
 ) -> None:
-    """Every charged attempt of an accepted file's period is one item: with its line matched or a case, without one expected."""
-    begin, end = (
-        (min(file.period[0] for file in accepted), max(file.period[1] for file in accepted)) if accepted else (0, 0)
-    )
+    """Every charged attempt and every refund of an accepted file's period is one item: its line's, else expected or missing."""
+    if not accepted:
+        return
+    period = (min(file.period[0] for file in accepted), max(file.period[1] for file in accepted))
     for tenant, order_id, number in database.stream(
         "SELECT tenant, payment_order_id, number FROM payment.attempts WHERE state = 'CHARGED'"
         " AND opened_at_ms >= %s AND opened_at_ms < %s",
-        (begin, end),
+        period,
     ):
-        found.examined += 1
         order = OrderKey(tenant, order_id)
-        item = items.get(f"order/charge/{number}/{tenant}/{order_id}")
-        line = matched.own.get(order)
-        if line is not None:
-            _compare(f"order {order}", matched.words[line], item, found)
-        elif item is None:
-            found.add(f"order {order}", "is in no class", expected="EXPECTED or a case", found="none", harm=Harm.LOSS)
-        elif item not in (_EXPECTED, _MISSING):
-            found.add(f"order {order}", "has no line and is in another class", expected="missing_line", found=item)
+        name = f"order/charge/{number}/{order}"
+        _check_order_item(f"order {order}", matched.own.get(order), items.get(name), matched, found)
+    for tenant, order_id, number, key in database.stream(
+        "SELECT tenant, payment_order_id, number, key FROM payment.operations WHERE kind = 'refund' AND state = 'DONE'"
+        " AND started_at_ms >= %s AND started_at_ms < %s",
+        period,
+    ):
+        order = OrderKey(tenant, order_id)
+        name = f"order/refund/{number}/{order}"
+        _check_order_item(f"refund {number} of {order}", matched.refunds.get(key), items.get(name), matched, found)
+
+
+def _check_order_item(subject: str, line: LineKey | None, item: Item | None, matched: Matched, found: Findings) -> None:
+    found.examined += 1
+    if line is not None:
+        _compare(subject, matched.words[line], item, found)
+    elif item is None:
+        found.add(subject, "is in no class", expected="EXPECTED or a case", found="none", harm=Harm.LOSS)
+    elif item not in (_EXPECTED, _MISSING):
+        found.add(subject, "has no line and is in another class", expected="missing_line", found=item)

@@ -172,6 +172,8 @@ class Reconciled:
             if order["state"] == "CHARGED":
                 order_id = order["payment_order_id"]
                 yield from _item(f"order/charge/1/{TENANT}/{order_id}", self.kinds.get(order_id, ""), 1_000 + number)
+        (refund,) = self.world.rows["payment.operations"]
+        yield from _item(f"order/refund/1/{TENANT}/{refund['payment_order_id']}", "", 0)
 
 
 def _item(item: str, kind: str, number: int) -> Iterator[tuple[str, Row]]:

@@ -49,6 +49,7 @@ def test_every_planted_kind_has_a_class(reconciled: Reconciled) -> None:
     [
         ("DELETE FROM reconciliation.items WHERE item LIKE 'line/1/%'", "is in no class"),
         ("DELETE FROM reconciliation.items WHERE item LIKE 'order/%/po-000001'", "is in no class"),
+        ("DELETE FROM reconciliation.items WHERE item LIKE 'order/refund/%'", "is in no class"),
         ("UPDATE reconciliation.items SET state = 'MISMATCH' WHERE item LIKE 'line/1/%'", "is in another class"),
         ("UPDATE reconciliation.items SET state = 'MATCHED', mismatch_id = '' WHERE mismatch_id <> ''", "is in another class"),
         ("UPDATE reconciliation.mismatches SET kind = 'wrong_fee' WHERE kind = 'wrong_amount'", "is in another class"),
