@@ -53,6 +53,7 @@ SETTINGS = {
     "payment_database_url": "the payment role's; needed where `ZEROSUM_DATABASE_URL` is set, as are the next three",
     "wallet_database_url": "the wallet role's",
     "ledger_database_url": "the ledger role's",
+    "reconciler_database_url": "the reconciler's: reads the services' tables, writes its own",
     "auditor_database_url": "the auditor's: reads everything, writes nothing",
     "ray_address": "an existing cluster to join; empty: `zerosum up` starts its own head",
     "bind_host": "where servers listen",

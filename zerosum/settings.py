@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     payment_database_url: str = ""
     wallet_database_url: str = ""
     ledger_database_url: str = ""
+    reconciler_database_url: str = ""
     auditor_database_url: str = ""
     """One role a service. Set by the supervisor for the embedded database."""
 

@@ -25,6 +25,7 @@ from zerosum.store.memory import MemoryStore, memory_store
 from zerosum.store.memory_reader import MemoryLedgerReader, MemoryPaymentReader, MemoryWalletReader
 from zerosum.store.migrate import migrate
 from zerosum.store.opening import open_reader, open_store
+from zerosum.store.role import ROLES
 from zerosum.store.table import METADATA, SERVICES
 
 CLUSTER_URL = os.environ.get("ZEROSUM_TEST_COCKROACH_URL", "")
@@ -121,7 +122,7 @@ def house_of(kind: str, urls: Callable[[], Mapping[str, str]]) -> House:
         return MemoryHouse()
     if kind == "cluster":
         migrate(CLUSTER_URL)
-        return SqlHouse(kind, dict.fromkeys((*SERVICES, "auditor", "admin"), CLUSTER_URL))
+        return SqlHouse(kind, dict.fromkeys((*ROLES, "admin"), CLUSTER_URL))
     by_role = urls()
     if kind == "cockroachdb":
         by_role = {role: through_cockroachdb(url) for role, url in by_role.items()}

@@ -25,9 +25,10 @@ from zerosum.store.engine import connect_args
 from zerosum.store.mapping import key_of
 from zerosum.store.opening import open_reader
 from zerosum.store.paging import EVERY_SLOT
+from zerosum.store.reconciliation_table import RECONCILIATION, SCHEMA
 from zerosum.store.table import APPEND_ONLY_KINDS, INBOX, METADATA, PAYMENT_ORDERS, SERVICES
 
-TABLES = list(METADATA.tables.values())
+TABLES = [*METADATA.tables.values(), *RECONCILIATION.tables.values()]
 APPEND_ONLY = [table for table in TABLES if table.info["kind"] in APPEND_ONLY_KINDS]
 NOT_ALLOWED = psycopg.errors.InsufficientPrivilege
 
@@ -46,7 +47,7 @@ def test_append_only_tables_refuse_change_to_their_service_and_to_the_administra
         f"DELETE FROM {table.fullname}",
         f"TRUNCATE {table.fullname}",
     )
-    with session(postgres_urls[str(table.schema)]) as service:
+    with session(postgres_urls["reconciler" if table.schema == SCHEMA else str(table.schema)]) as service:
         for changing in statements:
             with pytest.raises(NOT_ALLOWED):
                 service.execute(changing.encode())
@@ -92,6 +93,33 @@ def test_only_the_payment_role_may_erase_a_buyer_and_nothing_else_of_its_own(pos
             if table.schema == "payment" and table.info["kind"] != "private":
                 with pytest.raises(NOT_ALLOWED):
                     connection.execute(f"DELETE FROM {table.fullname} WHERE false".encode())
+
+
+def test_the_reconciler_reads_the_services_but_no_buyer_and_writes_its_own_schema_only(
+    postgres_urls: Mapping[str, str],
+) -> None:
+    """Design section 2: the reconciler reads all three schemas, read-only; buyer data is not its business."""
+    with session(postgres_urls["reconciler"]) as connection:
+        for table in TABLES:
+            reading = f"SELECT 1 FROM {table.fullname} LIMIT 1".encode()
+            if table.info["kind"] == "private":
+                with pytest.raises(NOT_ALLOWED):
+                    connection.execute(reading)
+                continue
+            connection.execute(reading)
+            column = key_of(table)[0]
+            changing = f"UPDATE {table.fullname} SET {column} = {column} WHERE false".encode()
+            removing = f"DELETE FROM {table.fullname} WHERE false".encode()
+            if table.schema == SCHEMA and table.info["kind"] in ("state", "scratch"):
+                connection.execute(changing)
+            else:
+                with pytest.raises(NOT_ALLOWED):
+                    connection.execute(changing)
+            if table.info["kind"] == "scratch":
+                connection.execute(removing)
+            else:
+                with pytest.raises(NOT_ALLOWED):
+                    connection.execute(removing)
 
 
 def test_the_auditor_reads_everything_and_writes_nothing(postgres_urls: Mapping[str, str]) -> None:
@@ -146,7 +174,7 @@ def _schema(url: str) -> set[tuple[str, str, str]]:
             "UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = ANY(%(all)s) "
             "UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint "
             "UNION ALL SELECT 'trigger', tgname || tgrelid::regclass::text, '' FROM pg_trigger WHERE NOT tgisinternal",
-            {"all": list(SERVICES)},
+            {"all": [*SERVICES, SCHEMA]},
         ).fetchall()
     return {(row[0], row[1], row[2]) for row in rows}
 

@@ -17,7 +17,7 @@ from zerosum.store.database import Database
 from zerosum.store.engine import database_url
 from zerosum.store.wire import compiled
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision: a constant, so that a server need not load Alembic (0.6 s) to know it. A test holds it to the files."""
 
 VERSION_TABLE = "schema_revision"
@@ -26,7 +26,7 @@ VERSION_TABLE = "schema_revision"
 def migrate(admin_url: str, *, revision: str = HEAD) -> None:
     """Brings the database to HEAD, or to an earlier `revision`; run again, it changes nothing.
 
-    Roles that are missing are made without a password; grants go to payment, wallet, ledger and auditor.
+    Roles that are missing are made without a password; grants go to payment, wallet, ledger, reconciler and auditor.
     Raises Unavailable (away), Misconfigured (the database refuses a step).
     """
     from alembic import command

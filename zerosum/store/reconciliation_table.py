@@ -1,7 +1,8 @@
 """The reconciler's own tables, schema `reconciliation`: files, lines, runs, items, mismatches and what people did to them.
 
 The reconciler has no slots and no turns: a row is written once under a key made from its source, or moved by
-compare-and-swap on `version`. Kinds in `info["kind"]`: `once` (append-only, unique by its key) and `state` (moves).
+compare-and-swap on `version`. Kinds in `info["kind"]`: `once` (append-only, unique by its key), `state` (moves) and
+`scratch` (a run's own working rows, which may be removed).
 
 Invariants: lines count only while their file is ACCEPTED; an item's key makes its state the only one in its run; every
 move of a mismatch has an act beside it, in the same transaction.
@@ -10,10 +11,22 @@ Money is BIGINT minor units beside a currency, time BIGINT milliseconds UTC of t
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 RECONCILIATION = MetaData()
 SCHEMA = "reconciliation"
+ROLE = "reconciler"
 
 
 def _text(name: str, *, optional: bool = False) -> Column[str]:
@@ -51,8 +64,11 @@ LINES = _table(
     _text("checkout_id"), _text("reference"), _text("refund_key"), _text("currency"), _long("gross_minor"),
     _long("fee_minor"), _long("net_minor"), _long("booked_at_ms"), _text("payout_id"), _text("journal_id"),
     Index("lines_by_object", "file_id", "psp_object_id", "line_no"),
+    Index("lines_of_file_by_reference", "file_id", "reference", "line_no"),
+    Index("lines_of_file_by_amount", "file_id", "currency", "gross_minor", "line_no"),
     Index("lines_by_reference", "reference"),
     Index("lines_by_id", "line_id"),
+    Index("lines_to_post", "file_id", "line_no", postgresql_where=text("journal_id = ''")),
     key=("file_id", "line_no"),
 )  # fmt: skip
 
@@ -75,12 +91,25 @@ RUNS = _table(
     key=("run_id",),
 )  # fmt: skip
 
-# One row a pair, or a line or an order that is alone. state: MATCHED, EXPECTED, EXPLAINED (needs no partner), MISMATCH.
-# item: "line/<line_no>/<file_id>" or "order/<movement>/<tenant>/<payment_order_id>"; order_item names the partner's side.
+# What our books know of a PSP's objects when a run began: a row an attempt, and one a refund. It stands still while the run
+# works, so that one that died goes on with the same. Rows left after the run are those still EXPECTED: the next run of the PSP
+# begins with them, and with what came since. kind: charge, refund. number: of the attempt, or of the refund. standing: what our
+# side says of it, in the words of `domain.reconcile`.
+MOVEMENTS = _table(
+    "movements", "scratch",
+    _text("run_id"), _text("psp_object_id"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"),
+    _small("number"), _text("refund_key"), _long("amount_minor"), _text("currency"), _text("standing"), _long("at_ms"),
+    Index("movements_by_order", "run_id", "payment_order_id"),
+    Index("movements_by_amount", "run_id", "currency", "amount_minor"),
+    key=("run_id", "psp_object_id", "tenant", "payment_order_id", "kind", "number"),
+)  # fmt: skip
+
+# One row a line, and one a movement; a pair is a row of each. state: MATCHED, EXPECTED, EXPLAINED (needs no partner), MISMATCH.
+# item: "line/<line_no>/<file_id>" or "order/<kind>/<number>/<tenant>/<payment_order_id>"; partner: the other's item, or "".
 ITEMS = _table(
     "items", "once",
-    _text("run_id"), _text("item"), _text("order_item"), _text("state"), _text("matched_by"), _text("mismatch_id"),
-    Index("items_by_mismatch", "mismatch_id"),
+    _text("run_id"), _text("item"), _text("partner"), _text("state"), _text("matched_by"), _text("mismatch_id"),
+    Index("items_by_mismatch", "mismatch_id", postgresql_where=text("mismatch_id <> ''")),
     key=("run_id", "item"),
 )  # fmt: skip
 
@@ -96,6 +125,7 @@ MISMATCHES = _table(
     _text("first_run"), _text("last_run"),
     Index("mismatches_by_state", "state", "opened_at_ms", "mismatch_id"),
     Index("mismatches_by_order", "tenant", "payment_order_id"),
+    Index("mismatches_by_run", "first_run", "mismatch_id"),
     key=("mismatch_id",),
 )  # fmt: skip
 

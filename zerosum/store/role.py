@@ -13,8 +13,9 @@ from sqlalchemy import make_url
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.store.table import SERVICES
 
-ROLES = (*SERVICES, "auditor")
-"""Who logs in: one role a service, for its own schema, and the auditor, who reads all three. Migrations grant."""
+ROLES = (*SERVICES, "reconciler", "auditor")
+"""Who logs in: one role a service, for its own schema; the reconciler, who reads all three and writes its own; and the
+auditor, who reads everything. Migrations grant."""
 
 _CONNECT_TIMEOUT_S = 5
 """Loopback answers in milliseconds, a cluster within a second; five and it is away."""

@@ -2,19 +2,21 @@
 
     payment, wallet, ledger   their own schema: SELECT, INSERT and UPDATE where rows move, SELECT and INSERT where they do not
     payment                   also DELETE on the private table: erasing a buyer
+    reconciler                SELECT on the services' tables but the private one; its own schema, with DELETE on scratch
     auditor                   SELECT everywhere
 
 Invariant: no role but the administrator's may UPDATE, DELETE or TRUNCATE an append-only table, and on PostgreSQL a
 trigger refuses it even to the administrator.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import Table
 
 from zerosum.store.table import APPEND_ONLY_KINDS
 
 AUDITOR = "auditor"
+RECONCILER = "reconciler"
 
 REFUSE_CHANGE = """
 CREATE OR REPLACE FUNCTION {schema}.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -24,21 +26,30 @@ END $$
 """
 
 
-def schema_grants(service: str) -> Iterator[str]:
-    """Who may enter a schema."""
-    for role in (service, AUDITOR):
-        yield f"GRANT USAGE ON SCHEMA {service} TO {role}"
+def schema_grants(schema: str, role: str = "") -> Iterator[str]:
+    """Who may enter a schema: `role`, which is named as the schema where it is a service's, and the auditor."""
+    for each in (role or schema, AUDITOR):
+        yield f"GRANT USAGE ON SCHEMA {schema} TO {each}"
 
 
-def table_grants(table: Table) -> Iterator[str]:
-    """Who may do what with a table."""
+def table_grants(table: Table, role: str = "") -> Iterator[str]:
+    """Who may do what with a table: `role`, as above, and the auditor."""
     rights = ["SELECT", "INSERT"]
     if table.info["kind"] not in APPEND_ONLY_KINDS:
         rights.append("UPDATE")
-    if table.info["kind"] == "private":
+    if table.info["kind"] in ("private", "scratch"):
         rights.append("DELETE")
-    yield f"GRANT {', '.join(rights)} ON {table.fullname} TO {table.schema}"
+    yield f"GRANT {', '.join(rights)} ON {table.fullname} TO {role or table.schema}"
     yield f"GRANT SELECT ON {table.fullname} TO {AUDITOR}"
+
+
+def reading_grants(tables: Iterable[Table]) -> Iterator[str]:
+    """What the reconciler may read of the services' tables: all but buyers' data."""
+    readable = [table for table in tables if table.info["kind"] != "private"]
+    for schema in sorted({str(table.schema) for table in readable}):
+        yield f"GRANT USAGE ON SCHEMA {schema} TO {RECONCILER}"
+    for table in readable:
+        yield f"GRANT SELECT ON {table.fullname} TO {RECONCILER}"
 
 
 def refusals(table: Table) -> Iterator[str]:
