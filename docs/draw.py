@@ -1,6 +1,7 @@
 """Draws what documents say from what the code says: `python docs/draw.py`.
 
     docs/order-states.md    whole, from the tables of `zerosum.domain.order`
+    docs/case-states.md     whole, from the table of `zerosum.domain.case`
     docs/crash-points.md    whole, from `zerosum.crash`, the code that passes its points, and `loadtest.chaos.case`
     README.md               the table of settings between its two marks, from `zerosum.settings`
     docs/reconciliation.md  the kinds between its two marks, from `docs.reconciliation_kinds`
@@ -16,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "order-states.md"
+CASE_PAGE = ROOT / "docs" / "case-states.md"
 CRASH_PAGE = ROOT / "docs" / "crash-points.md"
 README = ROOT / "README.md"
 RECONCILIATION_PAGE = ROOT / "docs" / "reconciliation.md"
@@ -27,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from docs.reconciliation_kinds import sections, table  # noqa: E402 - the path above makes it importable from anywhere
 from loadtest.chaos.case import CASES, Harm  # noqa: E402 - the path above makes the package importable from a bare checkout
 from zerosum.crash import POINTS_OF, Point  # noqa: E402 - likewise
+from zerosum.domain import case  # noqa: E402 - likewise
 from zerosum.domain.order import (  # noqa: E402 - likewise
     ANSWERABLE,
     TERMINAL,
@@ -94,6 +97,25 @@ reached only with proof that no money moved.
 """
 
 
+CASE_MEANINGS = {
+    case.CaseState.OPEN: "nobody has settled it",
+    case.CaseState.FIXING: "the machine's own fix is on its way",
+    case.CaseState.PROPOSED: "one person has proposed how to settle it",
+    case.CaseState.APPROVED: "another person has approved; what is to be posted or sent is on its way",
+    case.CaseState.RESOLVED: "settled: fixed, closed with a reason, or gone by itself",
+    case.CaseState.WRITTEN_OFF: "settled by a posting to suspense",
+}
+
+CASE_INTRODUCTION = """\
+# Case states
+
+Drawn by `docs/draw.py` from `TRANSITIONS` in `zerosum/domain/case.py`; do not edit.
+
+A mismatch moves by this table and by nothing else. A pair of state and act that is not in it is refused
+(`ILLEGAL_TRANSITION`). Whoever proposed never approves (`FOUR_EYES`). Every act is a row that stays.
+"""
+
+
 CRASH_INTRODUCTION = """\
 # Crash points
 
@@ -147,6 +169,26 @@ def _places(pair: str) -> str:
 def order_states() -> str:
     """The whole page."""
     return "\n".join((INTRODUCTION, _picture(), _statuses(), _transitions()))
+
+
+def case_states() -> str:
+    """The whole page of a mismatch's states."""
+    moves = [(before, act, moved) for (before, act), moved in case.TRANSITIONS.items() if before is not moved]
+    arrows = [f"    [*] --> {case.CaseState.OPEN}"]
+    arrows += [f"    {before} --> {moved}: {act}" for before, act, moved in moves]
+    arrows += [f"    {state} --> [*]" for state in case.CaseState if state in case.CLOSED]
+    states = [f"| {state} | {CASE_MEANINGS[state]} | {_mark(state in case.CLOSED)} |" for state in case.CaseState]
+    acts = [f"{act} *(people)*" if act in case.PEOPLES else str(act) for act in case.Act]
+    rows = [
+        f"| {act} | " + " | ".join(case.TRANSITIONS.get((state, each), "·") for state in case.CaseState) + " |"
+        for each, act in zip(case.Act, acts, strict=True)
+    ]
+    return "\n".join((
+        CASE_INTRODUCTION, "```mermaid", "stateDiagram-v2", *arrows, "```", "",
+        "## States", "", "| state | meaning | closed |", "|---|---|---|", *states, "",
+        "## Every pair", "", "The state after the act; `·` is a refusal.", "",
+        "| | " + " | ".join(case.CaseState) + " |", "|---" * (len(case.CaseState) + 1) + "|", *rows, "",
+    ))  # fmt: skip
 
 
 def _picture() -> str:
@@ -218,6 +260,7 @@ def main(arguments: list[str]) -> int:
     """Writes the pages, or with `--check` compares them. Returns the exit status."""
     pages = {
         PAGE: order_states(),
+        CASE_PAGE: case_states(),
         CRASH_PAGE: crash_points(),
         README: readme(README.read_text(encoding="utf-8")),
         RECONCILIATION_PAGE: reconciliation(RECONCILIATION_PAGE.read_text(encoding="utf-8")),

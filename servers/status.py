@@ -89,6 +89,9 @@ TABLE: Mapping[str, Row] = {
     Reason.NOT_REFUNDABLE: _PRECONDITION,
     Reason.ALREADY_REFUNDED: _PRECONDITION,
     Reason.REFUND_NOT_WHOLE: _PRECONDITION,
+    Reason.PROPOSAL_CHANGED: _PRECONDITION,
+    Reason.FOUR_EYES: _PRECONDITION,
+    Reason.NOTHING_TO_POST: _PRECONDITION,
     # failures, by the name of their class in errors.py
     "ZEROSUM_ERROR": _BROKEN,
     "MISCONFIGURED": _BROKEN,

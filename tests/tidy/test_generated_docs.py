@@ -5,6 +5,7 @@ from pathlib import Path
 
 from docs.reconciliation_kinds import MEANINGS, example_of
 from zerosum.crash import Point
+from zerosum.domain.case import Act, CaseState
 from zerosum.domain.discrepancy import Kind
 from zerosum.domain.order import OrderEvent, OrderStatus
 from zerosum.settings import Settings
@@ -27,6 +28,15 @@ def test_the_page_of_crash_points_is_what_the_code_says() -> None:
 
     assert page == DRAW["crash_points"]()
     assert set(DRAW["PAIRS"]) == {str(point).partition(".")[0] for point in Point}
+
+
+def test_the_page_of_case_states_is_what_the_table_says() -> None:
+    """If this fails: `python docs/draw.py`."""
+    page = (ROOT / "docs" / "case-states.md").read_text(encoding="utf-8")
+
+    assert page == DRAW["case_states"]()
+    assert set(DRAW["CASE_MEANINGS"]) == set(CaseState)
+    assert [name for name in (*CaseState, *Act) if name not in page] == []
 
 
 def test_every_status_and_event_is_on_the_page_and_every_status_is_explained() -> None:
