@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, Protocol
 
+from zerosum.domain.identity import OrderId
 from zerosum.domain.settlement import Line
 from zerosum.ports import ItemOutcome
 
@@ -53,17 +54,12 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What somebody hands in beside the bytes. `manifest`: the PSP's own (JSON text), "" where there is none.
-
-    `day` and `series`: "" = told by the manifest, else by the lines.
-    """
+    """What somebody hands in beside the bytes. `manifest`: the PSP's own (JSON text), "" where there is none."""
 
     psp: str
     name: str
     manifest: str
     received_by: str
-    day: str = ""
-    series: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class Files(Protocol):
     """Settlement files. Every method raises Unavailable when the database is away; the same call again is safe."""
 
     async def take(self, content: BinaryIO, told: Incoming) -> Imported:
-        """Takes a file, whole or not at all. `content` is seekable; it is read twice, in chunks.
+        """Takes a file, whole or not at all. `content` is seekable; it is read in chunks.
 
         No money moves. A file that fails its controls is recorded REFUSED with its reason, and none of its lines. The key
         is the hash of the bytes: a second call, or one that goes on after a crash, ends the same.
@@ -205,29 +201,16 @@ class Runs(Protocol):
 # ---- what it sends -------------------------------------------------------------------------------------------------
 
 
-class Fix(StrEnum):
-    """What an automatic fix may ask of the payment service. Source: `domain.discrepancy.Action`."""
-
-    REPORT = "report"
-    REPLAY = "replay"
-
-
 @dataclass(frozen=True, slots=True)
 class SettlementReport:
-    """A line told to the payment service as a fact. Its key is (psp, line id): told twice, it is one."""
+    """A line told to the payment service as a fact. Its key is (psp, line id): told twice, it is one.
+
+    `order_id`: the order that it was matched with; `line.tenant` and `line.checkout_id` are that order's.
+    """
 
     line: Line
     file_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class TodoReplay:
-    """A dead letter to be run again, under its old key."""
-
-    tenant: str
-    checkout_id: str
-    todo_id: str
-    key: str
+    order_id: OrderId
 
 
 class PaymentPeer(Protocol):
@@ -237,15 +220,11 @@ class PaymentPeer(Protocol):
         """Tells a line as a fact. Raises NotSent, OutcomeUnknown: send the same again."""
         ...
 
-    async def replay(self, replay: TodoReplay) -> ItemOutcome:
-        """Gives a dead letter a new budget. Raises NotSent, OutcomeUnknown: send the same again."""
-        ...
-
 
 class Outbox(Protocol):
     """What was decided and is not yet known to have arrived."""
 
     async def deliver(self, rows_max: int) -> int:
         """Sends what is due, oldest first, and records what came of it; how many were sent. Money may move: in the ledger
-        by journals, in the payment service by facts; each once, under its key, however often it is sent."""
+        and in wallets by postings, in the payment service by facts; each once, under its key, however often it is sent."""
         ...

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.contract.house import KINDS, House, SqlHouse, house_of, session
+from tests.contract.reconciliation_desk import Desk
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
@@ -54,3 +55,11 @@ def new_database(postgres_urls: Mapping[str, str]) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name}".encode())
         yield make_url(postgres_urls["admin"]).set(database=name).render_as_string(hide_password=False)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+async def desk(sql_house: SqlHouse, tmp_path: Path) -> AsyncIterator[Desk]:
+    """A PSP of the test's own on each SQL database in turn."""
+    made = Desk(sql_house, tmp_path)
+    yield made
+    await made.close()

@@ -95,33 +95,6 @@ def test_only_the_payment_role_may_erase_a_buyer_and_nothing_else_of_its_own(pos
                     connection.execute(f"DELETE FROM {table.fullname} WHERE false".encode())
 
 
-def test_the_reconciler_reads_the_services_but_no_buyer_and_writes_its_own_schema_only(
-    postgres_urls: Mapping[str, str],
-) -> None:
-    """Design section 2: the reconciler reads all three schemas, read-only; buyer data is not its business."""
-    with session(postgres_urls["reconciler"]) as connection:
-        for table in TABLES:
-            reading = f"SELECT 1 FROM {table.fullname} LIMIT 1".encode()
-            if table.info["kind"] == "private":
-                with pytest.raises(NOT_ALLOWED):
-                    connection.execute(reading)
-                continue
-            connection.execute(reading)
-            column = key_of(table)[0]
-            changing = f"UPDATE {table.fullname} SET {column} = {column} WHERE false".encode()
-            removing = f"DELETE FROM {table.fullname} WHERE false".encode()
-            if table.schema == SCHEMA and table.info["kind"] in ("state", "scratch"):
-                connection.execute(changing)
-            else:
-                with pytest.raises(NOT_ALLOWED):
-                    connection.execute(changing)
-            if table.info["kind"] == "scratch":
-                connection.execute(removing)
-            else:
-                with pytest.raises(NOT_ALLOWED):
-                    connection.execute(removing)
-
-
 def test_the_auditor_reads_everything_and_writes_nothing(postgres_urls: Mapping[str, str]) -> None:
     """Read-only, over all three schemas."""
     with session(postgres_urls["auditor"]) as connection:

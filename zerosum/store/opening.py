@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
 from zerosum.errors import Misconfigured
+from zerosum.ports import Dialect
 from zerosum.store.catalog import aggregate_of
 from zerosum.store.database import Database
 from zerosum.store.engine import READER_CONNECTIONS, SHARD_CONNECTIONS, open_engine
 from zerosum.store.ledger_reader import SqlLedgerReader
 from zerosum.store.memory import memory_store
 from zerosum.store.payment_reader import SqlPaymentReader
+from zerosum.store.reconciliation import Reconciliation, ReconciliationPolicy
 from zerosum.store.sql import SqlStore
 from zerosum.store.wallet_reader import SqlWalletReader
 
-__all__ = ["memory_store", "open_reader", "open_store"]
+__all__ = ["memory_store", "open_reader", "open_reconciliation", "open_store"]
 
 
 def open_store(service: str, url: str) -> SqlStore[Any]:
@@ -26,6 +28,17 @@ def open_store(service: str, url: str) -> SqlStore[Any]:
     """
     aggregate = aggregate_of(service)
     return SqlStore(Database(open_engine(url, connections_max=SHARD_CONNECTIONS)), aggregate)
+
+
+def open_reconciliation(
+    url: str, dialects: Mapping[str, Dialect], policy: ReconciliationPolicy | None = None
+) -> Reconciliation:
+    """The reconciler's store at a URL of its role; `await it.close()` ends it. `dialects`: how each PSP's files are read.
+
+    Raises Misconfigured on another URL.
+    """
+    database = Database(open_engine(url, connections_max=READER_CONNECTIONS))
+    return Reconciliation(database, dialects, policy or ReconciliationPolicy())
 
 
 @overload

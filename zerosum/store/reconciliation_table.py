@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Index,
     Integer,
@@ -41,6 +42,10 @@ def _small(name: str) -> Column[int]:
     return Column(name, Integer, nullable=False)
 
 
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
 def _table(name: str, kind: str, *parts: Any, key: tuple[str, ...]) -> Table:
     return Table(name, RECONCILIATION, *parts, PrimaryKeyConstraint(*key), schema=SCHEMA, info={"kind": kind})
 
@@ -57,19 +62,21 @@ FILES = _table(
     key=("file_id",),
 )  # fmt: skip
 
-# journal_id: of the settlement journal that took the line, "" until then: set once, by compare-and-swap.
 LINES = _table(
-    "lines", "state",
+    "lines", "once",
     _text("file_id"), _long("line_no"), _text("line_id"), _text("category"), _text("psp_object_id"), _text("tenant"),
     _text("checkout_id"), _text("reference"), _text("refund_key"), _text("currency"), _long("gross_minor"),
-    _long("fee_minor"), _long("net_minor"), _long("booked_at_ms"), _text("payout_id"), _text("journal_id"),
+    _long("fee_minor"), _long("net_minor"), _long("booked_at_ms"), _text("payout_id"),
     Index("lines_by_object", "file_id", "psp_object_id", "line_no"),
-    Index("lines_of_file_by_reference", "file_id", "reference", "line_no"),
-    Index("lines_of_file_by_amount", "file_id", "currency", "gross_minor", "line_no"),
     Index("lines_by_reference", "reference"),
-    Index("lines_by_id", "line_id"),
-    Index("lines_to_post", "file_id", "line_no", postgresql_where=text("journal_id = ''")),
     key=("file_id", "line_no"),
+)  # fmt: skip
+
+# Which lines of a file are settled, from first to last: a row was written in the commit that put its journals into the outbox.
+PARTS = _table(
+    "parts", "once",
+    _text("file_id"), _long("first_line"), _long("last_line"), _text("run_id"), _long("at_ms"),
+    key=("file_id", "first_line"),
 )  # fmt: skip
 
 # The calendar: a file that is due and not there raises an alarm once. file_id "" until it came.
@@ -98,9 +105,8 @@ RUNS = _table(
 MOVEMENTS = _table(
     "movements", "scratch",
     _text("run_id"), _text("psp_object_id"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"),
-    _small("number"), _text("refund_key"), _long("amount_minor"), _text("currency"), _text("standing"), _long("at_ms"),
-    Index("movements_by_order", "run_id", "payment_order_id"),
-    Index("movements_by_amount", "run_id", "currency", "amount_minor"),
+    _small("number"), _text("psp"), _text("refund_key"), _long("amount_minor"), _text("currency"), _long("at_ms"),
+    _text("standing"), _text("buyer"), _text("seller"), _flag("is_from_suspense"),
     key=("run_id", "psp_object_id", "tenant", "payment_order_id", "kind", "number"),
 )  # fmt: skip
 
@@ -125,8 +131,15 @@ MISMATCHES = _table(
     _text("first_run"), _text("last_run"),
     Index("mismatches_by_state", "state", "opened_at_ms", "mismatch_id"),
     Index("mismatches_by_order", "tenant", "payment_order_id"),
-    Index("mismatches_by_run", "first_run", "mismatch_id"),
+    Index("mismatches_by_run", "last_run", "kind"),
     key=("mismatch_id",),
+)  # fmt: skip
+
+# What a pass of a run left to the next one: scratch. grp: what the pass groups by, "" for the last one.
+LEFTOVERS = _table(
+    "leftovers", "scratch",
+    _text("run_id"), _small("pass"), _text("grp"), _text("file_id"), _long("line_no"),
+    key=("run_id", "pass", "grp", "file_id", "line_no"),
 )  # fmt: skip
 
 # Every act of finance or of the machine on a mismatch. number: 1, 2, .. within it. act_key: the caller's idempotency key.
@@ -137,12 +150,14 @@ ACTS = _table(
     key=("mismatch_id", "number"),
 )  # fmt: skip
 
-# The reconciler's outbox: what it will post or report, written before it is sent. key: of the journal or the report, the same
-# for ever. kind: journal, report, replay. body: JSON of the whole request. state: OPEN, DONE, DEAD.
+# The reconciler's outbox: what it will post or report, written before it is sent. key: of the journal, transfer or report, the
+# same for ever. kind: journal, transfer, report. body: JSON of the whole request. state: OPEN, DONE, DEAD. run_id: the run that
+# asked for it, "settle/<file_id>" for the postings of a file, "" for a person's.
 DELIVERIES = _table(
     "deliveries", "state",
     _text("key"), _text("kind"), _text("tenant"), _text("mismatch_id"), _text("run_id"), _text("body"), _text("state"),
     _text("outcome"), _small("tries"), _long("due_at_ms"), _long("created_at_ms"),
     Index("deliveries_due", "state", "due_at_ms"),
+    Index("deliveries_by_run", "run_id", "key"),
     key=("key",),
 )  # fmt: skip

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from zerosum.v1 import common_pb2 as zerosum_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zerosum/v1/ledger.proto\x12\nzerosum.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17zerosum/v1/common.proto\"^\n\x05\x45ntry\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\x12/\n\x05money\x18\x02 \x01(\x0b\x32\x11.zerosum.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x05money\"\xd1\x02\n\x07Journal\x12)\n\njournal_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tjournalId\x12!\n\x06tenant\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06tenant\x12\x1f\n\x05owner\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12\x30\n\x08movement\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x10\x01\x18@2\t^[a-z_]+$R\x08movement\x12\x37\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x11.zerosum.v1.EntryB\n\xbaH\x07\x92\x01\x04\x08\x02\x10@R\x07\x65ntries\x12\x33\n\x10payment_order_id\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0epaymentOrderId\x12\x37\n\tposted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08postedAt\"S\n\x13PostJournalsRequest\x12<\n\x08journals\x18\x01 \x03(\x0b\x32\x13.zerosum.v1.JournalB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\x08journals\"H\n\x14PostJournalsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.zerosum.v1.ItemResultR\x07results\"\x9c\x02\n LedgerServiceCloseAccountRequest\x12L\n\x05owner\x18\x01 \x01(\tB6\xbaH3r1\x10\x01\x18@2+^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\x12\x45\n\x0fidempotency_key\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]+$R\x0eidempotencyKey\x12\x34\n\x06reason\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Z][A-Z0-9_]*$R\x06reason\"J\n!LedgerServiceCloseAccountResponse\x12%\n\x0e\x61lready_closed\x18\x01 \x01(\x08R\ralreadyClosed\">\n\x11GetJournalRequest\x12)\n\njournal_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tjournalId\"C\n\x12GetJournalResponse\x12-\n\x07journal\x18\x01 \x01(\x0b\x32\x13.zerosum.v1.JournalR\x07journal\"t\n\x1fLedgerServiceListEntriesRequest\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"}\n LedgerServiceListEntriesResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.zerosum.v1.LedgerEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x0bLedgerEntry\x12\x1d\n\njournal_id\x18\x01 \x01(\tR\tjournalId\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tR\x07\x61\x63\x63ount\x12\x16\n\x06\x61mount\x18\x03 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x04 \x01(\tR\x08\x63urrency\x12*\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\"9\n\x11GetBalanceRequest\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\"J\n\x12GetBalanceResponse\x12\x34\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1a.zerosum.v1.AccountBalanceR\x07\x62\x61lance\"\x7f\n\x0e\x41\x63\x63ountBalance\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tR\x07\x61\x63\x63ount\x12\x16\n\x06\x61mount\x18\x02 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x03 \x01(\tR\x08\x63urrency\x12\x1f\n\x0b\x65ntry_count\x18\x04 \x01(\x03R\nentryCount\"B\n\x13TrialBalanceRequest\x12+\n\x04page\x18\x01 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"\x9d\x01\n\x14TrialBalanceResponse\x12\x36\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\x1a.zerosum.v1.AccountBalanceR\x08\x62\x61lances\x12%\n\x04sums\x18\x02 \x03(\x0b\x32\x11.zerosum.v1.MoneyR\x04sums\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken2\xa6\x04\n\rLedgerService\x12Q\n\x0cPostJournals\x12\x1f.zerosum.v1.PostJournalsRequest\x1a .zerosum.v1.PostJournalsResponse\x12k\n\x0c\x43loseAccount\x12,.zerosum.v1.LedgerServiceCloseAccountRequest\x1a-.zerosum.v1.LedgerServiceCloseAccountResponse\x12K\n\nGetJournal\x12\x1d.zerosum.v1.GetJournalRequest\x1a\x1e.zerosum.v1.GetJournalResponse\x12h\n\x0bListEntries\x12+.zerosum.v1.LedgerServiceListEntriesRequest\x1a,.zerosum.v1.LedgerServiceListEntriesResponse\x12K\n\nGetBalance\x12\x1d.zerosum.v1.GetBalanceRequest\x1a\x1e.zerosum.v1.GetBalanceResponse\x12Q\n\x0cTrialBalance\x12\x1f.zerosum.v1.TrialBalanceRequest\x1a .zerosum.v1.TrialBalanceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17zerosum/v1/ledger.proto\x12\nzerosum.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17zerosum/v1/common.proto\"^\n\x05\x45ntry\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\x12/\n\x05money\x18\x02 \x01(\x0b\x32\x11.zerosum.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01R\x05money\"\xcf\x02\n\x07Journal\x12)\n\njournal_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tjournalId\x12!\n\x06tenant\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x06tenant\x12\x1f\n\x05owner\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05owner\x12\x30\n\x08movement\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x10\x01\x18@2\t^[a-z_]+$R\x08movement\x12\x37\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x11.zerosum.v1.EntryB\n\xbaH\x07\x92\x01\x04\x08\x02\x10@R\x07\x65ntries\x12\x31\n\x10payment_order_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0epaymentOrderId\x12\x37\n\tposted_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08postedAt\"S\n\x13PostJournalsRequest\x12<\n\x08journals\x18\x01 \x03(\x0b\x32\x13.zerosum.v1.JournalB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\x08journals\"H\n\x14PostJournalsResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x16.zerosum.v1.ItemResultR\x07results\"\x9c\x02\n LedgerServiceCloseAccountRequest\x12L\n\x05owner\x18\x01 \x01(\tB6\xbaH3r1\x10\x01\x18@2+^[A-Za-z0-9_.-]*[A-Za-z_.-][A-Za-z0-9_.-]*$R\x05owner\x12-\n\x08\x63urrency\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$R\x08\x63urrency\x12\x45\n\x0fidempotency_key\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Za-z0-9_.-]+$R\x0eidempotencyKey\x12\x34\n\x06reason\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x10\x01\x18@2\x11^[A-Z][A-Z0-9_]*$R\x06reason\"J\n!LedgerServiceCloseAccountResponse\x12%\n\x0e\x61lready_closed\x18\x01 \x01(\x08R\ralreadyClosed\">\n\x11GetJournalRequest\x12)\n\njournal_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\tjournalId\"C\n\x12GetJournalResponse\x12-\n\x07journal\x18\x01 \x01(\x0b\x32\x13.zerosum.v1.JournalR\x07journal\"t\n\x1fLedgerServiceListEntriesRequest\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\x12+\n\x04page\x18\x02 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"}\n LedgerServiceListEntriesResponse\x12\x31\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.zerosum.v1.LedgerEntryR\x07\x65ntries\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n\x0bLedgerEntry\x12\x1d\n\njournal_id\x18\x01 \x01(\tR\tjournalId\x12\x18\n\x07\x61\x63\x63ount\x18\x02 \x01(\tR\x07\x61\x63\x63ount\x12\x16\n\x06\x61mount\x18\x03 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x04 \x01(\tR\x08\x63urrency\x12*\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x02\x61t\"9\n\x11GetBalanceRequest\x12$\n\x07\x61\x63\x63ount\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01R\x07\x61\x63\x63ount\"J\n\x12GetBalanceResponse\x12\x34\n\x07\x62\x61lance\x18\x01 \x01(\x0b\x32\x1a.zerosum.v1.AccountBalanceR\x07\x62\x61lance\"\x7f\n\x0e\x41\x63\x63ountBalance\x12\x18\n\x07\x61\x63\x63ount\x18\x01 \x01(\tR\x07\x61\x63\x63ount\x12\x16\n\x06\x61mount\x18\x02 \x01(\tR\x06\x61mount\x12\x1a\n\x08\x63urrency\x18\x03 \x01(\tR\x08\x63urrency\x12\x1f\n\x0b\x65ntry_count\x18\x04 \x01(\x03R\nentryCount\"B\n\x13TrialBalanceRequest\x12+\n\x04page\x18\x01 \x01(\x0b\x32\x17.zerosum.v1.PageRequestR\x04page\"\x9d\x01\n\x14TrialBalanceResponse\x12\x36\n\x08\x62\x61lances\x18\x01 \x03(\x0b\x32\x1a.zerosum.v1.AccountBalanceR\x08\x62\x61lances\x12%\n\x04sums\x18\x02 \x03(\x0b\x32\x11.zerosum.v1.MoneyR\x04sums\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken2\xa6\x04\n\rLedgerService\x12Q\n\x0cPostJournals\x12\x1f.zerosum.v1.PostJournalsRequest\x1a .zerosum.v1.PostJournalsResponse\x12k\n\x0c\x43loseAccount\x12,.zerosum.v1.LedgerServiceCloseAccountRequest\x1a-.zerosum.v1.LedgerServiceCloseAccountResponse\x12K\n\nGetJournal\x12\x1d.zerosum.v1.GetJournalRequest\x1a\x1e.zerosum.v1.GetJournalResponse\x12h\n\x0bListEntries\x12+.zerosum.v1.LedgerServiceListEntriesRequest\x1a,.zerosum.v1.LedgerServiceListEntriesResponse\x12K\n\nGetBalance\x12\x1d.zerosum.v1.GetBalanceRequest\x1a\x1e.zerosum.v1.GetBalanceResponse\x12Q\n\x0cTrialBalance\x12\x1f.zerosum.v1.TrialBalanceRequest\x1a .zerosum.v1.TrialBalanceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,7 +49,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOURNAL'].fields_by_name['entries']._loaded_options = None
   _globals['_JOURNAL'].fields_by_name['entries']._serialized_options = b'\272H\007\222\001\004\010\002\020@'
   _globals['_JOURNAL'].fields_by_name['payment_order_id']._loaded_options = None
-  _globals['_JOURNAL'].fields_by_name['payment_order_id']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_JOURNAL'].fields_by_name['payment_order_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_POSTJOURNALSREQUEST'].fields_by_name['journals']._loaded_options = None
   _globals['_POSTJOURNALSREQUEST'].fields_by_name['journals']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_LEDGERSERVICECLOSEACCOUNTREQUEST'].fields_by_name['owner']._loaded_options = None
@@ -69,35 +69,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENTRY']._serialized_start=126
   _globals['_ENTRY']._serialized_end=220
   _globals['_JOURNAL']._serialized_start=223
-  _globals['_JOURNAL']._serialized_end=560
-  _globals['_POSTJOURNALSREQUEST']._serialized_start=562
-  _globals['_POSTJOURNALSREQUEST']._serialized_end=645
-  _globals['_POSTJOURNALSRESPONSE']._serialized_start=647
-  _globals['_POSTJOURNALSRESPONSE']._serialized_end=719
-  _globals['_LEDGERSERVICECLOSEACCOUNTREQUEST']._serialized_start=722
-  _globals['_LEDGERSERVICECLOSEACCOUNTREQUEST']._serialized_end=1006
-  _globals['_LEDGERSERVICECLOSEACCOUNTRESPONSE']._serialized_start=1008
-  _globals['_LEDGERSERVICECLOSEACCOUNTRESPONSE']._serialized_end=1082
-  _globals['_GETJOURNALREQUEST']._serialized_start=1084
-  _globals['_GETJOURNALREQUEST']._serialized_end=1146
-  _globals['_GETJOURNALRESPONSE']._serialized_start=1148
-  _globals['_GETJOURNALRESPONSE']._serialized_end=1215
-  _globals['_LEDGERSERVICELISTENTRIESREQUEST']._serialized_start=1217
-  _globals['_LEDGERSERVICELISTENTRIESREQUEST']._serialized_end=1333
-  _globals['_LEDGERSERVICELISTENTRIESRESPONSE']._serialized_start=1335
-  _globals['_LEDGERSERVICELISTENTRIESRESPONSE']._serialized_end=1460
-  _globals['_LEDGERENTRY']._serialized_start=1463
-  _globals['_LEDGERENTRY']._serialized_end=1629
-  _globals['_GETBALANCEREQUEST']._serialized_start=1631
-  _globals['_GETBALANCEREQUEST']._serialized_end=1688
-  _globals['_GETBALANCERESPONSE']._serialized_start=1690
-  _globals['_GETBALANCERESPONSE']._serialized_end=1764
-  _globals['_ACCOUNTBALANCE']._serialized_start=1766
-  _globals['_ACCOUNTBALANCE']._serialized_end=1893
-  _globals['_TRIALBALANCEREQUEST']._serialized_start=1895
-  _globals['_TRIALBALANCEREQUEST']._serialized_end=1961
-  _globals['_TRIALBALANCERESPONSE']._serialized_start=1964
-  _globals['_TRIALBALANCERESPONSE']._serialized_end=2121
-  _globals['_LEDGERSERVICE']._serialized_start=2124
-  _globals['_LEDGERSERVICE']._serialized_end=2674
+  _globals['_JOURNAL']._serialized_end=558
+  _globals['_POSTJOURNALSREQUEST']._serialized_start=560
+  _globals['_POSTJOURNALSREQUEST']._serialized_end=643
+  _globals['_POSTJOURNALSRESPONSE']._serialized_start=645
+  _globals['_POSTJOURNALSRESPONSE']._serialized_end=717
+  _globals['_LEDGERSERVICECLOSEACCOUNTREQUEST']._serialized_start=720
+  _globals['_LEDGERSERVICECLOSEACCOUNTREQUEST']._serialized_end=1004
+  _globals['_LEDGERSERVICECLOSEACCOUNTRESPONSE']._serialized_start=1006
+  _globals['_LEDGERSERVICECLOSEACCOUNTRESPONSE']._serialized_end=1080
+  _globals['_GETJOURNALREQUEST']._serialized_start=1082
+  _globals['_GETJOURNALREQUEST']._serialized_end=1144
+  _globals['_GETJOURNALRESPONSE']._serialized_start=1146
+  _globals['_GETJOURNALRESPONSE']._serialized_end=1213
+  _globals['_LEDGERSERVICELISTENTRIESREQUEST']._serialized_start=1215
+  _globals['_LEDGERSERVICELISTENTRIESREQUEST']._serialized_end=1331
+  _globals['_LEDGERSERVICELISTENTRIESRESPONSE']._serialized_start=1333
+  _globals['_LEDGERSERVICELISTENTRIESRESPONSE']._serialized_end=1458
+  _globals['_LEDGERENTRY']._serialized_start=1461
+  _globals['_LEDGERENTRY']._serialized_end=1627
+  _globals['_GETBALANCEREQUEST']._serialized_start=1629
+  _globals['_GETBALANCEREQUEST']._serialized_end=1686
+  _globals['_GETBALANCERESPONSE']._serialized_start=1688
+  _globals['_GETBALANCERESPONSE']._serialized_end=1762
+  _globals['_ACCOUNTBALANCE']._serialized_start=1764
+  _globals['_ACCOUNTBALANCE']._serialized_end=1891
+  _globals['_TRIALBALANCEREQUEST']._serialized_start=1893
+  _globals['_TRIALBALANCEREQUEST']._serialized_end=1959
+  _globals['_TRIALBALANCERESPONSE']._serialized_start=1962
+  _globals['_TRIALBALANCERESPONSE']._serialized_end=2119
+  _globals['_LEDGERSERVICE']._serialized_start=2122
+  _globals['_LEDGERSERVICE']._serialized_end=2672
 # @@protoc_insertion_point(module_scope)

@@ -70,7 +70,7 @@ class Journal(_message.Message):
     movement: _builtins.str
     """The movement, a row of the posting table: capture, refund, suspense_charge, suspense_capture, suspense_refund."""
     payment_order_id: _builtins.str
-    """The payment order it comes from."""
+    """The payment order it comes from; empty where it is of many, as a settlement."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
         """2 to 64 entries."""

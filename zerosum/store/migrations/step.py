@@ -12,22 +12,25 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from zerosum.store.migrations import grant
 
 
-def make_schema(service: str) -> None:
-    """A schema, its way in, and on PostgreSQL the function that refuses changes of append-only tables."""
-    op.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
-    for statement in grant.schema_grants(service):
+def make_schema(schema: str, role: str = "") -> None:
+    """A schema, its way in, and on PostgreSQL the function that refuses changes of append-only tables.
+
+    `role`: who works in it; named as the schema where it is a service's.
+    """
+    op.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    for statement in grant.schema_grants(schema, role):
         op.execute(statement)
     if is_postgres():
-        op.execute(grant.REFUSE_CHANGE.format(schema=service))
+        op.execute(grant.REFUSE_CHANGE.format(schema=schema))
 
 
-def make_tables(tables: Sequence[Table]) -> None:
+def make_tables(tables: Sequence[Table], role: str = "") -> None:
     """Tables with their indexes and grants, and on PostgreSQL the triggers of those that are append-only."""
     for table in tables:
         op.execute(CreateTable(table, if_not_exists=True))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             op.execute(CreateIndex(index, if_not_exists=True))
-        for statement in grant.table_grants(table):
+        for statement in grant.table_grants(table, role):
             op.execute(statement)
     if is_postgres():
         for table in tables:

@@ -1,0 +1,306 @@
+"""A night: a PSP's files against our books, once, whoever runs it and however often it dies."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from simulator.psp.settlement import AT, Row
+from tests.contract.reconciliation_desk import DAY, Desk, without
+from zerosum.errors import Misconfigured, Superseded, Unavailable
+from zerosum.reconciling import RunKey, RunKind, RunState
+from zerosum.store import reconciliation_line, reconciliation_nightly, reconciliation_settle
+from zerosum.store.reconciliation_run import Claim, RunBook
+
+NEXT_DAY = "2026-03-03"
+LONG_MS = 400 * 86_400_000
+"""Longer than the test's days are ago: nothing is missing yet."""
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many steps of few rows, so that every seam between two pages is met."""
+    monkeypatch.setattr(reconciliation_line, "PAGE_LINES", 3)
+    monkeypatch.setattr(reconciliation_nightly, "STAGE_CHECKOUTS", 4)
+    monkeypatch.setattr(reconciliation_settle, "PART_LINES", 5)
+
+
+async def test_a_clean_day_is_explained_to_the_last_item(desk: Desk) -> None:
+    """I12: every line and every order of the day in exactly one state, and nothing for people."""
+    store = desk.open()
+    orders = [*desk.orders(10), *desk.orders(2, is_charged=False)]
+    desk.write(orders)
+    await desk.take(store, desk.file(orders))
+
+    run = await desk.night(store)
+
+    assert run.state is RunState.DONE
+    assert (run.summary.lines, run.summary.movements, run.summary.explained_ppm) == (11, 12, 1_000_000)
+    assert dict(run.summary.by_state) == {"MATCHED": 20, "EXPLAINED": 3}
+    assert desk.cases() == []
+    items = desk.items(run)
+    assert len(items) == 23
+    assert {f"order/charge/1/{desk.tenant}/{order.order_id}" for order in orders} <= items.keys()
+
+
+async def test_an_order_missing_in_our_books_is_an_unknown_charge(desk: Desk) -> None:
+    """D10: an old backup was restored; the PSP's line is all that is left of the order, and people hear of it."""
+    store = desk.open()
+    orders = desk.orders(5)
+    desk.write(orders[:4])
+    await desk.take(store, desk.file(orders))
+
+    run = await desk.night(store)
+
+    assert desk.cases() == [("unknown_charge", "unclassified", "OPEN")]
+    assert dict(run.summary.by_class) == {"unclassified": 1}
+
+
+async def test_an_order_whose_answer_was_lost_is_reported_to_the_payment_service(desk: Desk) -> None:
+    """P32: as an ordinary fact under the line's own key, in the outbox in the commit that found it."""
+    store = desk.open()
+    (order,) = desk.orders(1)
+    desk.write([order])
+    desk.rows("UPDATE payment.attempts SET state = 'UNKNOWN' WHERE tenant = %s", desk.tenant)
+    desk.rows("UPDATE payment.payment_orders SET payment_order_status = 'EXECUTING' WHERE tenant = %s", desk.tenant)
+    await desk.take(store, desk.file([order]))
+
+    await desk.night(store)
+
+    assert desk.cases() == [("unresolved_order", "automatic", "FIXING")]
+    ((key, kind, state),) = desk.rows(
+        "SELECT d.key, d.kind, d.state FROM reconciliation.deliveries AS d JOIN reconciliation.mismatches AS m "
+        "ON m.mismatch_id = d.mismatch_id WHERE m.psp = %s",
+        desk.psp,
+    )
+    assert (key.split("/")[0], kind, state) == (desk.psp, "report", "OPEN")
+
+
+async def test_a_day_shift_is_expected_and_closes_by_itself_the_next_day(desk: Desk) -> None:
+    """L8: what the cut-off moved to the next file is no exception, neither tonight nor tomorrow."""
+    store = desk.open(line_due_ms=LONG_MS)
+    orders = desk.orders(6)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders[:5]))
+    late = f"order/charge/1/{desk.tenant}/{orders[5].order_id}"
+
+    tonight = await desk.night(store)
+    await desk.take(store, desk.file(orders[5:], day=1))
+    tomorrow = await desk.night(store, NEXT_DAY)
+
+    assert desk.items(tonight)[late] == "EXPECTED"
+    assert desk.items(tomorrow) == {late: "MATCHED"} | {
+        item: state for item, state in desk.items(tomorrow).items() if item.startswith("line/")
+    }
+    assert desk.cases() == []
+
+
+async def test_a_line_that_does_not_come_is_missing_and_one_that_comes_late_closes_the_case(desk: Desk) -> None:
+    """L1: people hear of it after the deadline; the machine closes it, with an act that says why."""
+    store = desk.open(line_due_ms=0)
+    orders = desk.orders(4)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders[:3]))
+    await desk.night(store)
+    before = desk.cases()
+
+    await desk.take(store, desk.file(orders[3:], day=1))
+    run = await desk.night(store, NEXT_DAY)
+
+    assert before == [("missing_line", "manual", "OPEN")]
+    assert desk.cases() == [("missing_line", "manual", "RESOLVED")]
+    assert dict(run.summary.by_state) == {"MATCHED": 2, "EXPLAINED": 1}
+    acts = desk.rows(
+        "SELECT a.act, a.actor FROM reconciliation.acts AS a JOIN reconciliation.mismatches AS m "
+        "ON m.mismatch_id = a.mismatch_id WHERE m.psp = %s",
+        desk.psp,
+    )
+    assert acts == [("close_alone", "reconciler")]
+
+
+async def test_a_movement_settled_by_the_file_of_a_day_run_late_is_not_missing(desk: Desk) -> None:
+    """Nights run out of order after downtime: the line is in an accepted file, wherever that is."""
+    store = desk.open(line_due_ms=0)
+    orders = desk.orders(3)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders))
+    await desk.take(store, desk.file([], day=1, spoil=lambda _: []))
+
+    await desk.night(store, NEXT_DAY)
+    await desk.night(store)
+
+    assert desk.cases() == []
+
+
+async def test_lines_without_any_name_are_matched_by_amount_and_day(desk: Desk) -> None:
+    """Pass 3: currency, amount and day are enough where only one order fits."""
+    store = desk.open()
+    orders = desk.orders(4)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=_nameless))
+
+    run = await desk.night(store)
+
+    assert dict(run.summary.by_state)["MATCHED"] == 8
+    assert desk.rows("SELECT DISTINCT matched_by FROM reconciliation.items WHERE run_id = %s", run.run_id) != []
+    assert desk.cases() == []
+
+
+def _nameless(rows: list[Row]) -> list[Row]:
+    names = (
+        "payment_intent_id",
+        *(f"payment_metadata[{each}]" for each in ("tenant", "checkout_id", "payment_order_id")),
+    )
+    return [["" if at in {AT[name] for name in names} else cell for at, cell in enumerate(row)] for row in rows]
+
+
+# ---- once, and to the end ------------------------------------------------------------------------------------------
+
+
+async def test_a_run_that_is_done_is_not_done_again(desk: Desk) -> None:
+    """Each run once: the second scheduler reads what the first one found."""
+    store = desk.open()
+    orders = desk.orders(3)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders))
+
+    first, second = await desk.night(store), await desk.night(store)
+
+    assert first == second
+    assert await store.runs.done_periods(RunKind.NIGHTLY, desk.psp, "2026-01-01") == [DAY]
+
+
+async def test_two_schedulers_at_once_run_it_once(desk: Desk) -> None:
+    """The insert decides; the other one hears that somebody is at it, or what was found."""
+    one, other = desk.open(), desk.open()
+    orders = desk.orders(6)
+    desk.write(orders)
+    await desk.take(one, desk.file(orders))
+    key = RunKey(RunKind.NIGHTLY, desk.psp, DAY)
+
+    both = await asyncio.gather(one.runs.run(key, "a"), other.runs.run(key, "b"))
+
+    done = [run for run in both if run is not None]
+    assert len(done) >= 1
+    assert {run.run_id for run in done} == {f"nightly-{desk.psp}-{DAY}-1"}
+    assert desk.rows("SELECT count(*) FROM reconciliation.runs WHERE psp = %s", desk.psp) == [(1,)]
+
+
+async def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P31: whoever takes over goes on behind the last step. Method: die at every step, in turn, each time one further."""
+    orders = desk.orders(9)
+    desk.write(orders)
+    patient = desk.open(lease_ms=1, line_due_ms=0)
+    await desk.take(patient, desk.file(orders, spoil=without(orders[4].order_id)))
+    real = RunBook.step
+    deaths = 0
+
+    async def dies(self: RunBook, claim: Claim, *rest: Any) -> Claim:
+        nonlocal deaths
+        went_on = await real(self, claim, *rest)
+        deaths += 1
+        if deaths % 2:
+            raise Unavailable("the process is gone, its step committed")
+        return went_on
+
+    monkeypatch.setattr(RunBook, "step", dies)
+    run = None
+    while run is None:
+        try:
+            run = await patient.runs.run(RunKey(RunKind.NIGHTLY, desk.psp, DAY), "x")
+        except Unavailable:
+            continue
+    monkeypatch.setattr(RunBook, "step", real)
+    undisturbed = await desk.night(patient, is_again=True)
+
+    assert deaths > 10
+    assert run.summary == undisturbed.summary
+    assert await patient.runs.compare(run.run_id, undisturbed.run_id, 100, "") == []
+    assert desk.cases() == [("missing_line", "manual", "OPEN")]
+
+
+async def test_a_holder_that_was_taken_over_commits_nothing_more(desk: Desk) -> None:
+    """The epoch is the fence: a scheduler that slept through its lease ends."""
+    store = desk.open(lease_ms=1)
+    book = RunBook(store.database, 1)
+    key = RunKey(RunKind.NIGHTLY, desk.psp, DAY)
+    first = await book.claim(key, "first", is_again=False)
+    second = await _claim_when_free(book, key)
+    assert isinstance(first, Claim)
+
+    with pytest.raises(Superseded):
+        await book.step(first, {"phase": "stage"})
+
+    assert (first.epoch, second.epoch) == (1, 2)
+    assert desk.rows("SELECT progress FROM reconciliation.runs WHERE psp = %s", desk.psp) == [("{}",)]
+
+
+async def _claim_when_free(book: RunBook, key: RunKey) -> Claim:
+    while True:
+        found = await book.claim(key, "second", is_again=False)
+        if isinstance(found, Claim):
+            return found
+
+
+async def test_a_run_under_a_living_holder_is_left_to_it(desk: Desk) -> None:
+    """A lease is a minute, and each step renews it."""
+    store = desk.open()
+    key = RunKey(RunKind.NIGHTLY, desk.psp, DAY)
+    await RunBook(store.database).claim(key, "alive", is_again=False)
+
+    assert await store.runs.run(key, "other") is None
+
+
+async def test_a_psp_without_a_contract_is_misconfigured(desk: Desk) -> None:
+    """Its fees could not be judged: better no run than a wrong one."""
+    with pytest.raises(Misconfigured):
+        await desk.open().runs.run(RunKey(RunKind.NIGHTLY, "nobody", DAY), "x")
+
+
+# ---- again ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_corrected_file_and_another_attempt_tell_the_difference_and_close_what_is_right_now(
+    desk: Desk,
+) -> None:
+    """Point 6: re-running an old day shows what changed; a case that only the old file had closes with an act."""
+    store = desk.open(line_due_ms=0)
+    orders = desk.orders(5)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=_wrong_fee))
+    first = await desk.night(store)
+    assert desk.cases() == [("wrong_fee", "manual", "OPEN")]
+
+    await desk.take(store, desk.file(orders))
+    second = await desk.night(store, is_again=True)
+
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert desk.cases() == [("wrong_fee", "manual", "RESOLVED")]
+    order = f"order/charge/1/{desk.tenant}/{orders[0].order_id}"
+    differences = await store.runs.compare(first.run_id, second.run_id, 100, "")
+    assert [(each.before, each.after) for each in differences if each.item == order] == [
+        ("MISMATCH wrong_fee", "MATCHED")
+    ]
+    assert [run.run_id for run in await store.runs.list(RunKind.NIGHTLY, 100, "") if run.key.psp == desk.psp] == [
+        second.run_id, first.run_id,
+    ]  # fmt: skip
+
+
+def _wrong_fee(rows: list[Row]) -> list[Row]:
+    first = list(rows[0])
+    first[AT["fee"]], first[AT["net"]] = "1.00", "9.00"
+    return [first, *rows[1:]]
+
+
+async def test_the_same_day_again_finds_the_same(desk: Desk) -> None:
+    """Same files, same rules, same items: attempts differ in nothing, and no case is opened twice."""
+    store = desk.open(line_due_ms=0)
+    orders = desk.orders(7)
+    desk.write(orders[:6])
+    await desk.take(store, desk.file(orders[1:]))
+
+    first, second = await desk.night(store), await desk.night(store, is_again=True)
+
+    assert first.summary == second.summary
+    assert await store.runs.compare(first.run_id, second.run_id, 100, "") == []
+    assert [kind for kind, _, _ in desk.cases()] == ["missing_line", "unknown_charge"]

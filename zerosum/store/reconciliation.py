@@ -1,0 +1,116 @@
+"""The reconciler's store as its processes see it: files, runs, calendar and outbox behind the protocols of `reconciling.py`.
+
+Invariant: nothing is decided here; each part has its own module.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from zerosum.domain.fee_contract import CONTRACTS, FeeContract
+from zerosum.ports import Dialect
+from zerosum.reconciling import (
+    Difference,
+    FileRow,
+    Imported,
+    Incoming,
+    LateFile,
+    RunKey,
+    RunKind,
+    RunRow,
+)
+from zerosum.store.database import Database
+from zerosum.store.reconciliation_calendar import DAY_MS, Calendar
+from zerosum.store.reconciliation_compare import compare
+from zerosum.store.reconciliation_file import FileStore
+from zerosum.store.reconciliation_nightly import Nightly
+from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation_run import LEASE_MS, Claim, RunBook
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationPolicy:
+    """What a deployment sets. `psps`: whose files come daily.
+
+    `file_due_ms`: how long after the end of its day (UTC) a file may take; `line_due_ms`: after its movement, a line.
+    """
+
+    psps: tuple[str, ...] = ("stripe",)
+    file_due_ms: int = 12 * 3_600_000
+    line_due_ms: int = 3 * DAY_MS
+    lease_ms: int = LEASE_MS
+    contracts: Mapping[str, FeeContract] = field(default_factory=lambda: CONTRACTS)
+
+
+class SqlFiles:
+    """Implements `reconciling.Files`."""
+
+    def __init__(self, database: Database, dialects: Mapping[str, Dialect], policy: ReconciliationPolicy) -> None:
+        self.dialects = dialects
+        self._store = FileStore(database, dialects)
+        self._calendar = Calendar(database, policy.psps, policy.file_due_ms)
+
+    async def take(self, content: BinaryIO, told: Incoming) -> Imported:
+        """Takes a file, whole or not at all. Raises Misconfigured, Unavailable."""
+        return await self._store.take(content, told)
+
+    async def get(self, file_id: str) -> FileRow | None:
+        """One file, as recorded."""
+        return await self._store.get(file_id)
+
+    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+        """Newest first."""
+        return await self._store.list(psp, day, rows_max, after)
+
+    async def late(self) -> Sequence[LateFile]:
+        """Files that are due and not there; the new ones are marked as told."""
+        return await self._calendar.late()
+
+
+class SqlRuns:
+    """Implements `reconciling.Runs`."""
+
+    def __init__(self, database: Database, policy: ReconciliationPolicy) -> None:
+        self._database = database
+        self._book = RunBook(database, policy.lease_ms)
+        self._nightly = Nightly(database, self._book, due_after_ms=policy.line_due_ms, contracts=policy.contracts)
+
+    async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+        """Runs a period to its end. Raises Superseded (another holder took it over), Unavailable, Misconfigured."""
+        claim = await self._book.claim(key, holder, is_again=is_again)
+        if not isinstance(claim, Claim):
+            return claim
+        return await self._nightly.go(claim)
+
+    async def get(self, run_id: str) -> RunRow | None:
+        """One run."""
+        return await self._book.get(run_id)
+
+    async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
+        """Newest first."""
+        return await self._book.list(kind, rows_max, after)
+
+    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
+        """Periods that need not be caught up."""
+        return await self._book.done_periods(kind, psp, since)
+
+    async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
+        """What differs between two runs."""
+        return await compare(self._database, before, after, rows_max, from_item)
+
+
+class Reconciliation:
+    """All of it over one database."""
+
+    def __init__(self, database: Database, dialects: Mapping[str, Dialect], policy: ReconciliationPolicy) -> None:
+        self.database = database
+        self.files = SqlFiles(database, dialects, policy)
+        self.runs = SqlRuns(database, policy)
+
+    def outbox(self, peers: Peers) -> SqlOutbox:
+        """What carries out what was decided."""
+        return SqlOutbox(self.database, peers)
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        await self.database.close()

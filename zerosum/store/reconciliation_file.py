@@ -1,0 +1,266 @@
+# ruff: noqa: S608 - statements here are made of names of ours
+"""Settlement files into the store: streaming, whole or not at all, the same however often and by however many at once.
+
+    read       the whole file through its dialect's reader: hash and controls, the lines into a spool on the disk
+    load       the spool, in chunks, under state LOADING: they do not count yet
+    decide     one transaction: LOADING -> ACCEPTED, and the version before it -> SUPERSEDED (or itself, if it is the older)
+
+A crash at any point leaves a row that the next call with the same bytes goes on from. Two calls at once write the same rows
+under the same keys. Source: failures.md P31, L10.
+
+Invariant: the stored lines of a file are a prefix of it, and only an ACCEPTED file has all of them.
+"""
+
+import asyncio
+import marshal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
+
+from sqlalchemy import text
+
+from zerosum.domain.refusal import Refusal
+from zerosum.domain.settlement import Category, Line
+from zerosum.domain.settlement_control import Controls, Manifest
+from zerosum.errors import Misconfigured
+from zerosum.ports import Dialect
+from zerosum.reconciling import FileRow, FileState, Imported, Incoming
+from zerosum.store import statement
+from zerosum.store.database import Database
+from zerosum.store.loading import CLOCK
+from zerosum.store.mapping import Row
+from zerosum.store.reconciliation_settle import reverse_settlement
+from zerosum.store.reconciliation_table import FILES, LINES
+from zerosum.store.session import Session
+from zerosum.store.wire import compiled
+
+CHUNK_LINES = 2_000
+"""Lines a transaction: 2,000 x ~400 B = 0.8 MB and some 40 ms."""
+
+PAYOUTS_MAX = 1_000
+"""Payouts of one file that has no manifest: a day has one a currency; more is no file of a day."""
+
+
+class FileStore:
+    """Implements `reconciling.Files.take` and `list`."""
+
+    def __init__(self, database: Database, dialects: Mapping[str, Dialect]) -> None:
+        """`dialects`: how each PSP's files are read."""
+        self._database = database
+        self._dialects = dialects
+
+    async def take(self, content: BinaryIO, told: Incoming) -> Imported:
+        """Takes a file, whole or not at all. Raises Misconfigured (no dialect for this PSP), Unavailable."""
+        dialect = self._dialects.get(told.psp)
+        if dialect is None:
+            raise Misconfigured(f"no settlement files of {told.psp} can be read")
+        with TemporaryFile() as spool:
+            read = await asyncio.to_thread(_read, content, told.manifest, dialect, spool)
+            before = await self.get(read.file_id)
+            file = await self._record(told, read)
+            if file.state is not FileState.LOADING:
+                return Imported(file, is_known=before is not None)
+            await self._load(read, spool)
+            return await self._accept(file, read)
+
+    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+        """Newest first. `after`: the file_id of the last row of the page before."""
+        values = {"psp": psp, "day": day, "rows": rows_max, "after": after}
+        return [file_of(row) for row in await self._database.look(_LIST.call(values))]
+
+    async def get(self, file_id: str) -> FileRow | None:
+        """One file, as recorded."""
+        rows = await self._database.look(_GET.call({"file_id": file_id}))
+        return file_of(rows[0]) if rows else None
+
+    # ---- steps ---------------------------------------------------------------------------------------------------
+
+    async def _record(self, told: Incoming, read: "_Read") -> FileRow:
+        """The file's row: made, or as it is. One that was REFUSED for want of the right manifest loads when it has come."""
+
+        async def work(session: Session) -> FileRow:
+            (clock,) = (await session.send([CLOCK])).all()
+            row = _new_row(told, read, clock[0][0])
+            calls = [session.call(statement.insert(FILES), [row]), _GET.call(row)]
+            if not read.refused:
+                calls.insert(1, _RELOAD.call(row))
+            return file_of((await session.send(calls)).all()[-1][0])
+
+        return await self._database.write_again(work)
+
+    async def _load(self, read: "_Read", spool: BinaryIO) -> None:
+        ((loaded,),) = await self._database.look(_LOADED.call({"file_id": read.file_id}))
+        spool.seek(0)
+        for _ in range(read.chunks):
+            chunk = [row for row in marshal.load(spool) if row[0] > loaded]  # noqa: S302 - what this very call has written
+            if chunk:
+                rows = [dict(zip(_LINE_NAMES, (read.file_id, *row), strict=True)) for row in chunk]
+                await self._database.write_again(lambda session, rows=rows: _insert_lines(session, rows))  # type: ignore[misc] # mypy takes the default for a third type
+
+    async def _accept(self, file: FileRow, read: "_Read") -> Imported:
+        values = {"file_id": file.file_id, "psp": file.psp, "series": read.series, "day": read.day}
+
+        async def work(session: Session) -> Imported:
+            rows, before = (await session.send([_GET.call(values), _VERSIONS.call(values)])).all()
+            known = file_of(rows[0])
+            if known.state is not FileState.LOADING:  # another importer of the same bytes was first
+                return Imported(known, is_known=True)
+            newest = max((number for _, number, _ in before), default=0)
+            version = read.version or newest + 1
+            is_newest = version >= newest  # a version may arrive after the one that takes its place
+            superseded = [old for old, _, state in before if state == FileState.ACCEPTED and is_newest]
+            state = FileState.ACCEPTED if is_newest else FileState.SUPERSEDED
+            calls = [_DECIDE.call({**values, "version": version, "state": state}), CLOCK]
+            if is_newest:
+                calls = [_SUPERSEDE.call(values), *calls, _ARRIVED.call(values)]
+            replies = (await session.send(calls)).all()
+            decided, clock = replies[-3:-1] if is_newest else replies
+            for old in superseded:
+                await reverse_settlement(session, old, clock[0][0])
+            return Imported(file_of(decided[0]), superseded=superseded[0] if superseded else "")
+
+        return await self._database.write_again(work)
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a whole reading told. `chunks`: how many the spool has. `version`: 0 = the PSP does not count.
+
+    `refused`: why the file may not count, "" where it may.
+    """
+
+    file_id: str
+    lines: int
+    chunks: int
+    day: str
+    series: str
+    period_ms: tuple[int, int]
+    version: int
+    refused: str
+
+
+def _read(content: BinaryIO, manifest: str, dialect: Dialect, spool: BinaryIO) -> _Read:
+    content.seek(0)
+    told = dialect.read_manifest(manifest.encode()) if manifest else None
+    controls, payouts, wrong = Controls(), set[str](), None
+    chunk: list[tuple[str | int, ...]] = []
+    chunks = 0
+    for line in dialect.read_lines(content, controls):
+        if isinstance(line, Refusal):
+            wrong = line
+            break
+        if line.category is Category.PAYOUT and len(payouts) < PAYOUTS_MAX:
+            payouts.add(line.payout_id)
+        chunk.append(_spooled(line))
+        if len(chunk) == CHUNK_LINES:
+            marshal.dump(chunk, spool)
+            chunk, chunks = [], chunks + 1
+    marshal.dump(chunk, spool)
+    while block := content.read(1 << 20):  # what is behind the fault belongs to the hash as well
+        controls.feed(block)
+    manifest_of = told if isinstance(told, Manifest) else None
+    refused = wrong or (told if isinstance(told, Refusal) else controls.check(manifest_of))
+    period_ms = (manifest_of.period_from_ms, manifest_of.period_to_ms) if manifest_of else controls.period_ms
+    series = manifest_of.series if manifest_of else "+".join(sorted(payouts))
+    day = datetime.fromtimestamp(max(period_ms[1] - 1, 0) / 1_000, UTC).strftime("%Y-%m-%d")
+    reason = _reason(refused) if refused else ""
+    version = manifest_of.version if manifest_of else 0
+    return _Read(controls.sha256, controls.rows, chunks + 1, day, series, period_ms, version, reason)
+
+
+def _reason(refused: Refusal) -> str:
+    return (
+        f"{refused.reason}: {refused.field}: {refused.message}"
+        if refused.field
+        else f"{refused.reason}: {refused.message}"
+    )
+
+
+def _new_row(told: Incoming, read: _Read, now_ms: int) -> Row:
+    state = FileState.REFUSED if read.refused else FileState.LOADING
+    return {
+        "file_id": read.file_id, "psp": told.psp, "name": told.name, "series": read.series, "version": 0, "state": state,
+        "reason": read.refused, "manifest": told.manifest, "lines": read.lines, "day": read.day,
+        "period_from_ms": read.period_ms[0], "period_to_ms": read.period_ms[1], "received_by": told.received_by,
+        "received_at_ms": now_ms, "decided_at_ms": now_ms if read.refused else None,
+    }  # fmt: skip
+
+
+_LINE_NAMES = (
+    "file_id", "line_no", "line_id", "category", "psp_object_id", "tenant", "checkout_id", "reference", "refund_key",
+    "currency", "gross_minor", "fee_minor", "net_minor", "booked_at_ms", "payout_id",
+)  # fmt: skip
+
+
+def _spooled(line: Line) -> tuple[str | int, ...]:
+    """A line as the spool keeps it: its row without the file's id, which is known at the end."""
+    return (
+        line.number, line.id, line.category.value, line.object_id, line.tenant, line.checkout_id, line.reference,
+        line.refund_key, line.gross.currency, line.gross.amount_minor, line.fee_minor, line.net_minor,
+        line.created_at_ms, line.payout_id,
+    )  # fmt: skip
+
+
+async def _insert_lines(session: Session, rows: Sequence[Row]) -> None:
+    (await session.send([session.call(statement.insert(LINES), rows)])).all()
+
+
+def file_of(row: Sequence[Any]) -> FileRow:
+    """The file a row of `_COLUMNS` stands for."""
+    made = dict(zip(_NAMES, row, strict=True))
+    return FileRow(**{**made, "state": FileState(made["state"])})
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_NAMES = tuple(field.name for field in fields(FileRow))
+_COLUMNS = ", ".join(_NAMES)
+_NOW = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)"
+_F = FILES.fullname
+
+_GET = compiled(text(f"SELECT {_COLUMNS} FROM {_F} WHERE file_id = :file_id"))
+_LIST = compiled(
+    text(
+        f"SELECT {_COLUMNS} FROM {_F} AS f WHERE (CAST(:psp AS TEXT) = '' OR psp = :psp) "
+        "AND (CAST(:day AS TEXT) = '' OR day = :day) AND (CAST(:after AS TEXT) = '' OR (received_at_ms, file_id) < "
+        f"(SELECT a.received_at_ms, a.file_id FROM {_F} AS a WHERE a.file_id = :after)) "
+        "ORDER BY received_at_ms DESC, file_id DESC LIMIT CAST(:rows AS INT8)"
+    )
+)
+_LOADED = compiled(text(f"SELECT coalesce(max(line_no), 0) FROM {LINES.fullname} WHERE file_id = :file_id"))
+_RELOAD = compiled(
+    text(
+        f"UPDATE {_F} SET state = 'LOADING', reason = '', manifest = :manifest, lines = CAST(:lines AS INT8), day = :day, "
+        "series = :series, period_from_ms = CAST(:period_from_ms AS INT8), period_to_ms = CAST(:period_to_ms AS INT8), "
+        f"decided_at_ms = NULL WHERE file_id = :file_id AND state = 'REFUSED' RETURNING {_COLUMNS}"
+    )
+)
+_VERSIONS = compiled(
+    text(
+        f"SELECT file_id, version, state FROM {_F} WHERE psp = :psp AND series = :series AND version > 0 "
+        "ORDER BY version DESC LIMIT 2"
+    )
+)
+_SUPERSEDE = compiled(
+    text(
+        f"UPDATE {_F} SET state = 'SUPERSEDED' WHERE psp = :psp AND series = :series AND version > 0 "
+        "AND state = 'ACCEPTED'"
+    )
+)
+_DECIDE = compiled(
+    text(
+        f"UPDATE {_F} SET state = :state, version = CAST(:version AS INT4), decided_at_ms = {_NOW} "
+        f"WHERE file_id = :file_id AND state = 'LOADING' RETURNING {_COLUMNS}"
+    )
+)
+_ARRIVED = compiled(
+    text(
+        "INSERT INTO reconciliation.expected_files (psp, day, due_at_ms, file_id) VALUES (:psp, :day, 0, :file_id) "
+        "ON CONFLICT (psp, day) DO UPDATE SET file_id = excluded.file_id"
+    )
+)

@@ -1,0 +1,355 @@
+# ruff: noqa: S608 - statements here are made of names of ours
+"""One night: the accepted files of a PSP's day against our movements, step by step.
+
+    carry, stage    movements set aside: those the last run left EXPECTED, and those of checkouts stored since
+    objects         pass 1 over lines in the order of their PSP object
+    references      pass 2 over what is left, with every movement of the order, also such as were not set aside
+    amounts         pass 3 over lines that name nothing
+    lines           what no pass took
+    movements       movements without a line: expected, settled by another file, or missing; the settled are put away
+    settle          what the lines settle, into the outbox
+    close           cases that have become right by themselves
+
+Each step commits its rows and how far it is in one transaction, fenced by the run's epoch. Rules: `domain.reconcile`.
+
+Invariant: a run that dies and goes on, or runs twice at once, ends with the same items as one that did not.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import text
+
+from zerosum.domain.fee_contract import FeeContract
+from zerosum.domain.money import Money
+from zerosum.domain.reconcile import conclude, match_amount, match_object, match_reference
+from zerosum.domain.reconcile_item import Item, Movement, MovementKind, Outcome, Rules, State
+from zerosum.domain.settlement import Category, Line
+from zerosum.errors import Misconfigured
+from zerosum.reconciling import RunRow, RunState
+from zerosum.store.database import Database
+from zerosum.store.mapping import Row
+from zerosum.store.reconciliation_books import Books, Home, Place
+from zerosum.store.reconciliation_case import close_settled, find_settled
+from zerosum.store.reconciliation_line import Groups, RunRows, movement_row, position_of
+from zerosum.store.reconciliation_record import record
+from zerosum.store.reconciliation_run import Claim, RunBook
+from zerosum.store.reconciliation_settle import settle_part
+from zerosum.store.reconciliation_summary import counted, summary_of
+from zerosum.store.reconciliation_table import FILES, LEFTOVERS, MOVEMENTS
+from zerosum.store.session import Session
+from zerosum.store.statement import insert, int_array, text_array
+from zerosum.store.wire import compiled
+
+STAGE_CHECKOUTS = 1_000
+"""Checkouts a step sets aside: 1,000 x 1 to 30 movements."""
+
+COMMITTED_AFTER_MS = 15_000
+"""A checkout's time is its turn's; its commit follows within the statement timeout of 5 s, or not at all. Thrice that and it is
+there: a checkout is never stored behind the place up to which the books were read."""
+
+Progress = dict[str, Any]
+
+
+class Nightly:
+    """The steps of a nightly run."""
+
+    def __init__(
+        self, database: Database, book: RunBook, *, due_after_ms: int, contracts: Mapping[str, FeeContract]
+    ) -> None:
+        """`due_after_ms`: a movement's line is expected for so long before it is missing. `contracts`: by PSP."""
+        self._database = database
+        self._book = book
+        self._books = Books(database)
+        self._due_after_ms = due_after_ms
+        self._contracts = contracts
+
+    async def go(self, claim: Claim) -> RunRow:
+        """Goes on from where the run stands to its end. Raises Superseded, Unavailable, Misconfigured."""
+        contract = self._contracts.get(claim.run.key.psp)
+        if contract is None:
+            raise Misconfigured(f"there is no fee contract with {claim.run.key.psp}: its lines cannot be judged")
+        if not claim.progress:
+            claim = await self._book.step(claim, await self._begin(claim))
+        rules = Rules(claim.progress["now_ms"], self._due_after_ms, contract)
+        night = _Night(self._database, self._book, self._books, claim, rules)
+        await night.go()
+        return await self._book.finish(night.claim, RunState.DONE, summary_of(night.progress))
+
+    async def _begin(self, claim: Claim) -> Progress:
+        key = claim.run.key
+        files = await self._database.look(_FILES.call({"psp": key.psp, "day": key.period}))
+        before = await self._book.last_before(key)
+        first = await self._book.first_attempt(key) if claim.run.attempt > 1 else None
+        return {
+            "phase": PHASES[0], "at": None, "files": [file_id for (file_id,) in files], "now_ms": claim.now_ms,
+            "from_ms": _progress(before).get("before_ms", 0), "carry": before["run_id"] if before else "",
+            "before_ms": _progress(first).get("before_ms", claim.now_ms - COMMITTED_AFTER_MS), "counts": {},
+        }  # fmt: skip
+
+
+class _Night:
+    """One run at work."""
+
+    def __init__(self, database: Database, book: RunBook, books: Books, claim: Claim, rules: Rules) -> None:
+        self.claim = claim
+        self.progress: Progress = dict(claim.progress)
+        self._database = database
+        self._book = book
+        self._books = books
+        self._rules = rules
+        self._run_id, self._psp = claim.run.run_id, claim.run.key.psp
+        self._rows = RunRows(database, self._run_id, self._psp, self.progress["files"])
+
+    async def go(self) -> None:
+        """Every phase from the present one on."""
+        for phase in PHASES[PHASES.index(self.progress["phase"]) : -1]:
+            step = _STEPS[phase]
+            while self.progress["phase"] == phase:
+                await step(self)
+
+    # ---- what our books know ---------------------------------------------------------------------------------
+
+    async def carry(self) -> None:
+        """A page of what the last run left EXPECTED, as the books tell it now."""
+        at, carry = self.progress["at"], self.progress["carry"]
+        rows = await RunRows(self._database, carry, self._psp, ()).movements_with_state(at) if carry else []
+        wanted = {(movement.tenant, movement.order_id) for movement, _ in rows}
+        homes = {Home(movement.tenant, movement.checkout_id) for movement, _ in rows}
+        found = await self._books.movements(self._psp, homes)
+        aside = [movement for movement in found if (movement.tenant, movement.order_id) in wanted]
+        await self._set_aside(aside, position_of(rows[-1][0]) if rows else None)
+
+    async def stage(self) -> None:
+        """A page of the checkouts stored since the last run."""
+        place = Place(*self.progress["at"]) if self.progress["at"] else None
+        homes, place = await self._books.checkouts(
+            place, from_ms=self.progress["from_ms"], before_ms=self.progress["before_ms"], rows_max=STAGE_CHECKOUTS
+        )
+        at = [place.slot, place.tenant, place.after_ms, place.after_id] if place else None
+        await self._set_aside(await self._books.movements(self._psp, homes), at)
+
+    async def _set_aside(self, movements: Sequence[Movement], at: Any) -> None:
+        rows = [movement_row(self._run_id, movement) for movement in movements]
+        await self._step(at, writes=[(MOVEMENTS, rows)])
+
+    # ---- passes ----------------------------------------------------------------------------------------------
+
+    async def objects(self) -> None:
+        """Pass 1: first the lines that name no object, then those that do."""
+        at = self.progress["at"]
+        if at is None or isinstance(at, list):
+            lines, after = await self._rows.lines_without_object(at)
+            groups: Groups = [("", lines)] if lines else []
+            position: Any = list(after) if after else ""
+            movements: list[Movement] = []
+        else:
+            groups, position = await self._rows.by_object(at)
+            movements = await self._rows.movements_of_objects([name for name, _ in groups]) if groups else []
+        by_object: dict[str, list[Movement]] = {}
+        for movement in movements:
+            by_object.setdefault(movement.object_id, []).append(movement)
+        await self._pass(
+            position, groups, lambda name, lines: match_object(lines, by_object.get(name, ()), self._rules)
+        )
+
+    async def references(self) -> None:
+        """Pass 2: with all movements of the order, wherever they are, and what has them already."""
+        groups, position = await self._rows.left(2, self.progress["at"] or "")
+        by_order = await self._movements_of([name for name, _ in groups]) if groups else {}
+        await self._pass(
+            position, groups, lambda name, lines: match_reference(lines, by_order.get(name, ()), self._rules)
+        )
+
+    async def _movements_of(self, orders: Sequence[str]) -> dict[str, list[Movement]]:
+        wanted, homes = set(orders), await self._books.homes_of(orders)
+        every = await self._books.movements(self._psp, set(homes))
+        taken = await self._rows.taken([movement for movement in every if movement.order_id in wanted])
+        found: dict[str, list[Movement]] = {}
+        for movement in await self._settled_elsewhere(taken):
+            found.setdefault(movement.order_id, []).append(movement)
+        return found
+
+    async def _settled_elsewhere(self, movements: Sequence[Movement]) -> list[Movement]:
+        """The same, each with the line of another accepted file that has it."""
+        if not movements:
+            return []
+        lines: dict[str, list[Line]] = {}
+        for line in await self._rows.earlier_lines([movement.order_id for movement in movements]):
+            lines.setdefault(line.reference, []).append(line)
+        return [_settled(movement, lines.get(movement.order_id, ())) for movement in movements]
+
+    async def amounts(self) -> None:
+        """Pass 3: lines that name neither object nor order."""
+        groups, position = await self._rows.left(3, self.progress["at"] or "")
+        monies = [_unsigned(lines[0].gross) for _, lines in groups]
+        by_amount: dict[str, list[Movement]] = {}
+        for movement in await self._rows.movements_of_amounts(monies) if groups else []:
+            by_amount.setdefault(_amount_group(movement.money), []).append(movement)
+        await self._pass(
+            position, groups, lambda name, lines: match_amount(lines, by_amount.get(name, ()), self._rules)
+        )
+
+    async def lines(self) -> None:
+        """What no pass took of the files."""
+        lines, after = await self._rows.left_alone(4, self.progress["at"])
+        await self._step(list(after) if after else None, items=await _in_thread(conclude, lines, (), self._rules))
+
+    async def movements(self) -> None:
+        """Movements without a line; of all that were set aside only those still EXPECTED are kept for the next run."""
+        rows = await self._rows.movements_with_state(self.progress["at"])
+        alone = await self._settled_elsewhere([movement for movement, state in rows if not state])
+        items = await _in_thread(conclude, (), alone, self._rules)
+        kept = {item.movement.item for item in items if item.movement and item.state is State.EXPECTED}
+        kept |= {movement.item for movement, state in rows if state == State.EXPECTED}
+        done = [movement for movement, _ in rows if movement.item not in kept]
+        put_away = _PUT_AWAY.call(_keys(self._run_id, done)) if done else None
+        await self._step(position_of(rows[-1][0]) if rows else None, items=items, call=put_away)
+
+    async def _pass(self, at: Any, groups: Groups, match: Callable[[str, list[Line]], Outcome]) -> None:
+        outcomes = await _in_thread(lambda: [match(name, lines) for name, lines in groups])
+        items = [item for outcome in outcomes for item in outcome.items]
+        left = [self._left(line) for outcome in outcomes for line in outcome.lines]
+        await self._step(at, items=items, writes=[(LEFTOVERS, left)])
+
+    def _left(self, line: Line) -> Row:
+        number, group = _next_pass(self.progress["phase"], line)
+        return {
+            "run_id": self._run_id, "pass": number, "grp": group, "file_id": line.file_id, "line_no": line.number,
+        }  # fmt: skip
+
+    # ---- what follows ----------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """A part of a file into the outbox."""
+        await self._step_with(lambda session, now_ms, at: settle_part(
+            session, self._run_id, self._psp, self.progress["files"], at, now_ms
+        ))  # fmt: skip
+
+    async def close(self) -> None:
+        """A page of the cases that are open."""
+        right, at = await find_settled(self._database, self.claim.run, self.progress["at"])
+        after = self._after(at, ())
+
+        async def write(session: Session, now_ms: int) -> None:
+            await close_settled(session, self._run_id, right, now_ms)
+
+        self.claim, self.progress = await self._book.step(self.claim, after, write), after
+
+    # ---- one step --------------------------------------------------------------------------------------------
+
+    async def _step(
+        self, at: Any, *, items: Sequence[Item] = (), writes: Iterable[tuple[Any, list[Row]]] = (), call: Any = None
+    ) -> None:
+        """Commits what was found and where to go on; `at` None = with the next phase."""
+        after = self._after(at, items)
+
+        async def write(session: Session, now_ms: int) -> None:
+            calls = [session.call(insert(table), rows) for table, rows in writes if rows]
+            if call is not None:
+                calls.append(call)
+            if calls:
+                (await session.send(calls)).all()
+            await record(session, self._run_id, items, now_ms)
+
+        self.claim, self.progress = await self._book.step(self.claim, after, write), after
+
+    def _after(self, at: Any, items: Sequence[Item]) -> Progress:
+        following = PHASES[PHASES.index(self.progress["phase"]) + 1] if at is None else self.progress["phase"]
+        counts = counted(self.progress["counts"], items)
+        return {**self.progress, "phase": following, "at": at, "counts": counts}
+
+    async def _step_with(self, work: Callable[[Session, int, Any], Awaitable[Any]]) -> None:
+        """A step whose work tells where to go on. The place is a step of its own: the work may be done again."""
+        at: Any = None
+
+        async def write(session: Session, now_ms: int) -> None:
+            nonlocal at
+            at = await work(session, now_ms, self.progress["at"])
+
+        self.claim = await self._book.step(self.claim, self.progress, write)
+        await self._step(at)
+
+
+_STEPS: Mapping[str, Callable[[_Night], Awaitable[None]]] = {
+    "carry": _Night.carry, "stage": _Night.stage, "objects": _Night.objects, "references": _Night.references,
+    "amounts": _Night.amounts, "lines": _Night.lines, "movements": _Night.movements, "settle": _Night.settle,
+    "close": _Night.close,
+}  # fmt: skip
+PHASES = (*_STEPS, "done")
+
+
+async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Matching is CPU: beside the loop, so that the lease and whoever shares the process go on."""
+    return await asyncio.to_thread(work, *arguments)
+
+
+# ---- groups and places ---------------------------------------------------------------------------------------------
+
+
+def _next_pass(phase: str, line: Line) -> tuple[int, str]:
+    """To which pass a line goes that this one left, and the group it is in there."""
+    if phase == "objects" and line.reference:
+        return 2, line.reference
+    if phase == "objects" and not line.object_id and line.category in (Category.CHARGE, Category.REFUND):
+        return 3, _amount_group(line.gross)
+    return 4, ""
+
+
+def _amount_group(money: Money) -> str:
+    return f"{money.currency}/{abs(money.amount_minor)}"
+
+
+def _unsigned(money: Money) -> Money:
+    return Money(abs(money.amount_minor), money.currency)
+
+
+_CATEGORY: Mapping[MovementKind, Category] = {
+    MovementKind.CHARGE: Category.CHARGE,
+    MovementKind.REFUND: Category.REFUND,
+}
+
+
+def _settled(movement: Movement, lines: Sequence[Line]) -> Movement:
+    """The movement, settled by one of these lines where one is about it."""
+    if movement.settled_by:
+        return movement
+    for line in lines:
+        is_same = line.object_id == movement.object_id and line.category is _CATEGORY[movement.kind]
+        if is_same and line.refund_key in ("", movement.refund_key):
+            return replace(movement, settled_by=line.id)
+    return movement
+
+
+def _keys(run_id: str, movements: Sequence[Movement]) -> dict[str, Any]:
+    return {
+        "run_id": run_id, "objects": text_array([each.object_id for each in movements]),
+        "tenants": text_array([each.tenant for each in movements]),
+        "orders": text_array([each.order_id for each in movements]),
+        "kinds": text_array([each.kind for each in movements]), "numbers": int_array(each.number for each in movements),
+    }  # fmt: skip
+
+
+def _progress(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(row["progress"]) if row else {}
+    return found
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_FILES = compiled(
+    text(
+        f"SELECT file_id FROM {FILES.fullname} WHERE psp = :psp AND day = :day AND state = 'ACCEPTED' ORDER BY file_id"
+    )
+)
+_PUT_AWAY = compiled(
+    text(
+        f"DELETE FROM {MOVEMENTS.fullname} AS m USING unnest(CAST(:objects AS TEXT[]), CAST(:tenants AS TEXT[]), "
+        "CAST(:orders AS TEXT[]), CAST(:kinds AS TEXT[]), CAST(:numbers AS INT4[])) AS u (object, tenant, id, kind, number) "
+        "WHERE m.run_id = :run_id AND m.psp_object_id = u.object AND m.tenant = u.tenant AND m.payment_order_id = u.id "
+        "AND m.kind = u.kind AND m.number = u.number"
+    )
+)

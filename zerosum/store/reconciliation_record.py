@@ -1,0 +1,180 @@
+# ruff: noqa: S608 - statements here are made of names of ours
+"""What a step of a run found, as rows: its items, the cases they open or meet again, and the automatic fixes.
+
+A case is opened once, under an id made from what it is about; met again it only learns of the newest run; one that had closed
+alone is opened again. A case of class AUTOMATIC goes on its way at once: its command is in the outbox in the same commit,
+under the key that command has always had (failures.md P32).
+
+Invariant: written twice, these rows are the same rows; every move of a case has an act beside it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from zerosum.domain.case import Act, CaseState
+from zerosum.domain.discrepancy import Action, Class, Discrepancy
+from zerosum.domain.reconcile_item import Item
+from zerosum.domain.settlement import Line
+from zerosum.store.mapping import Row, canonical_json
+from zerosum.store.reconciliation_table import ACTS, DELIVERIES, ITEMS, MISMATCHES
+from zerosum.store.session import Session
+from zerosum.store.statement import insert, text_array
+from zerosum.store.wire import Call, compiled
+
+MACHINE = "reconciler"
+"""The actor of the machine's acts."""
+
+
+async def record(session: Session, run_id: str, items: Sequence[Item], now_ms: int) -> None:
+    """Writes items with their cases and fixes. No money moves: what is to be sent is in the outbox."""
+    rows = [row for item in items for row in _item_rows(run_id, item)]
+    found = {item.discrepancy.id: item for item in items if item.discrepancy is not None}
+    calls = [session.call(insert(ITEMS), rows)] if rows else []
+    if not found:
+        if calls:
+            (await session.send(calls)).all()
+        return
+    *_, known = (await session.send([*calls, _KNOWN.call({"ids": text_array(sorted(found))})])).all()
+    cases = {row["mismatch_id"]: row for row in known.by_name()}
+    await open_cases(session, run_id, [item for key, item in found.items() if key not in cases], now_ms)
+    await _meet_again(session, run_id, list(cases.values()), now_ms)
+
+
+async def open_cases(session: Session, run_id: str, items: Iterable[Item], now_ms: int) -> None:
+    """Opens a case for each discrepancy, and sends automatic ones on their way."""
+    mismatches, acts, deliveries = [], [], []
+    for item in items:
+        found = item.discrepancy
+        assert found is not None  # the caller has chosen those with one
+        state = _STATE_AT_ONCE.get((found.group, found.proposal.action), CaseState.OPEN)
+        mismatches.append(_case_row(run_id, found, state, now_ms))
+        if state is CaseState.FIXING:
+            acts.append(act_row(found.id, 1, Act.FIX, {"run": run_id, "command": found.proposal.command}, now_ms))
+            assert item.line is not None  # only a line is told to the payment service
+            deliveries.append(report_row(run_id, found, item.line, now_ms))
+        elif state is CaseState.RESOLVED:
+            acts.append(act_row(found.id, 1, Act.CLOSE_ALONE, {"run": run_id, "why": found.likely_cause}, now_ms))
+    written = ((MISMATCHES, mismatches), (ACTS, acts), (DELIVERIES, deliveries))
+    calls = [session.call(insert(table), rows) for table, rows in written if rows]
+    if calls:
+        (await session.send(calls)).all()
+
+
+_STATE_AT_ONCE: Mapping[tuple[Class, Action], CaseState] = {
+    (Class.AUTOMATIC, Action.REPORT_TO_PAYMENT): CaseState.FIXING,
+    (Class.AUTOMATIC, Action.NONE): CaseState.RESOLVED,
+}
+"""What is not here waits for people, or (a posting to be sent again) for the run that knows the whole of it."""
+
+
+async def _meet_again(session: Session, run_id: str, cases: Sequence[Row], now_ms: int) -> None:
+    if not cases:
+        return
+    again = [case for case in cases if case["closed_by"] == Act.CLOSE_ALONE and case["action"] != Action.NONE]
+    calls = [_SEEN.call({"ids": text_array([case["mismatch_id"] for case in cases]), "run_id": run_id})]
+    if again:
+        acts = [act_row(case["mismatch_id"], case["acts"] + 1, Act.REOPEN, {"run": run_id}, now_ms) for case in again]
+        calls += [
+            _REOPEN.call({"ids": text_array([case["mismatch_id"] for case in again])}), session.call(insert(ACTS), acts),
+        ]  # fmt: skip
+    (await session.send(calls)).all()
+
+
+def close_alone(session: Session, cases: Sequence[Row], run_id: str, why: str, now_ms: int) -> list[Call]:
+    """The calls that close cases which a run found settled. Each row has `mismatch_id` and `acts`."""
+    acts = [
+        act_row(case["mismatch_id"], case["acts"] + 1, Act.CLOSE_ALONE, {"run": run_id, "why": why}, now_ms)
+        for case in cases
+    ]
+    ids = text_array([case["mismatch_id"] for case in cases])
+    return [_CLOSE.call({"ids": ids, "now_ms": now_ms}), session.call(insert(ACTS), acts)]
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _item_rows(run_id: str, item: Item) -> Iterable[Row]:
+    line = item.line.item if item.line is not None else ""
+    movement = item.movement.item if item.movement is not None else ""
+    for name, partner in ((line, movement), (movement, line)):
+        if name:
+            yield {
+                "run_id": run_id, "item": name, "partner": partner, "state": item.state, "matched_by": item.matched_by,
+                "mismatch_id": item.discrepancy.id if item.discrepancy is not None else "",
+            }  # fmt: skip
+
+
+def _case_row(run_id: str, found: Discrepancy, state: CaseState, now_ms: int) -> Row:
+    return {
+        "mismatch_id": found.id, "kind": found.kind, "class": found.group, "state": state, "version": 1,
+        "psp": found.psp, "tenant": found.tenant, "checkout_id": found.checkout_id, "payment_order_id": found.order_id,
+        "line_id": found.line_id, "file_id": found.file_id, "field": found.field, "ours": found.ours,
+        "theirs": found.theirs, "likely_cause": found.likely_cause, "proposal": proposal_text(found),
+        "amount_minor": found.money.amount_minor, "currency": found.money.currency, "assignee": "", "proposed_by": "",
+        "opened_at_ms": now_ms, "closed_at_ms": now_ms if state is CaseState.RESOLVED else None,
+        "first_run": run_id, "last_run": run_id,
+    }  # fmt: skip
+
+
+def proposal_text(found: Discrepancy) -> str:
+    """The dry run as JSON."""
+    proposal = found.proposal
+    postings = [[side.account, side.amount_minor, side.currency] for side in proposal.postings]
+    return canonical_json({"action": proposal.action, "postings": postings, "command": proposal.command})
+
+
+def act_row(mismatch_id: str, number: int, act: Act, detail: Mapping[str, Any], now_ms: int) -> Row:
+    """An act of the machine. Its key is its number: a step that is written again writes the same act."""
+    return {
+        "mismatch_id": mismatch_id, "number": number, "act": act, "actor": MACHINE, "act_key": f"{MACHINE}/{number}",
+        "detail": canonical_json(dict(detail)), "at_ms": now_ms,
+    }  # fmt: skip
+
+
+def report_row(run_id: str, found: Discrepancy, line: Line, now_ms: int) -> Row:
+    """A line to be told to the payment service, as an outbox row."""
+    body = {
+        "psp": line.psp, "number": line.number, "id": line.id, "category": line.category, "object_id": line.object_id,
+        "tenant": found.tenant, "checkout_id": found.checkout_id, "reference": line.reference,
+        "refund_key": line.refund_key, "amount_minor": line.gross.amount_minor, "currency": line.gross.currency,
+        "fee_minor": line.fee_minor, "net_minor": line.net_minor, "created_at_ms": line.created_at_ms,
+        "payout_id": line.payout_id, "file_id": line.file_id, "order_id": found.order_id,
+    }  # fmt: skip
+    return delivery_row(found.proposal.command, "report", found.tenant, found.id, run_id, body, now_ms)
+
+
+def delivery_row(
+    key: str, kind: str, tenant: str, mismatch_id: str, run_id: str, body: Mapping[str, Any], now_ms: int
+) -> Row:
+    """An outbox row, due at once."""
+    return {
+        "key": key, "kind": kind, "tenant": tenant, "mismatch_id": mismatch_id, "run_id": run_id,
+        "body": json.dumps(body, ensure_ascii=False), "state": "OPEN", "outcome": "", "tries": 0, "due_at_ms": now_ms,
+        "created_at_ms": now_ms,
+    }  # fmt: skip
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_M, _A = MISMATCHES.fullname, ACTS.fullname
+_OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
+
+_KNOWN = compiled(
+    text(
+        "SELECT m.mismatch_id, m.state, CAST(m.proposal AS JSON) ->> 'action' AS action, "
+        f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
+        f"CASE WHEN m.state = 'RESOLVED' THEN (SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id "
+        "AND a.act IN ('close_alone', 'settle', 'write_off') ORDER BY a.number DESC LIMIT 1) END AS closed_by "
+        f"FROM {_M} AS m WHERE m.{_OF_IDS}"
+    )
+)
+_SEEN = compiled(text(f"UPDATE {_M} SET last_run = :run_id WHERE {_OF_IDS}"))
+_REOPEN = compiled(text(f"UPDATE {_M} SET state = 'OPEN', closed_at_ms = NULL, version = version + 1 WHERE {_OF_IDS}"))
+_CLOSE = compiled(
+    text(
+        f"UPDATE {_M} SET state = 'RESOLVED', closed_at_ms = CAST(:now_ms AS INT8), version = version + 1 WHERE {_OF_IDS}"
+    )
+)

@@ -1,0 +1,161 @@
+# ruff: noqa: S608 - statements here are made of names of ours
+"""What an accepted file settles, into the outbox: a journal a tenant and currency, of each part of the file.
+
+A file of up to `PART_LINES` lines is one part; a longer one is posted in parts, each named by its first line. A part's row and
+its journals are written in one commit. When a corrected file takes the place of one that was posted, every
+journal of the old one is reversed by a journal of its own.
+
+Invariant: a line is in exactly one part, and a part's journals have ids made from file, currency and first line.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+
+from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal
+from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
+from zerosum.domain.journal import Journal
+from zerosum.domain.money import Money
+from zerosum.domain.reconcile_item import Item, MatchedBy, State
+from zerosum.domain.settlement import Line
+from zerosum.domain.settlement_posting import Settled, settled, settlement_entries, settlement_journal, total
+from zerosum.store.mapping import Row
+from zerosum.store.reconciliation_line import line_of
+from zerosum.store.reconciliation_record import delivery_row
+from zerosum.store.reconciliation_table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
+from zerosum.store.session import Session
+from zerosum.store.statement import insert
+from zerosum.store.wire import compiled
+
+PART_LINES = 10_000
+"""Lines of a part: read, summed and marked in about half a second, a tenth of the statement timeout."""
+
+HOUSE_BOOKS = Tenant("-")
+"""Whose books take what belongs to no tenant: fees of the account, charges nobody knows."""
+
+
+async def settle_part(
+    session: Session, run_id: str, psp: str, files: Sequence[str], at: Sequence[Any] | None, now_ms: int
+) -> list[Any] | None:
+    """Puts the next part behind `at` (number of the file, line) into the outbox; where to go on, None = the end.
+
+    No money moves yet: the outbox is sent afterwards.
+    """
+    number, after = at or (0, 0)
+    if number >= len(files):
+        return None
+    file_id = files[number]
+    values = {"run_id": run_id, "file_id": file_id, "after": after, "rows": PART_LINES}
+    reply, doubts = (await session.send([_PART.call(values), _DOUBTS.call(values)])).all()
+    rows = reply.by_name()
+    if rows:
+        cases = {row["item"]: row for row in doubts.by_name()}
+        await _post(session, psp, run_id, file_id, [_item(line_of(psp, row), cases) for row in rows], now_ms)
+    is_end = len(rows) < PART_LINES
+    return [number + 1, 0] if is_end else [number, rows[-1]["line_no"]]
+
+
+async def _post(session: Session, psp: str, run_id: str, file_id: str, items: Sequence[Item], now_ms: int) -> None:
+    numbers = [item.line.number for item in items if item.line is not None]
+    first = numbers[0]
+    parts: dict[tuple[Tenant, str], list[Settled]] = {}
+    for item in items:
+        found = settled(item)
+        if found is not None and item.line is not None:
+            parts.setdefault((item.line.tenant or HOUSE_BOOKS, found.currency), []).append(found)
+    wholes = {owner: total(found) for owner, found in sorted(parts.items())}
+    journals = [
+        settlement_journal(tenant, psp, file_id=file_id, number=first, whole=whole)
+        for (tenant, _), whole in wholes.items()
+        if settlement_entries(psp, whole)
+    ]
+    deliveries = [
+        delivery_row(each.journal_id, "journal", each.tenant, "", settle_name(file_id), journal_body(each), now_ms)
+        for each in journals
+    ]
+    part: Row = {
+        "file_id": file_id, "first_line": first, "last_line": numbers[-1], "run_id": run_id, "at_ms": now_ms,
+    }  # fmt: skip
+    calls = [session.call(insert(PARTS), [part])]
+    if deliveries:
+        calls.append(session.call(insert(DELIVERIES), deliveries))
+    (await session.send(calls)).all()
+
+
+async def reverse_settlement(session: Session, file_id: str, now_ms: int) -> None:
+    """Puts the reverse of everything that was posted of a superseded file into the outbox, each once."""
+    (posted,) = (await session.send([_POSTED.call({"run_id": settle_name(file_id)})])).all()
+    rows = []
+    for key, tenant, body in posted:
+        reversed_body = reversal_of(key, tenant, body)
+        rows.append(
+            delivery_row(
+                reversed_body["journal_id"], "journal", tenant, "", f"reverse/{file_id}", reversed_body, now_ms
+            )
+        )
+    if rows:
+        (await session.send([session.call(insert(DELIVERIES), rows)])).all()
+
+
+def settle_name(file_id: str) -> str:
+    """What stands for the postings of a file in the outbox."""
+    return f"settle/{file_id}"
+
+
+def reversal_of(key: str, tenant: str, body: str) -> dict[str, Any]:
+    """The journal that takes a posted one back."""
+    found: dict[str, Any] = json.loads(body)
+    entries = [[account, -minor, currency] for account, minor, currency in found["entries"]]
+    return {**found, "journal_id": derived_key(tenant, key, "reversal", 1), "entries": entries}
+
+
+def journal_body(posted: Journal) -> Mapping[str, Any]:
+    """A journal as the outbox keeps it."""
+    return {
+        "tenant": posted.tenant, "journal_id": posted.journal_id, "owner": posted.owner, "movement": posted.movement,
+        "order_id": posted.order_id,
+        "entries": [[entry.account, entry.money.amount_minor, entry.money.currency] for entry in posted.entries],
+    }  # fmt: skip
+
+
+def _item(line: Line, cases: Mapping[str, Row]) -> Item:
+    """As much of the line's item as settling looks at: the line, and the kind and money of its case."""
+    row = cases.get(line.item)
+    if row is None:
+        return Item(line, None, State.MATCHED, MatchedBy.NOTHING, None)
+    found = Discrepancy(
+        id=Key(row["mismatch_id"]), kind=Kind(row["kind"]), psp=line.psp, tenant=line.tenant,
+        checkout_id=line.checkout_id, order_id=OrderId(line.reference), object_id=line.object_id, line_id=line.id,
+        file_id=line.file_id, field="", ours="", theirs="", money=Money(row["amount_minor"], row["currency"]),
+        proposal=Proposal(Action.NONE, (), ""),
+    )  # fmt: skip
+    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_PART = compiled(
+    text(
+        f"SELECT t.* FROM {LINES.fullname} AS t JOIN {FILES.fullname} AS f ON f.file_id = t.file_id "
+        "AND f.state = 'ACCEPTED' WHERE t.file_id = :file_id AND t.line_no > greatest(CAST(:after AS INT8), "
+        f"coalesce((SELECT max(p.last_line) FROM {PARTS.fullname} AS p WHERE p.file_id = CAST(:file_id AS TEXT)), 0)) "
+        "ORDER BY t.line_no LIMIT CAST(:rows AS INT8)"
+    )
+)
+_DOUBTS = compiled(
+    text(
+        f"SELECT i.item, m.mismatch_id, m.kind, m.amount_minor, m.currency FROM {MISMATCHES.fullname} AS m "
+        f"JOIN {ITEMS.fullname} AS i ON i.mismatch_id = m.mismatch_id AND i.mismatch_id <> '' "
+        "AND i.run_id = CAST(:run_id AS TEXT) WHERE m.last_run = CAST(:run_id AS TEXT) AND m.kind = ANY(CAST('{"
+        f"{','.join((Kind.WRONG_FEE, Kind.UNKNOWN_FEE, Kind.DUPLICATE_LINE))}"
+        "}' AS TEXT[]))"
+    )
+)
+"""Cases of the run that settling does not believe: 1 % of damage is some hundred rows."""
+_POSTED = compiled(
+    text(
+        f"SELECT key, tenant, body FROM {DELIVERIES.fullname} WHERE run_id = :run_id AND kind = 'journal' ORDER BY key"
+    )
+)
