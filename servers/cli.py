@@ -293,23 +293,29 @@ def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @main.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="knee, hot, memory or recovery.")] = "knee",
+    what: Annotated[str, typer.Argument(help="knee, hot, memory, recovery or reconcile.")] = "knee",
     tps: Annotated[float, typer.Option(min=1, help="The rate; knee begins there.")] = 100.0,
     seconds: Annotated[float, typer.Option(min=1, help="Length of a step, or of the whole run.")] = 20.0,
     repeats: Annotated[int, typer.Option(min=1, help="Of each kill, for recovery.")] = 10,
+    lines: Annotated[int, typer.Option(min=100, help="Of the settlement file, for reconcile.")] = 100_000,
+    damage: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are spoiled, likewise.")] = 0.01,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Measure a system of its own on this machine. Figures, never a verdict."""
+    """Measure a system of its own on this machine. Figures, never a verdict; for reconcile status 0 only when all was found."""
     from loadtest.bench import bench as run_bench
+    from loadtest.bench_reconcile import bench_reconcile
 
     _keep_grpc_out_of_forks()
     from loadtest.recovery import recovery as run_recovery
     from zerosum.errors import Misconfigured
 
     with told():
-        if what not in ("knee", "hot", "memory", "recovery"):
-            raise Misconfigured("there are knee, hot, memory and recovery")
+        if what not in ("knee", "hot", "memory", "recovery", "reconcile"):
+            raise Misconfigured("there are knee, hot, memory, recovery and reconcile")
+        if what == "reconcile":
+            exit_with(bench_reconcile(lines=lines, rate=damage, seed=1, as_json=as_json))
+            return
         if what == "recovery":
             exit_with(run_recovery(settings_of(data_dir), repeats=repeats, as_json=as_json))
             return

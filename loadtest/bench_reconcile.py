@@ -1,0 +1,203 @@
+"""`zerosum bench reconcile`: books and file made, damage planted, reconciled, judged. 0 only when every promise holds.
+
+    found           every planted damage opened its case (or, a day shift, closed by itself the next day)
+    in its class    each in the class that the damage's own log names
+    false alarms    cases that no damage explains: none
+    seconds         import and run of the damaged file, by one process
+    memory          the peak of that process
+
+The day is yesterday; what was shifted out of it comes with the next file, after which nothing is waited for any more.
+Source: issue 4, "Figures to reach and to state".
+
+Invariant: the judgement reads the damage's log and the rows of the database, and nothing the reconciler says of itself.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from loadtest.bench_reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
+from loadtest.bench_reconcile_work import URL_VARIABLE
+from simulator.psp import settlement_file
+from simulator.psp.damage import Plan
+from simulator.psp.damage_file import write_damaged
+from simulator.psp.settlement_file import Head
+from zerosum.store.embedded import EmbeddedPostgres
+from zerosum.store.migrate import migrate
+
+SECONDS_MAX: Final = 60.0
+MEMORY_MB_MAX: Final = 300.0
+JUDGED_LINES: Final = 100_000
+"""The limits are for a file of this many lines; time grows with it, memory does not."""
+
+_NEXT_DAY_ORDERS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was planted, by kind: how many, found, found in its class. `false_alarms`: cases no damage explains."""
+
+    planted: Mapping[str, int]
+    found: Mapping[str, int]
+    in_class: Mapping[str, int]
+    false_alarms: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """All found, all in their class, nothing else."""
+        return self.planted == self.found == self.in_class and not self.false_alarms
+
+
+def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int:
+    """Makes a database of its own, measures, judges, removes it. 0 when everything holds, else 1."""
+    console = Console(stderr=as_json)
+    folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
+    folder.chmod(0o711)
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        console.print("starting a database", style="dim")
+        server.start()
+        migrate(server.urls()["admin"])
+        made = _make(server.urls()["admin"], folder, lines=lines, rate=rate, seed=seed, console=console)
+        console.print("reconciling", style="dim")
+        told = _reconcile(server.urls()["reconciler"], folder, made)
+        judged = _judge(server.urls()["auditor"], made)
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
+    return _tell(console, told, judged, lines=lines, as_json=as_json)
+
+
+# ---- books and files -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The damaged file of yesterday, the file of the day after, and what was done."""
+
+    damaged: Mapping[str, Any]
+    next_day: Mapping[str, Any]
+    records: tuple[Mapping[str, Any], ...]
+
+
+def _make(admin_url: str, folder: Path, *, lines: int, rate: float, seed: int, console: Console) -> _Made:
+    now_ms = int(time.time() * 1_000)
+    today_ms = now_ms - now_ms % DAY_MS
+    day = Head(from_ms=today_ms - DAY_MS, to_ms=today_ms, created_ms=today_ms)
+    after = Head(from_ms=today_ms, to_ms=today_ms + DAY_MS, created_ms=today_ms + DAY_MS)
+    console.print(f"making {lines} orders and their lines", style="dim")
+    made = partial(orders, lines, seed=seed, from_ms=day.from_ms)
+    made_after = partial(orders, _NEXT_DAY_ORDERS, seed=seed + 1, from_ms=day.from_ms)
+    write_books(admin_url, lambda: chain(made(), made_after()))
+    analyze(admin_url)
+    files = folder / "files"
+    true = settlement_file.write(files / "true", true_rows(made(), paid_at_ms=day.to_ms), day)
+    damaged = write_damaged(files, true, day, Plan(seed=seed, rate=rate))
+    true_after = settlement_file.write(files / "true", true_rows(made_after(), paid_at_ms=after.to_ms), after)
+    next_day = write_damaged(files, true_after, after, Plan(seed=seed, rate=0.0))
+    log = Path(damaged["damage_log"]).read_text().splitlines()
+    return _Made(damaged, next_day, tuple(json.loads(line) for line in log))
+
+
+# ---- reconciling ---------------------------------------------------------------------------------------------------
+
+
+def _reconcile(url: str, folder: Path, made: _Made) -> dict[str, Any]:
+    tasks = [
+        {"file": each["path"], "manifest": each["manifest_path"], "line_due_ms": due_ms}
+        for each, due_ms in ((made.damaged, 3 * DAY_MS), (made.next_day, 0))
+    ]
+    path = folder / "tasks.json"
+    path.write_text(json.dumps(tasks))
+    command = [sys.executable, "-m", "loadtest.bench_reconcile_work", str(path)]
+    ended = subprocess.run(command, env={**os.environ, URL_VARIABLE: url}, stdout=subprocess.PIPE, check=True)
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told
+
+
+# ---- judging -------------------------------------------------------------------------------------------------------
+
+
+def _judge(url: str, made: _Made) -> Judgement:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        cases = connection.execute(
+            "SELECT kind, class, line_id, payment_order_id FROM reconciliation.mismatches"
+        ).fetchall()
+    planted, found, in_class = Counter[str](), Counter[str](), Counter[str]()
+    left = [tuple(case) for case in cases]
+    for record in made.records:
+        name, expected = record["kind"], record["expected"]
+        planted[name] += 1
+        mine = [case for case in left if case[0] == expected["mismatch"] and _is_about(case, record)]
+        left = [case for case in left if case not in mine]
+        if not expected["mismatch"]:  # it closes by itself: nothing may be left of it
+            closed = not any(_is_about(case, record) for case in left)
+            found[name] += closed
+            in_class[name] += closed
+            continue
+        found[name] += bool(mine)
+        in_class[name] += any(case[1] == expected["class"] for case in mine)
+    return Judgement(planted, found, in_class, tuple(" ".join(case[:3]) for case in left))
+
+
+def _is_about(case: tuple[str, ...], record: Mapping[str, Any]) -> bool:
+    """A line of the record, or an order that has no line."""
+    return case[2] in record["lines"] or (not case[2] and case[3] == record["payment_order_id"])
+
+
+# ---- telling -------------------------------------------------------------------------------------------------------
+
+
+def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines: int, as_json: bool) -> int:
+    first = told["tasks"][0]
+    seconds, memory_mb = first["import_s"] + first["run_s"], told["memory_mb"]
+    allowed_s = SECONDS_MAX * max(1.0, lines / JUDGED_LINES)
+    table = Table("damage", "planted", "found", "in its class", title=f"a file of {first['lines']} lines")
+    for kind in sorted(judged.planted):
+        table.add_row(kind, *(str(each[kind]) for each in (judged.planted, judged.found, judged.in_class)))
+    console.print(table)
+    figures = [
+        ("planted damage found", f"{_percent(judged.found, judged.planted)}", judged.planted == judged.found),
+        ("in its class", f"{_percent(judged.in_class, judged.planted)}", judged.planted == judged.in_class),
+        ("false alarms", str(len(judged.false_alarms)), not judged.false_alarms),
+        (
+            "seconds", f"{seconds:.1f} (import {first['import_s']:.1f}, run {first['run_s']:.1f}; limit {allowed_s:.0f})",
+            seconds <= allowed_s,
+        ),
+        ("peak memory", f"{memory_mb:.0f} MB (limit {MEMORY_MB_MAX:.0f})", memory_mb <= MEMORY_MB_MAX),
+    ]  # fmt: skip
+    for name, figure, holds in figures:
+        console.print(f"{'holds' if holds else 'BROKEN':<8}{name:<24}{figure}", highlight=False)
+    console.print(
+        f"        its own CPU {told['cpu_s']:.1f} s; load of the machine at the end {os.getloadavg()[0]:.1f}",
+        highlight=False,
+    )
+    for alarm in judged.false_alarms[:20]:
+        console.print(f"        false alarm: {alarm}", highlight=False)
+    holds = all(held for _, _, held in figures)
+    if as_json:
+        Console().print_json(json.dumps({
+            "holds": holds, "planted": judged.planted, "found": judged.found, "in_class": judged.in_class,
+            "false_alarms": judged.false_alarms, "seconds": seconds, "memory_mb": memory_mb, "tasks": told["tasks"],
+        }))  # fmt: skip
+    return 0 if holds else 1
+
+
+def _percent(part: Mapping[str, int], whole: Mapping[str, int]) -> str:
+    every = sum(whole.values())
+    return f"{100 * sum(part.values()) / every:.2f} %" if every else "nothing was planted"
