@@ -48,6 +48,10 @@ class Database:
             lambda: self._run(lambda session: session.look(call), Begin.LOOK), READ_TRIES, _CONFLICT
         )
 
+    async def snapshot(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        """Runs `work` in one READ ONLY snapshot, however long it takes; never in a writer's way. Raises Unavailable, ..."""
+        return await self._detached(self._run(work, Begin.SNAPSHOT))
+
     async def write(self, work: Callable[[Session], Awaitable[T]]) -> T:
         """Runs `work` SERIALIZABLE and commits, once; `work` may have rolled back itself. Errors: see `failure.py`."""
         return await self._detached(self._run(work, Begin.WRITE))

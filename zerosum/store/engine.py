@@ -18,6 +18,9 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
 TCP_TIMEOUT_MS = 5_000
 """Design section 7. A lock is held for one commit, some 10 ms: a second of waiting means that its holder has stopped."""
 
+SNAPSHOT_IDLE_TIMEOUT_MS = 60_000
+"""The reconciler's snapshot waits while a step is judged and committed: some 100 ms; a minute and it is dead."""
+
 CONNECT_TIMEOUT_S = 5
 POOL_WAIT_S = 2
 """Bounded waits: a caller hears Unavailable after 2 s without a free connection, as long as a waiter is silent."""
@@ -41,11 +44,13 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[backend])
 
 
-def open_engine(url: str, *, connections_max: int, is_for_looks: bool = False) -> AsyncEngine:
+def open_engine(
+    url: str, *, connections_max: int, is_for_looks: bool = False, idle_timeout_ms: int = IDLE_IN_TRANSACTION_TIMEOUT_MS
+) -> AsyncEngine:
     """An engine of at most so many connections, none of which is opened yet. Raises Misconfigured on a URL of another kind.
 
     Transactions are SERIALIZABLE, all of them. `is_for_looks`: single statements outside of one are READ COMMITTED, so
-    that readers never make a writer's commit fail.
+    that readers never make a writer's commit fail. `idle_timeout_ms`: how long a transaction may wait between statements.
     """
     parsed = database_url(url)
     return create_async_engine(
@@ -56,17 +61,19 @@ def open_engine(url: str, *, connections_max: int, is_for_looks: bool = False) -
         pool_timeout=POOL_WAIT_S,
         pool_use_lifo=True,
         hide_parameters=True,
-        connect_args=connect_args(parsed, is_for_looks=is_for_looks),
+        connect_args=connect_args(parsed, is_for_looks=is_for_looks, idle_timeout_ms=idle_timeout_ms),
     )
 
 
-def connect_args(url: URL, *, is_for_looks: bool = False) -> dict[str, Any]:
+def connect_args(
+    url: URL, *, is_for_looks: bool = False, idle_timeout_ms: int = IDLE_IN_TRANSACTION_TIMEOUT_MS
+) -> dict[str, Any]:
     """What every connection is opened with."""
     settings = {
         "default_transaction_isolation": "read\\ committed" if is_for_looks else "serializable",
         "lock_timeout": LOCK_TIMEOUT_MS,
         "statement_timeout": STATEMENT_TIMEOUT_MS,
-        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": idle_timeout_ms,
     }
     if url.get_backend_name() == "postgresql":
         # A sequential scan, a hash or a merge reads rows that nobody asked for, and SERIALIZABLE then sees conflicts

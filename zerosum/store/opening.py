@@ -10,7 +10,7 @@ from zerosum.errors import Misconfigured
 from zerosum.ports import Dialect
 from zerosum.store.catalog import aggregate_of
 from zerosum.store.database import Database
-from zerosum.store.engine import READER_CONNECTIONS, SHARD_CONNECTIONS, open_engine
+from zerosum.store.engine import READER_CONNECTIONS, SHARD_CONNECTIONS, SNAPSHOT_IDLE_TIMEOUT_MS, open_engine
 from zerosum.store.ledger_reader import SqlLedgerReader
 from zerosum.store.memory import memory_store
 from zerosum.store.payment_reader import SqlPaymentReader
@@ -38,7 +38,8 @@ def open_reconciliation(
     Raises Misconfigured on another URL.
     """
     database = Database(open_engine(url, connections_max=READER_CONNECTIONS))
-    return Reconciliation(database, dialects, policy or ReconciliationPolicy())
+    long_reads = Database(open_engine(url, connections_max=1, idle_timeout_ms=SNAPSHOT_IDLE_TIMEOUT_MS))
+    return Reconciliation(database, long_reads, dialects, policy or ReconciliationPolicy())
 
 
 @overload

@@ -23,6 +23,7 @@ from zerosum.store.database import Database
 from zerosum.store.reconciliation_calendar import DAY_MS, Calendar
 from zerosum.store.reconciliation_compare import compare
 from zerosum.store.reconciliation_file import FileStore
+from zerosum.store.reconciliation_inside import Inside
 from zerosum.store.reconciliation_nightly import Nightly
 from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
 from zerosum.store.reconciliation_run import LEASE_MS, Claim, RunBook
@@ -70,9 +71,10 @@ class SqlFiles:
 class SqlRuns:
     """Implements `reconciling.Runs`."""
 
-    def __init__(self, database: Database, policy: ReconciliationPolicy) -> None:
+    def __init__(self, database: Database, long_reads: Database, policy: ReconciliationPolicy) -> None:
         self._database = database
         self._book = RunBook(database, policy.lease_ms)
+        self._inside = Inside(long_reads, self._book)
         self._nightly = Nightly(database, self._book, due_after_ms=policy.line_due_ms, contracts=policy.contracts)
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
@@ -80,7 +82,8 @@ class SqlRuns:
         claim = await self._book.claim(key, holder, is_again=is_again)
         if not isinstance(claim, Claim):
             return claim
-        return await self._nightly.go(claim)
+        work = self._nightly if key.kind is RunKind.NIGHTLY else self._inside
+        return await work.go(claim)
 
     async def get(self, run_id: str) -> RunRow | None:
         """One run."""
@@ -100,12 +103,19 @@ class SqlRuns:
 
 
 class Reconciliation:
-    """All of it over one database."""
+    """All of it over one database. `long_reads`: the same one, by connections whose transactions may stay open."""
 
-    def __init__(self, database: Database, dialects: Mapping[str, Dialect], policy: ReconciliationPolicy) -> None:
+    def __init__(
+        self,
+        database: Database,
+        long_reads: Database,
+        dialects: Mapping[str, Dialect],
+        policy: ReconciliationPolicy,
+    ) -> None:
         self.database = database
+        self._long_reads = long_reads
         self.files = SqlFiles(database, dialects, policy)
-        self.runs = SqlRuns(database, policy)
+        self.runs = SqlRuns(database, long_reads, policy)
 
     def outbox(self, peers: Peers) -> SqlOutbox:
         """What carries out what was decided."""
@@ -113,4 +123,5 @@ class Reconciliation:
 
     async def close(self) -> None:
         """Closes every connection."""
+        await self._long_reads.close()
         await self.database.close()

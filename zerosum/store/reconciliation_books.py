@@ -176,7 +176,7 @@ _OF_HOMES = (
 _ORDER = "o.tenant, o.checkout_id, o.payment_order_id, o.buyer_account, o.seller_account"
 _SAME = "x.slot = o.slot AND x.tenant = o.tenant AND x.checkout_id = o.checkout_id AND x.payment_order_id = o.payment_order_id"
 
-_LATE = f"FROM payment.mismatches AS c WHERE {_SAME.replace('x.', 'c.')} AND c.kind = 'late_charge'"
+_CASE_OF = f"FROM payment.mismatches AS c WHERE {_SAME.replace('x.', 'c.')} AND c.kind"
 
 _ATTEMPTS = compiled(
     text(
@@ -184,14 +184,14 @@ _ATTEMPTS = compiled(
         "(SELECT max(p.started_at_ms) FROM payment.operations AS p WHERE p.slot = o.slot AND p.tenant = o.tenant "
         "AND p.checkout_id = o.checkout_id AND p.payment_order_id = o.payment_order_id AND p.kind = 'confirm' "
         "AND p.attempt = x.number) AS confirmed_at_ms, "
-        f"(SELECT max(c.opened_at_ms) {_LATE} AND c.psp_object_id = x.psp_object_id) AS late_at_ms "
+        f"(SELECT max(c.opened_at_ms) {_CASE_OF} = 'late_charge' AND c.psp_object_id = x.psp_object_id) AS late_at_ms "
         f"{_OF_HOMES} JOIN payment.attempts AS x ON {_SAME} AND x.psp = CAST(:psp AS TEXT)"
     )
 )
 _REFUNDS = compiled(
     text(
         f"SELECT {_ORDER}, x.number, x.key, x.request, x.state, x.started_at_ms, "
-        f"(SELECT max(c.psp_object_id) {_LATE}) AS late_object_id {_OF_HOMES} "
+        f"(SELECT max(c.psp_object_id) {_CASE_OF} IN ('late_charge', 'account_closed')) AS late_object_id {_OF_HOMES} "
         f"JOIN payment.operations AS x ON {_SAME} AND x.kind = 'refund' AND CAST(:psp AS TEXT) <> ''"
     )
 )

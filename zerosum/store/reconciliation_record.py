@@ -10,6 +10,7 @@ Invariant: written twice, these rows are the same rows; every move of a case has
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
@@ -28,52 +29,75 @@ MACHINE = "reconciler"
 """The actor of the machine's acts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A discrepancy, and the automatic fix that goes into the outbox with it: kind and body; None where people decide."""
+
+    case: Discrepancy
+    fix: tuple[str, Mapping[str, Any]] | None = None
+
+
 async def record(session: Session, run_id: str, items: Sequence[Item], now_ms: int) -> None:
     """Writes items with their cases and fixes. No money moves: what is to be sent is in the outbox."""
     rows = [row for item in items for row in _item_rows(run_id, item)]
-    found = {item.discrepancy.id: item for item in items if item.discrepancy is not None}
+    found = [Found(item.discrepancy, _fix_of(item)) for item in items if item.discrepancy is not None]
+    await record_rows(session, run_id, rows, found, now_ms)
+
+
+def _fix_of(item: Item) -> tuple[str, Mapping[str, Any]] | None:
+    found, line = item.discrepancy, item.line
+    if found is None or line is None or (found.group, found.proposal.action) != _IS_TOLD:
+        return None
+    return "report", _report(found, line)
+
+
+_IS_TOLD = (Class.AUTOMATIC, Action.REPORT_TO_PAYMENT)
+
+
+async def record_rows(session: Session, run_id: str, rows: Sequence[Row], found: Sequence[Found], now_ms: int) -> None:
+    """The same of rows that are made already."""
     calls = [session.call(insert(ITEMS), rows)] if rows else []
-    if not found:
-        if calls:
-            (await session.send(calls)).all()
+    by_id = {each.case.id: each for each in found}
+    if by_id:
+        calls.append(_KNOWN.call({"ids": text_array(sorted(by_id))}))
+    if not calls:
         return
-    *_, known = (await session.send([*calls, _KNOWN.call({"ids": text_array(sorted(found))})])).all()
-    cases = {row["mismatch_id"]: row for row in known.by_name()}
-    await open_cases(session, run_id, [item for key, item in found.items() if key not in cases], now_ms)
-    await _meet_again(session, run_id, list(cases.values()), now_ms)
+    *_, known = (await session.send(calls)).all()
+    if by_id:
+        cases = {row["mismatch_id"]: row for row in known.by_name()}
+        await _open_cases(session, run_id, [each for key, each in by_id.items() if key not in cases], now_ms)
+        await _meet_again(session, run_id, list(cases.values()), now_ms)
 
 
-async def open_cases(session: Session, run_id: str, items: Iterable[Item], now_ms: int) -> None:
-    """Opens a case for each discrepancy, and sends automatic ones on their way."""
+async def _open_cases(session: Session, run_id: str, every: Sequence[Found], now_ms: int) -> None:
+    """Opens a case for each, and sends those that have a fix on their way."""
     mismatches, acts, deliveries = [], [], []
-    for item in items:
-        found = item.discrepancy
-        assert found is not None  # the caller has chosen those with one
-        state = _STATE_AT_ONCE.get((found.group, found.proposal.action), CaseState.OPEN)
-        mismatches.append(_case_row(run_id, found, state, now_ms))
-        if state is CaseState.FIXING:
+    for each in every:
+        found, state = each.case, CaseState.OPEN
+        if each.fix is not None:
+            state = CaseState.FIXING
             acts.append(act_row(found.id, 1, Act.FIX, {"run": run_id, "command": found.proposal.command}, now_ms))
-            assert item.line is not None  # only a line is told to the payment service
-            deliveries.append(report_row(run_id, found, item.line, now_ms))
-        elif state is CaseState.RESOLVED:
+            kind, body = each.fix
+            deliveries.append(delivery_row(found.proposal.command, kind, found.tenant, found.id, run_id, body, now_ms))
+        elif (found.group, found.proposal.action) == (Class.AUTOMATIC, Action.NONE):
+            state = CaseState.RESOLVED
             acts.append(act_row(found.id, 1, Act.CLOSE_ALONE, {"run": run_id, "why": found.likely_cause}, now_ms))
+        mismatches.append(_case_row(run_id, found, state, now_ms))
     written = ((MISMATCHES, mismatches), (ACTS, acts), (DELIVERIES, deliveries))
     calls = [session.call(insert(table), rows) for table, rows in written if rows]
+    if deliveries:
+        calls.append(_SEND_AGAIN.call({
+            "keys": text_array([row["key"] for row in deliveries]), "now_ms": now_ms,
+            "cases": text_array([row["mismatch_id"] for row in deliveries]),
+        }))  # fmt: skip
     if calls:
         (await session.send(calls)).all()
-
-
-_STATE_AT_ONCE: Mapping[tuple[Class, Action], CaseState] = {
-    (Class.AUTOMATIC, Action.REPORT_TO_PAYMENT): CaseState.FIXING,
-    (Class.AUTOMATIC, Action.NONE): CaseState.RESOLVED,
-}
-"""What is not here waits for people, or (a posting to be sent again) for the run that knows the whole of it."""
 
 
 async def _meet_again(session: Session, run_id: str, cases: Sequence[Row], now_ms: int) -> None:
     if not cases:
         return
-    again = [case for case in cases if case["closed_by"] == Act.CLOSE_ALONE and case["action"] != Action.NONE]
+    again = [case for case in cases if case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]]
     calls = [_SEEN.call({"ids": text_array([case["mismatch_id"] for case in cases]), "run_id": run_id})]
     if again:
         acts = [act_row(case["mismatch_id"], case["acts"] + 1, Act.REOPEN, {"run": run_id}, now_ms) for case in again]
@@ -81,6 +105,14 @@ async def _meet_again(session: Session, run_id: str, cases: Sequence[Row], now_m
             _REOPEN.call({"ids": text_array([case["mismatch_id"] for case in again])}), session.call(insert(ACTS), acts),
         ]  # fmt: skip
     (await session.send(calls)).all()
+
+
+_REOPENED: Mapping[str, frozenset[str]] = {
+    Class.AUTOMATIC: frozenset({Act.CLOSE_ALONE, Act.SETTLE}),
+    Class.MANUAL: frozenset({Act.CLOSE_ALONE}),
+    Class.UNCLASSIFIED: frozenset({Act.CLOSE_ALONE}),
+}
+"""Class -> what did not hold, where the case is met again. What two people have settled is settled: its line stays."""
 
 
 def close_alone(session: Session, cases: Sequence[Row], run_id: str, why: str, now_ms: int) -> list[Call]:
@@ -134,16 +166,15 @@ def act_row(mismatch_id: str, number: int, act: Act, detail: Mapping[str, Any], 
     }  # fmt: skip
 
 
-def report_row(run_id: str, found: Discrepancy, line: Line, now_ms: int) -> Row:
-    """A line to be told to the payment service, as an outbox row."""
-    body = {
+def _report(found: Discrepancy, line: Line) -> Mapping[str, Any]:
+    """A line to be told to the payment service, as the outbox keeps it."""
+    return {
         "psp": line.psp, "number": line.number, "id": line.id, "category": line.category, "object_id": line.object_id,
         "tenant": found.tenant, "checkout_id": found.checkout_id, "reference": line.reference,
         "refund_key": line.refund_key, "amount_minor": line.gross.amount_minor, "currency": line.gross.currency,
         "fee_minor": line.fee_minor, "net_minor": line.net_minor, "created_at_ms": line.created_at_ms,
         "payout_id": line.payout_id, "file_id": line.file_id, "order_id": found.order_id,
     }  # fmt: skip
-    return delivery_row(found.proposal.command, "report", found.tenant, found.id, run_id, body, now_ms)
 
 
 def delivery_row(
@@ -164,13 +195,22 @@ _OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
 
 _KNOWN = compiled(
     text(
-        "SELECT m.mismatch_id, m.state, CAST(m.proposal AS JSON) ->> 'action' AS action, "
+        "SELECT m.mismatch_id, m.state, m.class, CAST(m.proposal AS JSON) ->> 'action' AS action, "
         f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
         f"CASE WHEN m.state = 'RESOLVED' THEN (SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id "
         "AND a.act IN ('close_alone', 'settle', 'write_off') ORDER BY a.number DESC LIMIT 1) END AS closed_by "
         f"FROM {_M} AS m WHERE m.{_OF_IDS}"
     )
 )
+_SEND_AGAIN = compiled(
+    text(
+        f"UPDATE {DELIVERIES.fullname} AS d SET state = 'OPEN', tries = 0, due_at_ms = CAST(:now_ms AS INT8), "
+        "mismatch_id = u.mismatch_id FROM unnest(CAST(:keys AS TEXT[]), CAST(:cases AS TEXT[])) AS u (key, mismatch_id) "
+        "WHERE d.key = u.key AND d.state <> 'OPEN'"
+    )
+)
+"""A case that is new and whose command was sent before: sent again under its key, it does what is still to be done."""
+
 _SEEN = compiled(text(f"UPDATE {_M} SET last_run = :run_id WHERE {_OF_IDS}"))
 _REOPEN = compiled(text(f"UPDATE {_M} SET state = 'OPEN', closed_at_ms = NULL, version = version + 1 WHERE {_OF_IDS}"))
 _CLOSE = compiled(

@@ -22,6 +22,8 @@ class Begin(Enum):
     WRITE = Call(b"BEGIN ISOLATION LEVEL SERIALIZABLE")
     READ = Call(b"BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY")
     LOOK = Call(b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+    SNAPSHOT = Call(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    """One moment of the database, however long it is read. Not SERIALIZABLE: so long a reader would make commits fail."""
 
 
 _COMMIT = Call(b"COMMIT")
