@@ -1,7 +1,8 @@
 """Who may call what: one row per RPC. What has no row is refused, and a test holds the table to the contracts.
 
 A role is a tenant's own, within its tenant. Where a row names a subject, it takes that process of the house only (tenant
-"-"), and nobody else. Source: failures.md security point 1, design section 8 "Who calls".
+"-"), and nobody else. Where it is the house's, it takes people of the house by role: they see every tenant.
+Source: failures.md security point 1, design section 8 "Who calls".
 
 Invariant: default deny.
 """
@@ -14,17 +15,21 @@ from servers.call import HOUSE, Caller, Role
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Roles that may call, or the one process of the house that may. `is_public`: no token is asked for."""
+    """Roles that may call, or the one process of the house that may. `is_public`: no token is asked for.
+
+    `is_of_house`: the roles are those of the house's own people (tenant "-"), and of no tenant's.
+    """
 
     roles: frozenset[Role] = frozenset()
     subject: str = ""
+    is_of_house: bool = False
     is_public: bool = False
 
     def allows(self, caller: Caller) -> bool:
         """Whether this caller may."""
         if self.subject:
             return (caller.tenant, caller.role, caller.subject) == (HOUSE, Role.SERVICE, self.subject)
-        return caller.role in self.roles and caller.tenant != HOUSE
+        return caller.role in self.roles and (caller.tenant == HOUSE) == self.is_of_house
 
 
 def _roles(*roles: Role) -> Rule:
@@ -35,6 +40,7 @@ _SUBMIT = _roles(Role.SERVICE)
 _READ = _roles(Role.SERVICE, Role.SUPPORT, Role.FINANCE, Role.ADMIN)
 _BOOKS = _roles(Role.FINANCE, Role.ADMIN)
 _ONCALL = _roles(Role.SUPPORT, Role.ADMIN)
+_QUEUE = Rule(roles=frozenset({Role.FINANCE, Role.ADMIN}), is_of_house=True)
 _PUBLIC = Rule(is_public=True)
 
 ACCESS: Mapping[str, Rule] = {
@@ -62,6 +68,21 @@ ACCESS: Mapping[str, Rule] = {
     "/zerosum.v1.LedgerService/ListEntries": _BOOKS,
     "/zerosum.v1.LedgerService/GetBalance": _BOOKS,
     "/zerosum.v1.LedgerService/TrialBalance": _BOOKS,
+    # files are of an account of the house and span tenants: so do the cases made of them
+    "/zerosum.v1.ReconciliationService/ImportFile": _QUEUE,
+    "/zerosum.v1.ReconciliationService/ListFiles": _QUEUE,
+    "/zerosum.v1.ReconciliationService/RunReconciliation": _QUEUE,
+    "/zerosum.v1.ReconciliationService/GetRun": _QUEUE,
+    "/zerosum.v1.ReconciliationService/ListRuns": _QUEUE,
+    "/zerosum.v1.ReconciliationService/CompareRuns": _QUEUE,
+    "/zerosum.v1.ReconciliationService/ListMismatches": _QUEUE,
+    "/zerosum.v1.ReconciliationService/GetMismatch": _QUEUE,
+    "/zerosum.v1.ReconciliationService/AssignMismatch": _QUEUE,
+    "/zerosum.v1.ReconciliationService/CommentMismatch": _QUEUE,
+    "/zerosum.v1.ReconciliationService/ProposeResolution": _QUEUE,
+    "/zerosum.v1.ReconciliationService/ApproveResolution": _QUEUE,
+    "/zerosum.v1.ReconciliationService/RejectResolution": _QUEUE,
+    "/zerosum.v1.ReconciliationService/GetAgeing": _QUEUE,
     # the contracts are public; health tells SERVING or not
     "/grpc.health.v1.Health/Check": _PUBLIC,
     "/grpc.health.v1.Health/Watch": _PUBLIC,

@@ -10,11 +10,11 @@ from enum import StrEnum
 from zerosum.domain.identity import Tenant
 
 HOUSE = Tenant("-")
-"""The tenant of our own processes: they act for many, and only where the access table names them."""
+"""The tenant of our own processes and people: they act for many, and only where the access table says so."""
 
 
 class Role(StrEnum):
-    """What a token may be. `service` is a caller's backend, or one of our own processes (tenant "-")."""
+    """What a token may be. `service` is a caller's backend, or one of our own processes (tenant "-"); the rest are people."""
 
     SERVICE = "service"
     ADMIN = "admin"

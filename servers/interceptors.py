@@ -1,8 +1,9 @@
 """The frame around every call: request id, identity, admission, detached work, metrics, one log line, and the mapping of
 errors; the one place of a server where `except Exception` may stand.
 
-A unary call's work runs in a task of its own: where the caller goes away or its deadline passes, the handler that has
-begun finishes (failures.md C4, G3), still counted against the admission limit, so that what is abandoned stays bounded.
+A unary call's work, an upload's too, runs in a task of its own: where the caller goes away or its deadline passes, the
+handler that has begun finishes (failures.md C4, G3), still counted against the admission limit, so that what is abandoned
+stays bounded.
 
 Invariant: nothing reaches a servicer without a verified caller whom the access table allows, and nothing leaves but a
 response or a row of the error table.
@@ -108,8 +109,11 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
         }
-        if handler.request_streaming:
+        if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(self._refuse_unknown, **codecs)
+        if handler.request_streaming:
+            upload = _Served(method, rule, handler.stream_unary)
+            return grpc.stream_unary_rpc_method_handler(partial(self._serve_unary, upload), **codecs)
         if handler.response_streaming:
             streamed = _Served(method, rule, handler.unary_stream)
 
@@ -118,7 +122,7 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         return grpc.unary_unary_rpc_method_handler(partial(self._serve_unary, unary), **codecs)
 
     async def _refuse_unknown(self, _requests: Any, context: Any) -> None:
-        """No RPC of ours streams requests: whatever does is not in the access table."""
+        """No RPC of ours streams both ways: whatever does is not in the access table."""
         await self._abort(context, Problem("PERMISSION_DENIED"), self._new_id())
 
     # ---- unary -----------------------------------------------------------------------------------------------------

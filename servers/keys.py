@@ -1,7 +1,8 @@
 """The keys of a development deployment: `zerosum keys` makes what is missing in `<data_dir>/keys/` and keeps the rest.
 
     jwt_private.pem      signs tokens                          jwt_public/dev.pem    verifies them
-    token_<name>.jwt     one per role of the tenant "demo", and one per process of the house (payment, edge, reconciler)
+    token_<name>.jwt     one per role of the tenant "demo", one per process of the house (payment, edge, reconciler), and two
+                         people of the house's finance (ada, ben), so that one can propose and another approve
     psp_api_key          the simulator's API key               psp_webhook_secrets   one a line
     psp_admin_token      opens the simulator's admin API
 
@@ -38,6 +39,7 @@ KID = "dev"
 TOKEN_LIFE_S = 365 * 24 * 3_600
 """A year: development tokens are made anew at half of it, by every `zerosum keys` and `zerosum up`."""
 HOUSE_PROCESSES = ("payment", "edge", "reconciler")
+HOUSE_FINANCE = ("ada", "ben")
 
 
 def public_keys_folder(data_dir: Path) -> Path:
@@ -70,6 +72,7 @@ def _make_tokens(data_dir: Path, now_s: int) -> None:
     issuer = issuer_of(data_dir)
     callers = {str(role): Caller(DEMO_TENANT, role, f"demo-{role}") for role in Role}
     callers |= {name: Caller(HOUSE, Role.SERVICE, name) for name in HOUSE_PROCESSES}
+    callers |= {f"finance_{name}": Caller(HOUSE, Role.FINANCE, name) for name in HOUSE_FINANCE}
     for name, caller in callers.items():
         path = token_path(data_dir, name)
         if not path.exists() or _rest_s(path, now_s) < TOKEN_LIFE_S // 2:

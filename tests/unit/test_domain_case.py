@@ -1,6 +1,8 @@
 """The table of a case: every pair of state and act is walked; four eyes in every order of people. Source: issue 4, point 5."""
 
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -9,16 +11,24 @@ from zerosum.domain.case import (
     PEOPLES,
     TRANSITIONS,
     Act,
+    Approve,
+    Asked,
+    Assign,
+    Case,
     CaseState,
+    Comment,
+    Decided,
     Posting,
     Proposal,
+    Propose,
+    Reject,
     Resolution,
     after,
-    approve,
-    needs_delivery,
-    propose,
+    decide,
+    write_off,
 )
 from zerosum.domain.discrepancy import Action
+from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
 
 PAIRS = list(product(CaseState, Act))
@@ -29,16 +39,29 @@ MOVES_MONEY = {CaseState.FIXING, CaseState.APPROVED}
 """Where something is on its way. Independent of the table."""
 
 
-def proposed(by: str = "ada", number: int = 3) -> Proposal:
-    """A proposal to write off."""
-    return Proposal(number, by, Resolution.WRITE_OFF, Action.WRITE_OFF_TO_SUSPENSE, WRITE_OFF, "bank confirmed")
+def case(state: CaseState = CaseState.OPEN, action: Action = Action.ASK_PSP, **changed: Any) -> Case:
+    """A case of 1.00 USD too much, with two acts behind it."""
+    made = Case(state, "stripe", Money(100, "USD"), "", action, DRY_RUN, 2, None)
+    return replace(made, **changed)
 
 
-def made(resolution: Resolution, action: Action, *, state: CaseState = CaseState.OPEN) -> Proposal | Refusal:
-    """What comes of proposing this for a case of which the machine proposes that action."""
-    return propose(
-        state, resolution, number=3, by="ada", reason="because", dry_run=(action, DRY_RUN), write_off=WRITE_OFF
-    )
+def proposed(by: str = "ada", action: Action = Action.WRITE_OFF_TO_SUSPENSE) -> Case:
+    """The case with a proposal of that person, its third act."""
+    proposal = Proposal(3, by, Resolution.WRITE_OFF, action, WRITE_OFF, "bank confirmed")
+    return case(CaseState.PROPOSED, acts=3, proposal=proposal)
+
+
+def reason(decided: object) -> Reason:
+    """Why not."""
+    assert isinstance(decided, Refusal)
+    return decided.reason
+
+
+def decided(before: Case, asked: Asked, by: str = "ben") -> Decided:
+    """What was decided; it must not be refused."""
+    found = decide(before, asked, by=by)
+    assert isinstance(found, Decided)
+    return found
 
 
 @pytest.mark.parametrize(("state", "act"), PAIRS)
@@ -86,63 +109,98 @@ def test_every_state_can_be_reached_and_every_open_one_be_closed() -> None:
 
 def test_whoever_proposed_cannot_approve() -> None:
     """Four eyes."""
-    refused = approve(CaseState.PROPOSED, proposed(by="ada"), seen=3, by="ada")
-
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.FOUR_EYES
-    assert approve(CaseState.PROPOSED, proposed(by="ada"), seen=3, by="ben") is CaseState.APPROVED
+    assert reason(decide(proposed(by="ada"), Approve(3), by="ada")) is Reason.FOUR_EYES
+    assert decided(proposed(by="ada"), Approve(3), by="ben").case.state is CaseState.APPROVED
 
 
 def test_an_approval_of_another_proposal_than_the_one_that_stands_is_refused() -> None:
-    """What is approved is what was seen."""
-    refused = approve(CaseState.PROPOSED, proposed(number=5), seen=3, by="ben")
-
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.PROPOSAL_CHANGED
+    """What is approved is what was seen: here the third act's, and nobody else's."""
+    assert reason(decide(proposed(), Approve(2), by="ben")) is Reason.PROPOSAL_CHANGED
+    assert reason(decide(case(CaseState.PROPOSED), Approve(3), by="ben")) is Reason.PROPOSAL_CHANGED
 
 
 @pytest.mark.parametrize("state", [state for state in CaseState if state is not CaseState.PROPOSED])
 def test_only_what_is_proposed_can_be_approved(state: CaseState) -> None:
-    refused = approve(state, proposed(), seen=3, by="ben")
+    refused = decide(replace(proposed(), state=state), Approve(3), by="ben")
 
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.ILLEGAL_TRANSITION
+    assert reason(refused) is Reason.ILLEGAL_TRANSITION
 
 
-def test_a_proposal_keeps_the_dry_run_it_was_made_of() -> None:
-    by_machine = made(Resolution.AS_PROPOSED, Action.BOOK_FEE)
-    written_off = made(Resolution.WRITE_OFF, Action.ASK_PSP)
-    closed = made(Resolution.CLOSE, Action.BOOK_FEE)
+def test_an_approved_posting_is_what_was_proposed_to_the_last_unit() -> None:
+    """The dry run of the proposal is delivered, whatever the machine would propose by now."""
+    before = replace(proposed(), action=Action.BOOK_FEE, money=Money(7, "USD"))
+    after_it = decided(before, Approve(3))
 
-    assert by_machine == Proposal(3, "ada", Resolution.AS_PROPOSED, Action.BOOK_FEE, DRY_RUN, "because")
-    assert written_off == Proposal(3, "ada", Resolution.WRITE_OFF, Action.WRITE_OFF_TO_SUSPENSE, WRITE_OFF, "because")
-    assert closed == Proposal(3, "ada", Resolution.CLOSE, Action.NONE, (), "because")
+    assert after_it.to_deliver == before.proposal
+    assert not after_it.is_settled
+
+
+def test_approving_a_close_settles_at_once_and_delivers_nothing() -> None:
+    after_it = decided(proposed(action=Action.NONE), Approve(3))
+
+    assert (after_it.case.state, after_it.case.acts, after_it.to_deliver) == (CaseState.RESOLVED, 5, None)
+    assert after_it.is_settled
+
+
+def test_a_rejected_proposal_can_never_be_approved_and_another_can() -> None:
+    reopened = decided(proposed(), Reject("not so"), by="ada").case
+    again = decided(reopened, Propose(Resolution.CLOSE, "rounding"), by="ada").case
+
+    assert reopened.state is CaseState.OPEN
+    assert reason(decide(again, Approve(3), by="ben")) is Reason.PROPOSAL_CHANGED
+    assert decided(again, Approve(5), by="ben").case.state is CaseState.RESOLVED
+
+
+@pytest.mark.parametrize(
+    ("resolution", "action", "expected"),
+    [
+        (Resolution.AS_PROPOSED, Action.BOOK_FEE, (Action.BOOK_FEE, DRY_RUN)),
+        (Resolution.AS_PROPOSED, Action.NONE, (Action.NONE, DRY_RUN)),
+        (Resolution.WRITE_OFF, Action.ASK_PSP, (Action.WRITE_OFF_TO_SUSPENSE, WRITE_OFF)),
+        (Resolution.WRITE_OFF, Action.WRITE_OFF_TO_SUSPENSE, (Action.WRITE_OFF_TO_SUSPENSE, DRY_RUN)),
+        (Resolution.CLOSE, Action.BOOK_FEE, (Action.NONE, ())),
+    ],
+)
+def test_a_proposal_keeps_the_dry_run_it_was_made_of(
+    resolution: Resolution, action: Action, expected: tuple[Action, tuple[Posting, ...]]
+) -> None:
+    made = decided(case(action=action), Propose(resolution, "because"), by="ada").case
+
+    assert made.state is CaseState.PROPOSED
+    assert made.proposal == Proposal(3, "ada", resolution, *expected, "because")
 
 
 def test_asking_the_psp_is_no_settlement() -> None:
     """Nothing is posted before the PSP has answered: then people write off, or close with a reason."""
-    refused = made(Resolution.AS_PROPOSED, Action.ASK_PSP)
+    refused = decide(case(action=Action.ASK_PSP), Propose(Resolution.AS_PROPOSED, "r"), by="ada")
 
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.NOTHING_TO_POST
+    assert reason(refused) is Reason.NOTHING_TO_POST
 
 
-def test_a_write_off_of_no_money_is_refused() -> None:
-    refused = propose(
-        CaseState.OPEN, Resolution.WRITE_OFF, number=1, by="ada", reason="r", dry_run=(Action.NONE, ()), write_off=()
-    )
+@pytest.mark.parametrize("changed", [{"money": Money(0, "USD")}, {"psp": ""}])
+def test_a_write_off_of_no_money_of_a_psp_is_refused(changed: dict[str, Any]) -> None:
+    refused = decide(case(**changed), Propose(Resolution.WRITE_OFF, "r"), by="ada")
 
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.NOTHING_TO_POST
+    assert reason(refused) is Reason.NOTHING_TO_POST
+
+
+@pytest.mark.parametrize("minor", [100, -100])
+def test_a_write_off_sums_to_zero_and_puts_what_came_into_suspense(minor: int) -> None:
+    """Design section 6: psp:clearing against suspense, or its reverse."""
+    postings = write_off(case(money=Money(minor, "USD")))
+
+    assert postings == (("psp:stripe:clearing:USD", minor, "USD"), ("suspense:USD", -minor, "USD"))
 
 
 @pytest.mark.parametrize("state", [state for state in CaseState if state is not CaseState.OPEN])
 def test_only_an_open_case_takes_a_proposal(state: CaseState) -> None:
-    refused = made(Resolution.CLOSE, Action.NONE, state=state)
+    refused = decide(case(state), Propose(Resolution.CLOSE, "r"), by="ada")
 
-    assert isinstance(refused, Refusal)
-    assert refused.reason is Reason.ILLEGAL_TRANSITION
+    assert reason(refused) is Reason.ILLEGAL_TRANSITION
 
 
-def test_only_actions_that_post_or_send_need_a_delivery() -> None:
-    assert [action for action in Action if not needs_delivery(action)] == [Action.NONE, Action.ASK_PSP]
+def test_assigning_and_commenting_move_nothing_but_the_count_of_acts() -> None:
+    assigned = decided(proposed(), Assign("cleo")).case
+    commented = decided(assigned, Comment("called the bank")).case
+
+    assert commented == replace(proposed(), assignee="cleo", acts=5)

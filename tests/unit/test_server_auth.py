@@ -19,6 +19,7 @@ from servers.access import ACCESS, rule_of
 from servers.auth import SKEW_S, TOKEN_LENGTH_MAX, Issuer, Verifier, bearer_of, load_public_keys
 from servers.call import HOUSE, Caller, Role
 from servers.keys import (
+    HOUSE_FINANCE,
     HOUSE_PROCESSES,
     issuer_of,
     make_keys,
@@ -32,7 +33,7 @@ from tests.unit.server_fakes import ISSUER, NOW_S, PRIVATE_KEY, PRIVATE_PEM, TEN
 from zerosum.domain.identity import Tenant
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
-from zerosum.v1 import ledger_pb2, payment_pb2, wallet_pb2
+from zerosum.v1 import ledger_pb2, payment_pb2, reconciliation_pb2, wallet_pb2
 
 CLAIMS: dict[str, Any] = {
     "iss": "zerosum", "aud": "zerosum", "exp": NOW_S + 60, "sub": "shop", "tenant": "acme", "role": "service"
@@ -151,7 +152,7 @@ def test_two_authorization_headers_are_none() -> None:
 
 
 def _every_rpc() -> list[str]:
-    modules = (payment_pb2, wallet_pb2, ledger_pb2, health_pb2, reflection_pb2)
+    modules = (payment_pb2, wallet_pb2, ledger_pb2, reconciliation_pb2, health_pb2, reflection_pb2)
     return [
         f"/{service.full_name}/{method.name}"
         for module in modules
@@ -194,6 +195,16 @@ def test_processes_of_the_house_are_no_tenant() -> None:
     assert opened == {f"/zerosum.v1.PaymentService/ReceiveWebhook{more}" for more in ("", "s")}
 
 
+def test_the_queue_opens_to_the_houses_finance_and_to_no_tenants() -> None:
+    """Files span tenants: a tenant's finance would see another's money. A process of the house is no person."""
+    queue = {method for method in ACCESS if method.startswith("/zerosum.v1.ReconciliationService/")}
+
+    for role in Role:
+        of_house = {method for method, rule in ACCESS.items() if rule.allows(Caller(HOUSE, role, "ada"))}
+        assert of_house == (queue if role in {Role.FINANCE, Role.ADMIN} else set())
+        assert [method for method in queue if ACCESS[method].allows(Caller(TENANT, role, "ada"))] == []
+
+
 def test_matrix_of_roles_is_as_written() -> None:
     """failures.md security point 1: the matrix, as a table to be read."""
     opened = {
@@ -230,11 +241,14 @@ def test_made_keys_verify_the_tokens_made_with_them(tmp_path: Path) -> None:
     make_keys(tmp_path, now=lambda: NOW_S)
     by = Verifier(load_public_keys(public_keys_folder(tmp_path)), now=lambda: NOW_S)
 
-    names = [*map(str, Role), *HOUSE_PROCESSES]
+    names = [*map(str, Role), *HOUSE_PROCESSES, *(f"finance_{name}" for name in HOUSE_FINANCE)]
     callers = {name: by.caller_of(f"Bearer {token_path(tmp_path, name).read_text()}") for name in names}
 
     assert callers["admin"] == Caller(Tenant("demo"), Role.ADMIN, "demo-admin")
     assert callers["payment"] == Caller(HOUSE, Role.SERVICE, "payment")
+    assert [callers[f"finance_{name}"] for name in HOUSE_FINANCE] == [
+        Caller(HOUSE, Role.FINANCE, "ada"), Caller(HOUSE, Role.FINANCE, "ben"),
+    ]  # fmt: skip
     assert {callers[str(role)].role for role in Role} == set(Role)
 
 

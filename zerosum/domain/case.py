@@ -14,11 +14,13 @@ Invariant: whoever proposes never approves, and nothing that was approved change
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from zerosum.domain.discrepancy import Action
+from zerosum.domain.journal import clearing_account, suspense_account
+from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
 
 REASON_LENGTH_MAX = 1_000
@@ -138,59 +140,153 @@ class Proposal:
     reason: str
 
 
-def propose(
-    state: CaseState,
-    resolution: Resolution,
-    *,
-    number: int,
-    by: str,
-    reason: str,
-    dry_run: tuple[Action, tuple[Posting, ...]],
-    write_off: tuple[Posting, ...],
-) -> Proposal | Refusal:
-    """The proposal, or why it cannot be made. `dry_run`: the machine's; `write_off`: the postings of one, empty = no money.
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a decision about a case looks at. `money`: at stake, signed as the PSP books it: positive came to us.
 
-    Refuses ILLEGAL_TRANSITION (not OPEN), NOTHING_TO_POST (a write-off without money; the machine proposes to ask the PSP
-    first).
+    `action` and `dry_run`: what the machine proposes, and would post. `acts`: how many there are. `proposal`: the last one
+    made, also where it was rejected.
     """
-    moved = after(state, Act.PROPOSE)
+
+    state: CaseState
+    psp: str
+    money: Money
+    assignee: str
+    action: Action
+    dry_run: tuple[Posting, ...]
+    acts: int
+    proposal: Proposal | None
+
+
+def write_off(case: Case) -> tuple[Posting, ...]:
+    """What a write-off posts: psp:clearing against suspense, or the reverse; empty where no money of a PSP is at stake.
+
+    Where the machine's dry run is one, it is that. Source: design section 6, "fact without a home".
+    """
+    if case.action is Action.WRITE_OFF_TO_SUSPENSE:
+        return case.dry_run
+    minor, currency = case.money.amount_minor, case.money.currency
+    if not (case.psp and minor):
+        return ()
+    return ((clearing_account(case.psp, currency), minor, currency), (suspense_account(currency), -minor, currency))
+
+
+# ---- what people ask -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give the case to a person; "" = to nobody."""
+
+    assignee: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """Say something about it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Propose how to settle it."""
+
+    resolution: Resolution
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """Approve the proposal of that number: the one this person looked at."""
+
+    proposal_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Reject what is proposed, or take back one's own."""
+
+    reason: str
+
+
+Asked = Assign | Comment | Propose | Approve | Reject
+
+ACT_OF: Final[Mapping[type[Asked], Act]] = {
+    Assign: Act.ASSIGN,
+    Comment: Act.COMMENT,
+    Propose: Act.PROPOSE,
+    Approve: Act.APPROVE,
+    Reject: Act.REJECT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The case after what was asked. `is_settled`: the machine's act SETTLE follows at once, for nothing is on its way.
+
+    `to_deliver`: what is to be posted or sent now, once.
+    """
+
+    case: Case
+    is_settled: bool = False
+    to_deliver: Proposal | None = None
+
+
+def decide(case: Case, asked: Asked, *, by: str) -> Decided | Refusal:
+    """What comes of an act of a person. Money may move by an approval alone: what is in `to_deliver`.
+
+    Refuses ILLEGAL_TRANSITION, and what `_propose` and `_approve` name.
+    """
+    moved = after(case.state, ACT_OF[type(asked)])
     if isinstance(moved, Refusal):
         return moved
-    action, postings = dry_run
-    match resolution:
+    next_case = replace(case, state=moved, acts=case.acts + 1)
+    match asked:
+        case Assign(assignee):
+            return Decided(replace(next_case, assignee=assignee))
+        case Comment() | Reject():
+            return Decided(next_case)
+        case Propose():
+            proposal = _propose(case, asked, by)
+            return proposal if isinstance(proposal, Refusal) else Decided(replace(next_case, proposal=proposal))
+        case Approve():
+            return _approve(next_case, asked, by)
+        case _:
+            assert_never(asked)
+
+
+def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
+    """The proposal. Refuses NOTHING_TO_POST: a write-off without money, or the machine proposes to ask the PSP first."""
+    number = case.acts + 1
+    match asked.resolution:
         case Resolution.CLOSE:
-            return Proposal(number, by, resolution, Action.NONE, (), reason)
+            return Proposal(number, by, asked.resolution, Action.NONE, (), asked.reason)
         case Resolution.WRITE_OFF:
-            if not write_off:
+            postings = write_off(case)
+            if not postings:
                 return Refusal(
                     Reason.NOTHING_TO_POST, "resolution", "there is no amount to write off; close it instead"
                 )
-            return Proposal(number, by, resolution, Action.WRITE_OFF_TO_SUSPENSE, write_off, reason)
+            return Proposal(number, by, asked.resolution, Action.WRITE_OFF_TO_SUSPENSE, postings, asked.reason)
         case Resolution.AS_PROPOSED:
-            if action is Action.ASK_PSP:
+            if case.action is Action.ASK_PSP:
                 return Refusal(
                     Reason.NOTHING_TO_POST,
                     "resolution",
                     "ask the PSP first; then write it off, or close it with a reason",
                 )
-            return Proposal(number, by, resolution, action, postings, reason)
+            return Proposal(number, by, asked.resolution, case.action, case.dry_run, asked.reason)
 
 
-def approve(state: CaseState, proposal: Proposal | None, *, seen: int, by: str) -> CaseState | Refusal:
-    """APPROVED, or why not. `seen`: the number of the proposal this person looked at.
-
-    Refuses ILLEGAL_TRANSITION (nothing is proposed), PROPOSAL_CHANGED (another one is), FOUR_EYES (it is one's own).
-    """
-    moved = after(state, Act.APPROVE)
-    if isinstance(moved, Refusal) or proposal is None:
-        return moved if isinstance(moved, Refusal) else Refusal(Reason.ILLEGAL_TRANSITION, "", "nothing is proposed")
-    if proposal.number != seen:
+def _approve(approved: Case, asked: Approve, by: str) -> Decided | Refusal:
+    """The case approved. Refuses PROPOSAL_CHANGED (another one stands), FOUR_EYES (it is one's own)."""
+    proposal = approved.proposal
+    if proposal is None or proposal.number != asked.proposal_number:
         return Refusal(Reason.PROPOSAL_CHANGED, "proposal_number", "another proposal stands now; look at it first")
     if proposal.by == by:
         return Refusal(Reason.FOUR_EYES, "", "whoever proposed it cannot approve it; another person must")
-    return moved
-
-
-def needs_delivery(action: Action) -> bool:
-    """Whether something is posted or sent once the action is approved; a case without is RESOLVED at once."""
-    return action not in (Action.NONE, Action.ASK_PSP)
+    if proposal.action is Action.NONE:
+        settled = TRANSITIONS[approved.state, Act.SETTLE]
+        return Decided(replace(approved, state=settled, acts=approved.acts + 1), is_settled=True)
+    return Decided(approved, to_deliver=proposal)
