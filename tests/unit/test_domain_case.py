@@ -18,7 +18,6 @@ from zerosum.domain.case import (
     CaseState,
     Comment,
     Decided,
-    Posting,
     Proposal,
     Propose,
     Reject,
@@ -27,13 +26,13 @@ from zerosum.domain.case import (
     decide,
     write_off,
 )
-from zerosum.domain.discrepancy import Action
+from zerosum.domain.discrepancy import Action, Posting
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
 
 PAIRS = list(product(CaseState, Act))
-DRY_RUN: tuple[Posting, ...] = (("fees:psp:stripe:USD", 5, "USD"), ("psp:stripe:clearing:USD", -5, "USD"))
-WRITE_OFF: tuple[Posting, ...] = (("psp:stripe:clearing:USD", 100, "USD"), ("suspense:USD", -100, "USD"))
+DRY_RUN = (Posting("fees:psp:stripe:USD", 5, "USD"), Posting("psp:stripe:clearing:USD", -5, "USD"))
+WRITE_OFF = (Posting("psp:stripe:clearing:USD", 100, "USD"), Posting("suspense:USD", -100, "USD"))
 
 MOVES_MONEY = {CaseState.FIXING, CaseState.APPROVED}
 """Where something is on its way. Independent of the table."""
@@ -189,7 +188,8 @@ def test_a_write_off_sums_to_zero_and_puts_what_came_into_suspense(minor: int) -
     """Design section 6: psp:clearing against suspense, or its reverse."""
     postings = write_off(case(money=Money(minor, "USD")))
 
-    assert postings == (("psp:stripe:clearing:USD", minor, "USD"), ("suspense:USD", -minor, "USD"))
+    assert postings == (Posting("psp:stripe:clearing:USD", minor, "USD"), Posting("suspense:USD", -minor, "USD"))
+    assert sum(posting.amount_minor for posting in postings) == 0
 
 
 @pytest.mark.parametrize("state", [state for state in CaseState if state is not CaseState.OPEN])

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
 
-from zerosum.domain.discrepancy import Action
+from zerosum.domain.discrepancy import Action, Posting
 from zerosum.domain.journal import clearing_account, suspense_account
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
@@ -121,13 +121,9 @@ class Resolution(StrEnum):
     """Nothing is posted; the reason says why that is right."""
 
 
-Posting = tuple[str, int, str]
-"""(account, signed minor units, currency): one side of a dry run."""
-
-
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a person proposed: kept as it was shown, so that what is approved is what was seen.
+    """What a person proposed (the machine's is `discrepancy.Proposal`): kept as shown, so that what was seen is approved.
 
     `number`: of its act, which names it. `postings`: the dry run, empty where nothing is posted. `action`: see `Action`.
     """
@@ -168,7 +164,8 @@ def write_off(case: Case) -> tuple[Posting, ...]:
     minor, currency = case.money.amount_minor, case.money.currency
     if not (case.psp and minor):
         return ()
-    return ((clearing_account(case.psp, currency), minor, currency), (suspense_account(currency), -minor, currency))
+    clearing, suspense = clearing_account(case.psp, currency), suspense_account(currency)
+    return (Posting(clearing, minor, currency), Posting(suspense, -minor, currency))
 
 
 # ---- what people ask -----------------------------------------------------------------------------------------------
