@@ -23,7 +23,7 @@ from zerosum.domain.message import Buyer, OnPartial, OrderLine, SubmitCheckout
 from zerosum.domain.money import parse_amount
 from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.v1 import ledger_pb2, payment_pb2, wallet_pb2
+from zerosum.v1 import ledger_pb2, payment_pb2, reconciliation_pb2, wallet_pb2
 
 REQUEST_BYTES_MAX = 64 * 1024
 """A checkout of 30 orders is about 7 KB."""
@@ -34,6 +34,7 @@ _BYTES_MAX = {
     wallet_pb2.ApplyTransfersRequest.DESCRIPTOR.full_name: 256
     * 1024,  # 256 transfers x ~400 bytes, doubled and rounded
     ledger_pb2.PostJournalsRequest.DESCRIPTOR.full_name: 4 * 1024 * 1024,  # 256 journals x 64 entries x ~220 bytes
+    reconciliation_pb2.ImportFileRequest.DESCRIPTOR.full_name: 1_088 * 1024,  # a chunk of 1 MB, or a header
 }
 TEXT_MAX = 4_096
 """Characters of a text for which the contract has no limit of its own: webhook headers."""

@@ -28,6 +28,14 @@ def after_of(page: PageRequest) -> str:
         raise refused(MALFORMED_POSITION) from error
 
 
+def id_after_of(page: PageRequest) -> str:
+    """The same for a list whose position is the last row's id: any printable text is one, most are nobody's."""
+    after = after_of(page)
+    if not after.isprintable():
+        raise refused(MALFORMED_POSITION)
+    return after
+
+
 def token_of(after: str) -> str:
     """The token for a reader's position; "" where there is no next page."""
     return base64.urlsafe_b64encode(after.encode("ascii")).decode() if after else ""

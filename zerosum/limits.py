@@ -129,3 +129,6 @@ file is read are its payouts: a PSP makes one a day and currency, and 10,000 of 
 
 SETTLEMENT_DUE_AFTER_MS = 3 * 86_400_000
 """When a charge's line is missed: its file comes the night after, a weekend and a day of the PSP's trouble later at most."""
+
+SETTLEMENT_BYTES_MAX = 10 * 1024**3
+"""A settlement file: 10 GB is 30 million lines of 350 bytes, a day at 350 payments a second."""

@@ -15,11 +15,13 @@ from servers.main import Running, Served, running
 from servers.metric import Metrics
 from servers.oncall import OperatorServicer
 from servers.payment import PaymentServicer
+from servers.reconciliation import ReconciliationServicer
 from servers.wallet import WalletServicer
 from tests.unit.server_fakes import verifier
 from zerosum.settings import Settings
 from zerosum.v1.ledger_pb2_grpc import add_LedgerServiceServicer_to_server
 from zerosum.v1.payment_pb2_grpc import add_OperatorServiceServicer_to_server, add_PaymentServiceServicer_to_server
+from zerosum.v1.reconciliation_pb2_grpc import add_ReconciliationServiceServicer_to_server
 from zerosum.v1.wallet_pb2_grpc import add_WalletServiceServicer_to_server
 
 SETTINGS = Settings(data_dir=Path("not-used"), admission_max=4, answer_after_ms=1_000)
@@ -28,6 +30,7 @@ _ADDERS: dict[type, tuple[str, Any]] = {
     PaymentServicer: ("zerosum.v1.PaymentService", add_PaymentServiceServicer_to_server),
     OperatorServicer: ("zerosum.v1.OperatorService", add_OperatorServiceServicer_to_server),
     WalletServicer: ("zerosum.v1.WalletService", add_WalletServiceServicer_to_server),
+    ReconciliationServicer: ("zerosum.v1.ReconciliationService", add_ReconciliationServiceServicer_to_server),
     LedgerServicer: ("zerosum.v1.LedgerService", add_LedgerServiceServicer_to_server),
 }
 

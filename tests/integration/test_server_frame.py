@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from servers.oncall import OperatorServicer
 from servers.payment import PaymentServicer
 from servers.reply import encode_reply
 from servers.wallet import WalletServicer
+from tests.integration.reconciliation_fakes import servicer as reconciliation
 from tests.integration.server_process import SETTINGS, detail, reason, serving
 from tests.unit.server_fakes import (
     ISSUER,
@@ -93,6 +95,7 @@ def _everything() -> list[Any]:
         OperatorServicer(shards=shards, reader=FakePaymentReader(), settings=SETTINGS),
         WalletServicer(shards, FakeWalletReader()),
         LedgerServicer(shards, FakeLedgerReader()),
+        reconciliation(Path("not-used")),
     ]
 
 
@@ -116,6 +119,7 @@ IDENTITIES = {
     **{str(role): bearer(role) for role in Role},
     "payment": PAYMENT_PROCESS,
     "stranger": bearer(tenant=HOUSE, subject="stranger"),
+    "house finance": bearer(Role.FINANCE, HOUSE, "ada"),
 }
 
 
@@ -134,6 +138,10 @@ def _expected(method: str, name: str) -> set[Any]:
     """The codes that refuse this identity; empty where it may."""
     if name in {"none", "expired", "garbage"}:
         return {grpc.StatusCode.UNAUTHENTICATED}
+    if name == "house finance":
+        return (
+            set() if ACCESS[method].allows(Caller(HOUSE, Role.FINANCE, "ada")) else {grpc.StatusCode.PERMISSION_DENIED}
+        )
     tenant = HOUSE if name in {"payment", "stranger"} else TENANT
     role = Role.SERVICE if tenant == HOUSE else Role(name)
     may = ACCESS[method].allows(Caller(tenant, role, name if tenant == HOUSE else "shop"))
