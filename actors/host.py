@@ -3,9 +3,10 @@
 Invariant: whoever closes a host closes all of it; nothing is shared between two hosts of one process.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from actors.answer import Answer
 from actors.outcome import News
@@ -31,5 +32,28 @@ class Host:
         return await self.shard.outcomes.after(epoch, position, NEWS_WAIT_S)
 
 
-HostFactory = Callable[[Any, Sequence[int]], Awaitable[Host]]
+class Counted(Protocol):
+    """What stands within a host: counters by name (a dataclass with slots), and the word that this copy must end."""
+
+    @property
+    def figures(self) -> Any: ...
+    @property
+    def ended(self) -> asyncio.Event: ...
+
+
+class Hosted(Protocol):
+    """What an actor's process hosts: a shard with all around it, or the reconciler."""
+
+    @property
+    def shard(self) -> Counted: ...
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Any]:
+        """See `Host.submit`."""
+        ...
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        """See `Host.outcomes`."""
+        ...
+
+
+HostFactory = Callable[[Any, Sequence[int]], Awaitable[Hosted]]
 """(settings, slots) -> a started host. Named by a dotted path, so that a shard's process can find it."""

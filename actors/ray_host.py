@@ -17,7 +17,7 @@ import ray
 import structlog
 
 from actors.answer import Answer
-from actors.host import Host, HostFactory
+from actors.host import Hosted, HostFactory
 from actors.outcome import News
 from actors.packing import pack, unpack
 from zerosum.errors import Unavailable, ZerosumError
@@ -29,13 +29,13 @@ LAST_WORDS_S = 1.0
 
 
 class ShardActor:
-    """Hosts one shard. `factory` is "module:function" of `servers.wiring`; the host starts with the first call."""
+    """Hosts one shard, or the reconciler, from `factory` (a function of `servers.wiring`); starts with the first call."""
 
     def __init__(self, factory: str, settings: Any, slots: Sequence[int]) -> None:
         self._factory = factory
         self._settings = settings
         self._slots = tuple(slots)
-        self._starting: asyncio.Task[Host] | None = None
+        self._starting: asyncio.Task[Hosted] | None = None
 
     async def submit(self, packed: bytes) -> bytes:
         """See `ShardLink.submit`."""
@@ -52,7 +52,7 @@ class ShardActor:
         counts = {name: getattr(figures, name) for name in figures.__slots__}
         return {"pid": os.getpid(), **counts}
 
-    async def _host(self) -> Host:
+    async def _host(self) -> Hosted:
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         starting = self._starting
@@ -63,14 +63,14 @@ class ShardActor:
                 self._starting = None  # the next call tries again: the database may be back
             raise
 
-    async def _start(self) -> Host:
+    async def _start(self) -> Hosted:
         module, _, name = self._factory.partition(":")
         factory: HostFactory = getattr(importlib.import_module(module), name)
         host = await factory(self._settings, self._slots)
         self._watcher = asyncio.create_task(self._end_when_fenced(host))
         return host
 
-    async def _end_when_fenced(self, host: Host) -> None:
+    async def _end_when_fenced(self, host: Hosted) -> None:
         await host.shard.ended.wait()
         _log.warning("this copy of the shard was fenced and ends", slots=list(self._slots), pid=os.getpid())
         await asyncio.sleep(LAST_WORDS_S)

@@ -12,7 +12,7 @@ from typing import Final
 
 import ray
 
-from actors.host import Host
+from actors.host import Hosted
 from actors.ray_host import ShardActor
 from loadtest.chaos.second_copy import submit_to
 
@@ -26,13 +26,13 @@ class ReachableShard(ShardActor):
         """Its process id, and the id of its node."""
         return os.getpid(), str(ray.get_runtime_context().get_node_id())
 
-    async def _start(self) -> Host:
+    async def _start(self) -> Hosted:
         host = await super()._start()
         self._listener = asyncio.create_task(_listen(host, self._settings.crash_dir / f"copy-{os.getpid()}"))
         return host
 
 
-async def _listen(host: Host, post: Path) -> None:
+async def _listen(host: Hosted, post: Path) -> None:
     asked, told = post.with_suffix(".ask"), post.with_suffix(".told")
     while True:
         if asked.exists():

@@ -14,11 +14,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from actors.answer import Answer
 from actors.front import slots_of_shard
-from actors.host import Host
+from actors.host import Host, Hosted
 from servers.door import submit_checkout
 from servers.keys import DEMO_TENANT
 from servers.wiring import payment_host
@@ -66,12 +68,15 @@ async def _obey(host: Host, words: list[str]) -> dict[str, Any]:
             raise Bug(f"not understood: {words}")
 
 
-async def submit_to(host: Host, checkout_id: str, request: bytes) -> dict[str, str]:
+async def submit_to(host: Hosted, checkout_id: str, request: bytes) -> dict[str, str]:
     """Submits that CreatePaymentRequest to this very copy: the answer's name, and what it says."""
     told = submit_checkout(payment_pb2.CreatePaymentRequest.FromString(request), DEMO_TENANT)
     if not isinstance(told, SubmitCheckout):
         raise Bug("a checkout of ours is malformed")
-    (answer,) = await host.submit([CheckoutCommand(EntityKey(DEMO_TENANT, checkout_id), told)], is_inner=False)
+    answers: Sequence[Answer] = await host.submit(
+        [CheckoutCommand(EntityKey(DEMO_TENANT, checkout_id), told)], is_inner=False
+    )
+    answer = answers[0]
     said = asdict(answer) if is_dataclass(answer) else {}
     return {"answer": type(answer).__name__, "said": str(said.get("message", ""))}
 

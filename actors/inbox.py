@@ -1,0 +1,105 @@
+"""The watched folder: settlement files that somebody puts there are taken, and moved to where they belong.
+
+    inbox/<psp>/        what comes in: a file, and its manifest `<name>.manifest.json` where the PSP has one
+    done/               what was taken, under the beginning of its id
+    refused/            what was not, with the reason beside it
+
+A file counts when its manifest is beside it (it comes last), or when it has not grown since the look before.
+
+Invariant: a file leaves the inbox only after it is recorded; whoever dies in between finds it there again, and taking it a
+second time changes nothing.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from zerosum.errors import Retryable
+from zerosum.reconciling import Files, FileState, Imported, Incoming
+
+_log = structlog.get_logger()
+
+MANIFEST = ".manifest.json"
+RECEIVED_BY = "inbox"
+"""Who brought it, in the record."""
+_ID_SHOWN = 12
+
+_Seen = tuple[int, int]
+"""Size and time of the last change: what tells whether a file has grown."""
+
+
+class Inbox:
+    """One folder, looked at again and again. `root` holds inbox, done and refused; they are made where they are missing."""
+
+    def __init__(self, root: Path, files: Files, psps: Sequence[str]) -> None:
+        self._root = root
+        self._files = files
+        self._psps = psps
+        self._seen: dict[Path, _Seen] = {}
+
+    async def look(self) -> int:
+        """Takes what is ready; how many. What cannot be taken now stays for the next look."""
+        return sum([await self._take(*ready) for ready in self._ready()])
+
+    def _ready(self) -> list[tuple[str, Path]]:
+        """Files that count, with their PSPs."""
+        ready = []
+        for psp in self._psps:
+            files = filter(_is_file, sorted(self._folder("inbox", psp).iterdir()))
+            ready += [(psp, path) for path in files if _manifest_of(path).exists() or self._stands_still(path)]
+        return ready
+
+    def _stands_still(self, path: Path) -> bool:
+        """Whether it is as it was at the look before."""
+        status = path.stat()
+        seen = (status.st_size, status.st_mtime_ns)
+        before, self._seen[path] = self._seen.get(path), seen
+        return before == seen
+
+    async def _take(self, psp: str, path: Path) -> bool:
+        try:
+            with path.open("rb") as content:
+                imported = await self._files.take(content, Incoming(psp, path.name, _manifest_text(path), RECEIVED_BY))
+        except Retryable as away:
+            _log.warning("a settlement file waits", file=path.name, reason=str(away))
+            return False
+        self._seen.pop(path, None)
+        self._put_away(path, imported)
+        return True
+
+    def _put_away(self, path: Path, imported: Imported) -> None:
+        file, manifest = imported.file, _manifest_of(path)
+        is_refused = file.state is FileState.REFUSED
+        folder = self._folder("refused" if is_refused else "done")
+        prefix = file.file_id[:_ID_SHOWN]
+        if is_refused:
+            (folder / f"{prefix}-{path.name}.reason.txt").write_text(file.reason + "\n", encoding="utf-8")
+        with contextlib.suppress(FileNotFoundError):
+            manifest.replace(folder / f"{prefix}-{manifest.name}")
+        path.replace(folder / f"{prefix}-{path.name}")
+        say = _log.warning if is_refused else _log.info
+        say("settlement file", file=path.name, file_id=file.file_id, state=str(file.state), reason=file.reason,
+            is_known=imported.is_known)  # fmt: skip
+
+    def _folder(self, *names: str) -> Path:
+        folder = self._root.joinpath(*names)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+
+def _is_file(path: Path) -> bool:
+    """A settlement file: no manifest, nothing hidden, nothing that is still being written under another name."""
+    is_other = path.name.startswith(".") or path.name.endswith((MANIFEST, ".tmp", ".part"))
+    return path.is_file() and not is_other
+
+
+def _manifest_of(path: Path) -> Path:
+    return path.with_name(path.stem + MANIFEST)
+
+
+def _manifest_text(path: Path) -> str:
+    """The manifest beside a file, "" where there is none. What is no text is no JSON either: refused with its reason."""
+    manifest = _manifest_of(path)
+    return manifest.read_text(encoding="utf-8", errors="replace") if manifest.exists() else ""

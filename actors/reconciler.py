@@ -1,0 +1,192 @@
+"""The reconciler's process: takes files from the watched folder, runs what is due, sends what was decided.
+
+Nothing here is state: the tables say what has run and what waits to be sent. Two copies disturb nobody: a run is made by
+whoever holds its row, a file is known by its hash, and what is sent is sent under a key of its own.
+
+Invariant: dying at any point loses nothing; the next tick, of this copy or of another, goes on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from actors.inbox import Inbox
+from actors.outcome import News
+from actors.schedule import Schedule, due_runs
+from zerosum.errors import Retryable, Superseded, Unavailable
+from zerosum.reconciling import Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
+
+_log = structlog.get_logger()
+
+ANSWER_WITHIN_S = 15.0
+"""How long whoever asks for a run waits for its end; then the row tells how far it is."""
+
+SENT_MAX = 500
+"""Deliveries a round: as many as two batches of the ledger."""
+
+_LOOKED_AT = 500
+"""Runs and files looked at for what is due: a month of 10 PSPs, with re-runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAsked:
+    """Somebody wants a period to be run now."""
+
+    key: RunKey
+    is_again: bool
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters of this copy. `ticks_failed` grows while the database or a peer is away."""
+
+    ticks: int = 0
+    ticks_failed: int = 0
+    runs: int = 0
+    files: int = 0
+    sent: int = 0
+
+
+class Reconciler:
+    """One copy. `clock_ms`: the database's clock. `holder`: names this process in the runs it holds."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        runs: Runs,
+        outbox: Outbox,
+        inbox: Inbox,
+        schedule: Schedule,
+        clock_ms: Callable[[], Awaitable[int]],
+        holder: str,
+    ) -> None:
+        self.figures = Figures()
+        self.ended = asyncio.Event()
+        self._files = files
+        self._runs = runs
+        self._outbox = outbox
+        self._inbox = inbox
+        self._schedule = schedule
+        self._clock_ms = clock_ms
+        self._holder = holder
+        self._running: dict[RunKey, asyncio.Task[RunRow | None]] = {}
+
+    async def tick(self) -> None:
+        """One round: files in, every run that is due, then what is to be sent. Raises Unavailable; the next goes on."""
+        self.figures.ticks += 1
+        self.figures.files += await self._inbox.look()
+        for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(), came=await self._came()):
+            await self._joined(due.key, is_again=due.is_again)
+        await self.send()
+
+    async def send(self) -> None:
+        """Sends what waits in the outbox. Money may move: once, under the key each has."""
+        while (sent := await self._outbox.deliver(SENT_MAX)) > 0:
+            self.figures.sent += sent
+
+    async def run(self, asked: RunAsked, within_s: float = ANSWER_WITHIN_S) -> RunRow | None:
+        """Runs a period now. None: it is still being done, here or by another holder; it goes on."""
+        task = self._start(asked.key, is_again=asked.is_again)
+        done, _ = await asyncio.wait({task}, timeout=within_s)
+        return task.result() if done else None
+
+    async def stop(self) -> None:
+        """Abandons what runs: its lease ends, and whoever runs it next goes on."""
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    # ---- a run -----------------------------------------------------------------------------------------------------
+
+    async def _joined(self, key: RunKey, *, is_again: bool) -> RunRow | None:
+        return await asyncio.shield(self._start(key, is_again=is_again))
+
+    def _start(self, key: RunKey, *, is_again: bool) -> "asyncio.Task[RunRow | None]":
+        """The run of a key under way in this copy, begun where there is none."""
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(self._run(key, is_again=is_again))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        return task
+
+    async def _run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
+        try:
+            row = await self._runs.run(key, self._holder, is_again=is_again)
+        except Superseded:
+            return None  # another copy took it over, and goes on
+        if row is not None:
+            self.figures.runs += 1
+            _log.info("reconciliation", run=row.run_id, state=str(row.state), explained_ppm=row.summary.explained_ppm,
+                      mismatches=dict(row.summary.by_kind), reason=row.summary.reason)  # fmt: skip
+        return row
+
+    async def _ran(self) -> dict[RunKey, int]:
+        """Of each key that has run to its end, when its newest attempt began. One that is half done has not run."""
+        rows = [row for kind in RunKind for row in await self._runs.list(kind, _LOOKED_AT, "")]
+        newest = {row.key: row for row in sorted(rows, key=lambda row: row.attempt)}
+        return {key: row.started_at_ms for key, row in newest.items() if row.state is not RunState.RUNNING}
+
+    async def _came(self) -> dict[tuple[str, str], int]:
+        """Of each PSP and day with an accepted file, when the newest was accepted."""
+        came: dict[tuple[str, str], int] = {}
+        for file in await self._files.list("", "", _LOOKED_AT, ""):
+            if file.state is FileState.ACCEPTED and file.decided_at_ms is not None:
+                came[file.psp, file.day] = max(file.decided_at_ms, came.get((file.psp, file.day), 0))
+        return came
+
+
+async def keep(
+    reconciler: Reconciler, every_s: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Ticks for ever. What a tick stumbles over is logged, and the next one begins anew: the tables say what is left."""
+    while True:
+        try:
+            await reconciler.tick()
+        except Retryable as away:
+            reconciler.figures.ticks_failed += 1
+            _log.warning("the reconciler waits", reason=str(away))
+        except Exception:  # noqa: BLE001 - the outermost edge of this process: one bad file must not stop all the others
+            reconciler.figures.ticks_failed += 1
+            _log.exception("the reconciler stumbled")
+        await sleep(every_s)
+
+
+@dataclass(slots=True)
+class ReconcilerHost:
+    """The reconciler as an actor's process hosts it: in the place of a shard."""
+
+    shard: Reconciler
+    close: Callable[[], Awaitable[None]]
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Any]:
+        """Runs what is asked for; a row each, or None."""
+        return [await self.shard.run(asked) for asked in commands]
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        """Nobody waits for outcomes of the reconciler. Raises Unavailable."""
+        raise Unavailable("the reconciler has no outcomes")
+
+
+class SubmitLink(Protocol):
+    """The way to the reconciler's process."""
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Any]:
+        """See `ReconcilerHost.submit`. Raises Unavailable."""
+        ...
+
+
+class RemoteReconciler:
+    """The reconciler behind a link, for the door."""
+
+    def __init__(self, link: SubmitLink) -> None:
+        self._link = link
+
+    async def run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
+        """Runs a period now; None while it is still being done. Raises Unavailable: it may be running."""
+        rows: Sequence[RunRow | None] = await self._link.submit([RunAsked(key, is_again)], is_inner=True)
+        return rows[0]

@@ -1,0 +1,127 @@
+"""The reconciler's parts in memory: files by hash, runs by key, an outbox that counts. No clock, no sleep."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from zerosum.errors import Unavailable
+from zerosum.reconciling import (
+    Difference,
+    FileRow,
+    FileState,
+    Imported,
+    Incoming,
+    LateFile,
+    RunKey,
+    RunKind,
+    RunRow,
+    RunState,
+    Summary,
+)
+
+
+class MemoryFiles:
+    """Accepts what does not begin with "bad"; the same bytes are known the second time. `away`: so many calls fail first."""
+
+    def __init__(self, day: str = "2026-11-25") -> None:
+        self.rows: dict[str, FileRow] = {}
+        self.told: list[Incoming] = []
+        self.day = day
+        self.now_ms = 1
+        self.away = 0
+
+    async def take(self, content: BinaryIO, told: Incoming) -> Imported:
+        """See `Files.take`."""
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the database is away")
+        whole = content.read()
+        self.told.append(told)
+        file_id = hashlib.sha256(whole).hexdigest()
+        if file_id in self.rows:
+            return Imported(self.rows[file_id], is_known=True)
+        is_bad = whole.startswith(b"bad")
+        self.rows[file_id] = FileRow(
+            file_id=file_id, psp=told.psp, name=told.name, series="s", version=1,
+            state=FileState.REFUSED if is_bad else FileState.ACCEPTED, reason="rows differ" if is_bad else "", lines=1,
+            day=self.day, period_from_ms=0, period_to_ms=1, received_by=told.received_by, received_at_ms=self.now_ms,
+            decided_at_ms=self.now_ms,
+        )  # fmt: skip
+        return Imported(self.rows[file_id])
+
+    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+        """All of them."""
+        return list(self.rows.values())[:rows_max]
+
+    async def late(self) -> Sequence[LateFile]:
+        """None."""
+        return []
+
+
+class MemoryRuns:
+    """Each run ends at once. `left_running`: keys whose run dies midway the first time."""
+
+    def __init__(self) -> None:
+        self.rows: list[RunRow] = []
+        self.now_ms = 10
+        self.left_running: set[RunKey] = set()
+        self.held_by_another: set[RunKey] = set()
+
+    async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+        """See `Runs.run`."""
+        if key in self.held_by_another:
+            return None
+        attempts = [row for row in self.rows if row.key == key]
+        newest = attempts[-1] if attempts else None
+        if newest is not None and newest.state is RunState.RUNNING:
+            self.rows.remove(newest)
+            attempts.pop()
+        elif newest is not None and not is_again:
+            return newest
+        is_dying = key in self.left_running
+        self.left_running.discard(key)
+        state = RunState.RUNNING if is_dying else RunState.DONE
+        row = RunRow(
+            f"{key.period}-{len(attempts) + 1}",
+            key,
+            len(attempts) + 1,
+            "1",
+            state,
+            holder,
+            Summary(),
+            self.now_ms,
+            None,
+        )
+        self.rows.append(row)
+        if is_dying:
+            raise Unavailable("the database went away midway")
+        return row
+
+    async def get(self, run_id: str) -> RunRow | None:
+        """One."""
+        return next((row for row in self.rows if row.run_id == run_id), None)
+
+    async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
+        """Newest first."""
+        return [row for row in reversed(self.rows) if row.key.kind is kind][:rows_max]
+
+    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
+        """Not asked here."""
+        return []
+
+    async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
+        """Not asked here."""
+        return []
+
+
+class MemoryOutbox:
+    """So many wait."""
+
+    def __init__(self, waiting: int = 0) -> None:
+        self.waiting = waiting
+
+    async def deliver(self, rows_max: int) -> int:
+        """Sends them."""
+        sent = min(self.waiting, rows_max)
+        self.waiting -= sent
+        return sent

@@ -1,0 +1,235 @@
+"""The reconciler's process and its watched folder: everything once, whatever dies, and a late file makes its day run again."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from actors.inbox import RECEIVED_BY, Inbox
+from actors.reconciler import Reconciler, RunAsked, keep
+from actors.schedule import Schedule
+from tests.unit.reconciler_fakes import MemoryFiles, MemoryOutbox, MemoryRuns
+from zerosum.errors import Bug, Unavailable
+from zerosum.reconciling import FileState, RunKey, RunKind, RunRow
+
+YESTERDAY = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25")
+HOUR = RunKey(RunKind.INSIDE, "", "2026-11-26T07")
+NOW_MS = int(datetime(2026, 11, 26, 7, 30, tzinfo=UTC).timestamp()) * 1_000
+
+
+class House:
+    """One reconciler over memory; another copy of it on the same tables."""
+
+    def __init__(self, root: Path) -> None:
+        self.files, self.runs, self.outbox = MemoryFiles(), MemoryRuns(), MemoryOutbox()
+        self.root = root
+        self.now_ms = NOW_MS
+
+    def copy(self, holder: str = "one") -> Reconciler:
+        """A process."""
+
+        async def clock_ms() -> int:
+            return self.now_ms
+
+        inbox = Inbox(self.root, self.files, ["stripe"])
+        return Reconciler(
+            files=self.files, runs=self.runs, outbox=self.outbox, inbox=inbox, schedule=Schedule(("stripe",), 6, 7, 1),
+            clock_ms=clock_ms, holder=holder,
+        )  # fmt: skip
+
+    def put(self, name: str, content: bytes = b"good", manifest: str = "") -> Path:
+        """Puts a file into the inbox, the manifest after it."""
+        folder = self.root / "inbox" / "stripe"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        if manifest:
+            (folder / f"{Path(name).stem}.manifest.json").write_text(manifest)
+        return folder / name
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder, without the beginnings made of ids."""
+        found = (self.root / folder).glob("*")
+        return sorted(path.name.partition("-")[2] if folder != "inbox/stripe" else path.name for path in found)
+
+    def ran(self) -> list[tuple[RunKey, int]]:
+        """Runs in order: key and attempt."""
+        return [(row.key, row.attempt) for row in self.runs.rows]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A house of its own."""
+    return House(tmp_path)
+
+
+# ---- the schedule at work ------------------------------------------------------------------------------------------
+
+
+async def test_a_tick_runs_what_is_due_and_the_next_finds_nothing_more(house: House) -> None:
+    reconciler = house.copy()
+    await reconciler.tick()
+    await reconciler.tick()
+
+    assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
+    assert (reconciler.figures.ticks, reconciler.figures.runs) == (2, 2)
+
+
+async def test_two_copies_make_each_run_once(house: House) -> None:
+    """Row P26's rule for runs: whoever is second gets the stored row."""
+    await asyncio.gather(house.copy("one").tick(), house.copy("two").tick())
+
+    assert sorted(key.period for key, _ in house.ran()) == sorted({YESTERDAY.period, HOUR.period})
+
+
+async def test_a_late_file_makes_its_day_run_again(house: House) -> None:
+    """Row L11: the run at the deadline saw no file; the file comes; the next attempt sees it."""
+    reconciler = house.copy()
+    await reconciler.tick()
+    house.files.now_ms = house.runs.now_ms + 1
+    house.put("day.csv", manifest="{}")
+    house.runs.now_ms += 2
+    await reconciler.tick()
+    await reconciler.tick()
+
+    assert house.ran() == [(YESTERDAY, 1), (HOUR, 1), (YESTERDAY, 2)]
+
+
+async def test_a_run_that_died_midway_is_gone_on_with_by_the_next_copy(house: House) -> None:
+    """Row P31: the same attempt, once in the table."""
+    house.runs.left_running.add(YESTERDAY)
+    with pytest.raises(Unavailable):
+        await house.copy("one").tick()
+    await house.copy("two").tick()
+
+    assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
+    assert [row.holder for row in house.runs.rows] == ["two", "two"]
+
+
+async def test_what_waits_is_sent_to_the_last_one(house: House) -> None:
+    house.outbox.waiting = 1_203
+    reconciler = house.copy()
+    await reconciler.tick()
+
+    assert (house.outbox.waiting, reconciler.figures.sent) == (0, 1_203)
+
+
+async def test_a_run_that_is_asked_for_joins_the_one_under_way(house: House) -> None:
+    """Two people press the button: one run."""
+    reconciler = house.copy()
+    rows = await asyncio.gather(*(reconciler.run(RunAsked(YESTERDAY, is_again=False)) for _ in range(3)))
+
+    assert house.ran() == [(YESTERDAY, 1)]
+    assert {row.run_id for row in rows if row} == {house.runs.rows[0].run_id}
+
+
+async def test_a_run_that_takes_long_goes_on_after_its_asker_was_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: it is being done. It is not abandoned."""
+    gate = asyncio.Event()
+    inner = house.runs.run
+
+    async def slow(key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+        await gate.wait()
+        return await inner(key, holder, is_again=is_again)
+
+    monkeypatch.setattr(house.runs, "run", slow)
+    reconciler = house.copy()
+    told = await reconciler.run(RunAsked(YESTERDAY, is_again=False), within_s=0)
+    gate.set()
+    after = await reconciler.run(RunAsked(YESTERDAY, is_again=False))
+
+    assert told is None
+    assert after is not None
+    assert house.ran() == [(YESTERDAY, 1)]
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("away"), Bug("a broken invariant"), ValueError("a parser's own")])
+async def test_no_trouble_ends_the_loop(house: House, trouble: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one tick stumbles over, the next begins anew."""
+    reconciler, ticks = house.copy(), 0
+
+    async def look(_: Inbox) -> int:
+        nonlocal ticks
+        ticks += 1
+        if ticks < 3:
+            raise trouble
+        return 0
+
+    async def sleep(_: float) -> None:
+        if ticks >= 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(Inbox, "look", look)
+    with pytest.raises(asyncio.CancelledError):
+        await keep(reconciler, 1.0, sleep)
+
+    assert reconciler.figures.ticks_failed == 2
+    assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
+
+
+# ---- the watched folder --------------------------------------------------------------------------------------------
+
+
+async def test_a_file_with_its_manifest_is_taken_at_once_and_put_away(house: House) -> None:
+    house.put("day.csv", manifest='{"rows": 1}')
+    taken = await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert taken == 1
+    (told,) = house.files.told
+    assert (told.psp, told.name, told.manifest, told.received_by) == ("stripe", "day.csv", '{"rows": 1}', RECEIVED_BY)
+    assert house.names("inbox/stripe") == []
+    assert house.names("done") == ["day.csv", "day.manifest.json"]
+
+
+async def test_a_file_without_manifest_counts_when_it_has_not_grown_since_the_look_before(house: House) -> None:
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    path = house.put("day.csv", b"good")
+    first = await inbox.look()
+    path.write_bytes(b"good and more")
+    second = await inbox.look()
+    third = await inbox.look()
+
+    assert (first, second, third) == (0, 0, 1)
+    assert [row.state for row in house.files.rows.values()] == [FileState.ACCEPTED]
+
+
+async def test_a_refused_file_is_put_aside_with_its_reason(house: House) -> None:
+    house.put("day.csv", b"bad", manifest="{}")
+    await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert house.names("refused") == ["day.csv", "day.csv.reason.txt", "day.manifest.json"]
+    assert [path.read_text() for path in (house.root / "refused").glob("*.reason.txt")] == ["rows differ\n"]
+
+
+async def test_a_file_waits_in_the_inbox_while_the_database_is_away(house: House) -> None:
+    """Nothing leaves before it is recorded."""
+    house.put("day.csv", manifest="{}")
+    house.files.away = 1
+    inbox = Inbox(house.root, house.files, ["stripe"])
+
+    assert (await inbox.look(), house.names("inbox/stripe")) == (0, ["day.csv", "day.manifest.json"])
+    assert (await inbox.look(), house.names("inbox/stripe")) == (1, [])
+
+
+async def test_a_copy_that_died_between_recording_and_putting_away_changes_nothing(house: House) -> None:
+    """The file is still there and known by its bytes: put away, and recorded once."""
+    house.put("day.csv", manifest="{}")
+    await Inbox(house.root, house.files, ["stripe"]).look()
+    house.put("day.csv", manifest="{}")
+    again = await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert again == 1
+    assert len(house.files.rows) == 1
+    assert house.names("inbox/stripe") == []
+
+
+@pytest.mark.parametrize("name", [".day.csv", "day.csv.tmp", "day.csv.part", "day.manifest.json"])
+async def test_what_is_no_finished_file_is_left_alone(house: House, name: str) -> None:
+    house.put(name)
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    looks = [await inbox.look() for _ in range(3)]
+
+    assert looks == [0, 0, 0]
+    assert house.names("inbox/stripe") == [name]
