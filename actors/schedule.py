@@ -14,18 +14,17 @@ from datetime import UTC, date, datetime, timedelta
 from zerosum.reconciling import RunKey, RunKind
 
 DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """`due_hour`: UTC, of the day after the one a file settles. `catch_up_days`: how many days are looked back.
+    """`due_after_ms`: how long after the end of its day a file is due. `catch_up_days`: how many days are looked back.
 
     `inside_every_hours`: 1, 2, 3, 4, 6, 8, 12 or 24.
     """
 
     psps: tuple[str, ...]
-    due_hour: int
+    due_after_ms: int
     catch_up_days: int
     inside_every_hours: int
 
@@ -76,7 +75,7 @@ def _days(
 def _due_ms(day: date, schedule: Schedule) -> int:
     """When the file of a day should be there."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return int(midnight.timestamp()) * 1_000 + DAY_MS + schedule.due_hour * HOUR_MS
+    return int(midnight.timestamp()) * 1_000 + DAY_MS + schedule.due_after_ms
 
 
 def _hour(now_ms: int, every_hours: int) -> str:

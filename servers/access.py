@@ -1,6 +1,6 @@
 """Who may call what: one row per RPC. What has no row is refused, and a test holds the table to the contracts.
 
-A role is a tenant's own, within its tenant. Where a row names a subject, it takes that process of the house only (tenant
+A role is a tenant's own, within its tenant. Where a row names subjects, it takes those processes of the house only (tenant
 "-"), and nobody else. Where it is the house's, it takes people of the house by role: they see every tenant.
 Source: failures.md security point 1, design section 8 "Who calls".
 
@@ -15,20 +15,20 @@ from servers.call import HOUSE, Caller, Role
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Roles that may call, or the one process of the house that may. `is_public`: no token is asked for.
+    """Roles that may call, or the processes of the house that may. `is_public`: no token is asked for.
 
     `is_of_house`: the roles are those of the house's own people (tenant "-"), and of no tenant's.
     """
 
     roles: frozenset[Role] = frozenset()
-    subject: str = ""
+    subjects: frozenset[str] = frozenset()
     is_of_house: bool = False
     is_public: bool = False
 
     def allows(self, caller: Caller) -> bool:
         """Whether this caller may."""
-        if self.subject:
-            return (caller.tenant, caller.role, caller.subject) == (HOUSE, Role.SERVICE, self.subject)
+        if self.subjects:
+            return (caller.tenant, caller.role) == (HOUSE, Role.SERVICE) and caller.subject in self.subjects
         return caller.role in self.roles and (caller.tenant == HOUSE) == self.is_of_house
 
 
@@ -36,11 +36,16 @@ def _roles(*roles: Role) -> Rule:
     return Rule(roles=frozenset(roles))
 
 
+def _processes(*names: str) -> Rule:
+    return Rule(subjects=frozenset(names))
+
+
 _SUBMIT = _roles(Role.SERVICE)
 _READ = _roles(Role.SERVICE, Role.SUPPORT, Role.FINANCE, Role.ADMIN)
 _BOOKS = _roles(Role.FINANCE, Role.ADMIN)
 _ONCALL = _roles(Role.SUPPORT, Role.ADMIN)
 _QUEUE = Rule(roles=frozenset({Role.FINANCE, Role.ADMIN}), is_of_house=True)
+_POSTS = _processes("payment", "reconciler")
 _PUBLIC = Rule(is_public=True)
 
 ACCESS: Mapping[str, Rule] = {
@@ -51,18 +56,18 @@ ACCESS: Mapping[str, Rule] = {
     "/zerosum.v1.PaymentService/ListPayments": _READ,
     "/zerosum.v1.PaymentService/WatchPayment": _READ,
     "/zerosum.v1.PaymentService/GetHistory": _roles(Role.SUPPORT, Role.FINANCE, Role.ADMIN),
-    "/zerosum.v1.PaymentService/ReceiveWebhook": Rule(subject="edge"),
-    "/zerosum.v1.PaymentService/ReceiveWebhooks": Rule(subject="edge"),
-    "/zerosum.v1.PaymentService/ReportSettlement": Rule(subject="reconciler"),
+    "/zerosum.v1.PaymentService/ReceiveWebhook": _processes("edge"),
+    "/zerosum.v1.PaymentService/ReceiveWebhooks": _processes("edge"),
+    "/zerosum.v1.PaymentService/ReportSettlement": _processes("reconciler"),
     "/zerosum.v1.OperatorService/ListTodos": _ONCALL,
     "/zerosum.v1.OperatorService/GetTodo": _ONCALL,
     "/zerosum.v1.OperatorService/ReplayTodo": _roles(Role.ADMIN),
     "/zerosum.v1.OperatorService/ListInFlight": _ONCALL,
-    "/zerosum.v1.WalletService/ApplyTransfers": Rule(subject="payment"),
+    "/zerosum.v1.WalletService/ApplyTransfers": _POSTS,
     "/zerosum.v1.WalletService/CloseAccount": _BOOKS,
     "/zerosum.v1.WalletService/GetWallet": _READ,
     "/zerosum.v1.WalletService/ListEntries": _READ,
-    "/zerosum.v1.LedgerService/PostJournals": Rule(subject="payment"),
+    "/zerosum.v1.LedgerService/PostJournals": _POSTS,
     "/zerosum.v1.LedgerService/CloseAccount": _BOOKS,
     "/zerosum.v1.LedgerService/GetJournal": _BOOKS,
     "/zerosum.v1.LedgerService/ListEntries": _BOOKS,

@@ -36,6 +36,7 @@ class Service(StrEnum):
     PAYMENT = "payment"
     WALLET = "wallet"
     LEDGER = "ledger"
+    RECONCILIATION = "reconciliation"
     EDGE = "edge"
 
 

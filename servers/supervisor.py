@@ -34,7 +34,7 @@ from zerosum.store.migrate import migrate
 
 _log = structlog.get_logger()
 
-SERVICES = ("payment", "wallet", "ledger")
+SERVICES = ("payment", "wallet", "ledger", "reconciliation")
 """The servers that join Ray."""
 
 READY_TIMEOUT_S = 60.0
@@ -60,6 +60,7 @@ class Addresses:
     payment: str
     wallet: str
     ledger: str
+    reconciliation: str
     psp: str
     metrics: dict[str, str] = field(default_factory=dict)
 
@@ -124,9 +125,10 @@ class System:
         if self._simulated is not None:
             self._tell("PSP simulator")
             await self._start_child("psp", self._simulator_command(self._simulated), port=self._psp_port)
-        self._tell("ledger, wallet and payment servers")
+        self._tell("ledger, wallet, payment and reconciliation servers")
         ports = {"ledger": self.settings.ledger_port, "wallet": self.settings.wallet_port}
         ports |= {"payment": self.settings.payment_port, "edge": self.settings.edge_port}
+        ports["reconciliation"] = self.settings.reconciliation_port
         for name, port in ports.items():
             await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
         for name, port in ports.items():
@@ -223,7 +225,8 @@ class System:
         """Waits until every shard of a service has told its figures: only then does a call find it ready."""
         url = f"http://{self.settings.bind_host}:{port + self.settings.metrics_port_offset}/metrics"
         wanted = {"payment": self.settings.checkout_shards, "wallet": self.settings.account_shards}
-        shards = wanted.get(name, self.settings.ledger_shards)
+        wanted |= {"ledger": self.settings.ledger_shards, "reconciliation": 1}
+        shards = wanted[name]
         loop = asyncio.get_running_loop()
         end_s = loop.time() + READY_TIMEOUT_S
         while await asyncio.to_thread(_count_shards, url) < shards:
@@ -284,6 +287,7 @@ class System:
         settings, host = self.settings, self.settings.bind_host
         offset = settings.metrics_port_offset
         ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
+        ports["reconciliation"] = settings.reconciliation_port
         metrics = {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()}
         addresses = {name: f"{host}:{port}" for name, port in ports.items()}
         run = {
@@ -379,7 +383,8 @@ def _greeting(system: System) -> str:
     edge = f"http://{settings.bind_host}:{settings.edge_port}"
     rows = [
         ("payment service", f"{settings.payment_address} (gRPC)"), ("wallet service", f"{settings.wallet_address} (gRPC)"),
-        ("ledger service", f"{settings.ledger_address} (gRPC)"), ("edge", f"{edge}  API page: {edge}/docs"),
+        ("ledger service", f"{settings.ledger_address} (gRPC)"),
+        ("reconciliation", f"{settings.reconciliation_address} (gRPC)"), ("edge", f"{edge}  API page: {edge}/docs"),
         ("PSP simulator", system.psp_url or "none: ZEROSUM_PSP_URL"), ("data, keys, logs", str(data)),
     ]  # fmt: skip
     lines = "".join(f"  {name:<18}{value}\n" for name, value in rows)

@@ -49,12 +49,13 @@ from zerosum.store.opening import open_reader, open_store
 from zerosum.store.preflight import preflight
 from zerosum.v1 import ledger_pb2_grpc, payment_pb2_grpc, wallet_pb2_grpc
 
-Service = Literal["payment", "wallet", "ledger"]
+Service = Literal["payment", "wallet", "ledger", "reconciliation"]
 
 SHARDS_OF: dict[Service, Callable[[Settings], int]] = {
     "payment": lambda settings: settings.checkout_shards,
     "wallet": lambda settings: settings.account_shards,
     "ledger": lambda settings: settings.ledger_shards,
+    "reconciliation": lambda _: 1,
 }
 
 
@@ -75,7 +76,7 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     """A checkout shard: the story, its store, and a runner that reaches the PSP, the wallet and the ledger."""
     from zerosum.psp.stripe.adapter import KEY_HORIZON_MS, StripeAdapter  # 0.3 s that the servers need not wait for
 
-    _log_to_file(settings, "payment", slots)
+    log_to_file(settings, "payment", slots)
     crash.arm(settings.crash_dir, crash.Process.PAYMENT_SHARD)
     store, clock = open_store("payment", database_url(settings, "payment")), SystemClock()
     policy = Policy(
@@ -105,7 +106,7 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     await shard.start(runner)
     settle()
     closers = [runner.stop, shard.stop, wallet.close, ledger.close, adapter.close]
-    return Host(shard, partial(_close_all, [*closers, *(channel.close for channel in channels), store.close]))
+    return Host(shard, partial(close_all, [*closers, *(channel.close for channel in channels), store.close]))
 
 
 async def wallet_host(settings: Settings, slots: Sequence[int]) -> Host:
@@ -121,7 +122,7 @@ async def ledger_host(settings: Settings, slots: Sequence[int]) -> Host:
 async def _posting_host(
     settings: Settings, service: Service, binding: Any, slots: Sequence[int], chores: Sequence[Any]
 ) -> Host:
-    _log_to_file(settings, service, slots)
+    log_to_file(settings, service, slots)
     crash.arm(settings.crash_dir, crash.Process(f"{service}-shard"))
     store = open_store(service, database_url(settings, service))
     shard: Shard[Any, Any] = Shard(
@@ -136,7 +137,7 @@ async def _posting_host(
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    return Host(shard, partial(_close_all, [end_chores, shard.stop, store.close]))
+    return Host(shard, partial(close_all, [end_chores, shard.stop, store.close]))
 
 
 async def _keep_checkpoints(database: Any, slots: Sequence[int]) -> None:
@@ -146,7 +147,7 @@ async def _keep_checkpoints(database: Any, slots: Sequence[int]) -> None:
             await roll_up(database, slots)
 
 
-def _log_to_file(settings: Settings, service: str, slots: Sequence[int]) -> None:
+def log_to_file(settings: Settings, service: str, slots: Sequence[int]) -> None:
     """A shard's lines go beside the servers', not into Ray's own folder."""
     folder = settings.data_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,17 +166,17 @@ async def serve_payment(settings: Settings) -> None:
     metrics = Metrics()
     crash.arm(settings.crash_dir, crash.Process.PAYMENT_SERVER)
     reader = open_reader("payment", database_url(settings, "payment"))
-    await _require_fit(reader.database)
+    await require_fit(reader.database)
 
-    links = _links(settings, "payment")
+    links = links_of(settings, "payment")
     front: Front[m.CheckoutCommand] = Front(
         links=links, entity_of=lambda command: command.entity, is_inner=_is_webhook, stored_reply=reader.reply
     )
     front.start()
     stop = asyncio.Event()
-    watches = _watches(settings, metrics, links, stop)
+    watches = shard_watches(settings, metrics, links, stop)
     watches.append(watch_in_flight(reader, settings.in_flight_alert_ms, metrics))
-    now_s = _wall_clock_s
+    now_s = wall_clock_s
     payment = PaymentServicer(
         shards=front, reader=reader, settings=settings, metrics=metrics,
         webhooks={STRIPE: stripe_reader(webhook_secrets(settings), now_s)},
@@ -185,7 +186,9 @@ async def serve_payment(settings: Settings) -> None:
         Served("zerosum.v1.PaymentService", partial(payment_pb2_grpc.add_PaymentServiceServicer_to_server, payment)),
         Served("zerosum.v1.OperatorService", partial(payment_pb2_grpc.add_OperatorServiceServicer_to_server, oncall)),
     ]
-    await _serve(settings, "payment", served, settings.payment_port, metrics, watches, [front.stop, reader.close], stop)
+    await serve_service(
+        settings, "payment", served, settings.payment_port, metrics, watches, [front.stop, reader.close], stop
+    )
 
 
 async def serve_wallet(settings: Settings) -> None:
@@ -194,15 +197,15 @@ async def serve_wallet(settings: Settings) -> None:
 
     metrics = Metrics()
     reader = open_reader("wallet", database_url(settings, "wallet"))
-    await _require_fit(reader.database)
-    links = _links(settings, "wallet")
+    await require_fit(reader.database)
+    links = links_of(settings, "wallet")
     front = _posting_front(links, wallet_binding())
     servicer = WalletServicer(front, reader)
     add = partial(wallet_pb2_grpc.add_WalletServiceServicer_to_server, servicer)
     stop = asyncio.Event()
-    watches = _watches(settings, metrics, links, stop)
+    watches = shard_watches(settings, metrics, links, stop)
     served, closers = [Served("zerosum.v1.WalletService", add)], [front.stop, reader.close]
-    await _serve(settings, "wallet", served, settings.wallet_port, metrics, watches, closers, stop)
+    await serve_service(settings, "wallet", served, settings.wallet_port, metrics, watches, closers, stop)
 
 
 async def serve_ledger(settings: Settings) -> None:
@@ -211,15 +214,22 @@ async def serve_ledger(settings: Settings) -> None:
 
     metrics = Metrics()
     reader = open_reader("ledger", database_url(settings, "ledger"))
-    await _require_fit(reader.database)
-    links = _links(settings, "ledger")
+    await require_fit(reader.database)
+    links = links_of(settings, "ledger")
     front = _posting_front(links, ledger_binding())
     servicer = LedgerServicer(front, reader)
     add = partial(ledger_pb2_grpc.add_LedgerServiceServicer_to_server, servicer)
     stop = asyncio.Event()
-    watches = _watches(settings, metrics, links, stop)
+    watches = shard_watches(settings, metrics, links, stop)
     served, closers = [Served("zerosum.v1.LedgerService", add)], [front.stop, reader.close]
-    await _serve(settings, "ledger", served, settings.ledger_port, metrics, watches, closers, stop)
+    await serve_service(settings, "ledger", served, settings.ledger_port, metrics, watches, closers, stop)
+
+
+async def serve_reconciliation(settings: Settings) -> None:
+    """The reconciliation server, until a signal. Raises as `serve_payment`."""
+    from servers.wiring_reconciliation import serve_reconciliation as serve
+
+    await serve(settings)
 
 
 async def serve_edge(settings: Settings) -> None:
@@ -229,7 +239,7 @@ async def serve_edge(settings: Settings) -> None:
     await serve(settings)
 
 
-async def _serve(
+async def serve_service(
     settings: Settings,
     service: Service,
     served: Sequence[Served],
@@ -249,13 +259,17 @@ async def _serve(
     await serve_grpc(settings, service, served, port=port, metrics=metrics, closers=[end_watches, *closers], stop=stop)
 
 
-def _links(settings: Settings, service: Service) -> list[Any]:
+_FACTORIES: dict[Service, str] = {"reconciliation": "servers.wiring_reconciliation"}
+"""Where the factory of a service's actor stands, if not here."""
+
+
+def links_of(settings: Settings, service: Service) -> list[Any]:
     """Joins Ray and names the service's shards; each is created where there is none."""
     from actors.ray_host import RayLink
 
     ray_cluster.join(settings.ray_address, settings.deployment)
     shards, space = SHARDS_OF[service](settings), ray_cluster.namespace(settings.deployment)
-    factory = f"servers.wiring:{service}_host"
+    factory = f"{_FACTORIES.get(service, 'servers.wiring')}:{service}_host"
     return [
         RayLink(f"{service}-{number}-of-{shards}", space, factory, settings, slots_of_shard(number, shards))
         for number in range(shards)
@@ -266,11 +280,11 @@ def _posting_front(links: Sequence[Any], binding: Any) -> Front[Any]:
     return Front(links=links, entity_of=binding.entity, is_inner=lambda _: False, stored_reply=None)
 
 
-def _watches(settings: Settings, metrics: Metrics, links: Sequence[Any], stop: asyncio.Event) -> list[Watch]:
+def shard_watches(settings: Settings, metrics: Metrics, links: Sequence[Any], stop: asyncio.Event) -> list[Watch]:
     return [watch_shards(links, metrics, settings.ray_address, stop)]
 
 
-async def _require_fit(database: Any) -> None:
+async def require_fit(database: Any) -> None:
     """Refuses to serve on another revision or on a database that is not fit for money. Raises Misconfigured."""
     await require_revision(database)
     async with database.engine.connect() as connection:
@@ -286,11 +300,11 @@ def _is_webhook(command: m.CheckoutCommand) -> bool:
     return isinstance(command.body, m.Report)
 
 
-async def _close_all(closers: Sequence[Callable[[], Any]]) -> None:
+async def close_all(closers: Sequence[Callable[[], Any]]) -> None:
     for close in closers:
         await close()
 
 
-def _wall_clock_s() -> int:
+def wall_clock_s() -> int:
     """Only for the age of signatures: a PSP signs with the wall clock."""
     return int(time.time())

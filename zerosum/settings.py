@@ -4,6 +4,7 @@ Invariant: secrets are never here as text, only as the folder or URL they come f
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,12 +38,14 @@ class Settings(BaseSettings):
     payment_port: int = 7401
     wallet_port: int = 7402
     ledger_port: int = 7403
+    reconciliation_port: int = 7404
     edge_port: int = 7400
     metrics_port_offset: int = 100
     """A server's Prometheus port = its own port + this."""
     payment_address: str = "127.0.0.1:7401"
     wallet_address: str = "127.0.0.1:7402"
     ledger_address: str = "127.0.0.1:7403"
+    reconciliation_address: str = "127.0.0.1:7404"
 
     psp_url: str = ""
     """Where Stripe's API is; empty = the real one. The simulator's address in `zerosum up` and the demo."""
@@ -64,6 +67,15 @@ class Settings(BaseSettings):
     asking the PSP for its reference, and what is found is taken over instead of charged again. One call more an order."""
     in_flight_alert_ms: int = Field(default=60_000, ge=1)
     """Orders older than this and not final raise an alert."""
+    settlement_dir: Path | None = None
+    """Where settlement files come in (`inbox/<psp>/`) and go (`done/`, `refused/`). None: `settlement/` in the data folder."""
+    settlement_file_due_ms: int = Field(default=limits.SETTLEMENT_FILE_DUE_MS, ge=0)
+    settlement_line_due_ms: int = Field(default=limits.SETTLEMENT_LINE_DUE_MS, ge=0)
+    reconcile_tick_ms: int = Field(default=limits.RECONCILE_TICK_MS, ge=100)
+    reconcile_inside_every_h: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
+    reconcile_catch_up_days: int = Field(default=limits.RECONCILE_CATCH_UP_DAYS, ge=1, le=366)
+    case_alert_ms: int = Field(default=limits.CASE_ALERT_MS, ge=1)
+    """Cases that are open for longer raise an alert."""
     risk_blocked_buyers_file: Path | None = None
     """The allow-list adapter's file; None = everyone is allowed."""
     log_level: str = "INFO"

@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "zerosum:local"}
+ROLE_OF = {"payment": "payment", "wallet": "wallet", "ledger": "ledger", "reconciliation": "reconciler"}
+"""Servers that join Ray, and whom each is at the database."""
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -79,20 +81,22 @@ def test_every_setting_exists_and_is_accepted(service: str, monkeypatch: pytest.
     assert settings_of(service, monkeypatch).deployment == "compose"
 
 
-@pytest.mark.parametrize("service", ["payment", "wallet", "ledger"])
-def test_every_server_logs_in_as_its_own_role_and_no_other(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("service", "role"), ROLE_OF.items())
+def test_every_server_logs_in_as_its_own_role_and_no_other(
+    service: str, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings_of(service, monkeypatch)
-    urls = {role: url for role in ROLES if (url := getattr(settings, f"{role}_database_url"))}
+    urls = {name: url for name in ROLES if (url := getattr(settings, f"{name}_database_url"))}
 
-    assert list(urls) == [service]
+    assert list(urls) == [role]
     assert settings.database_url == ""
-    assert database_url(urls[service]).username == service
-    assert database_url(urls[service]).query["sslmode"] == "verify-full"
+    assert database_url(urls[role]).username == role
+    assert database_url(urls[role]).query["sslmode"] == "verify-full"
 
 
 def test_addresses_are_those_of_services_and_their_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of("edge", monkeypatch)
-    serving = {service: getattr(settings, f"{service}_port") for service in ("payment", "wallet", "ledger")}
+    serving = {service: getattr(settings, f"{service}_port") for service in ROLE_OF}
 
     assert {service: getattr(settings, f"{service}_address") for service in serving} == {
         service: f"{service}:{port}" for service, port in serving.items()
@@ -122,7 +126,7 @@ def test_every_command_is_one_that_the_image_knows(service: str) -> None:
 
 def test_services_that_join_ray_start_a_node_first() -> None:
     """A process joins a cluster through a node on its own machine, which is its own container here."""
-    for service in ("payment", "wallet", "ledger"):
+    for service in ROLE_OF:
         first, second = commands(service)
         assert first[:3] == ["ray", "start", "--address=ray-head:6379"]
         assert second == ["zerosum", "serve", service]
@@ -130,7 +134,7 @@ def test_services_that_join_ray_start_a_node_first() -> None:
 
 def test_everybody_who_talks_to_ray_has_its_token() -> None:
     """Without it whoever reaches Ray's ports runs code."""
-    for service in ("ray-head", "ray-worker", "payment", "wallet", "ledger"):
+    for service in ("ray-head", "ray-worker", *ROLE_OF):
         assert environment(service)["RAY_AUTH_MODE"] == "token"
         assert environment(service)["RAY_AUTH_TOKEN_PATH"] == "/var/lib/zerosum/keys/ray.token"
 

@@ -34,8 +34,8 @@ class House:
 
         inbox = Inbox(self.root, self.files, ["stripe"])
         return Reconciler(
-            files=self.files, runs=self.runs, outbox=self.outbox, inbox=inbox, schedule=Schedule(("stripe",), 6, 7, 1),
-            clock_ms=clock_ms, holder=holder,
+            files=self.files, runs=self.runs, outbox=self.outbox, inbox=inbox, clock_ms=clock_ms, holder=holder,
+            schedule=Schedule(("stripe",), 6 * 3_600_000, 7, 1),
         )  # fmt: skip
 
     def put(self, name: str, content: bytes = b"good", manifest: str = "") -> Path:

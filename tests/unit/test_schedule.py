@@ -7,7 +7,8 @@ import pytest
 from actors.schedule import Due, Schedule, due_runs
 from zerosum.reconciling import RunKey, RunKind
 
-SCHEDULE = Schedule(psps=("stripe",), due_hour=6, catch_up_days=7, inside_every_hours=1)
+SIX_HOURS_MS = 6 * 3_600_000
+SCHEDULE = Schedule(psps=("stripe",), due_after_ms=SIX_HOURS_MS, catch_up_days=7, inside_every_hours=1)
 
 
 def at(text: str) -> int:
@@ -82,7 +83,7 @@ def test_a_new_house_begins_with_yesterday() -> None:
 
 
 def test_each_psp_has_days_of_its_own() -> None:
-    schedule = Schedule(("adyen", "stripe"), 6, 7, 1)
+    schedule = Schedule(("adyen", "stripe"), SIX_HOURS_MS, 7, 1)
     due = due_runs(at("2026-11-26T07:00"), schedule, ran={day("2026-11-25", "adyen"): at("2026-11-26T06:00")}, came={})
 
     assert [one.key for one in due] == [day("2026-11-25"), hour("2026-11-26T07")]
@@ -99,7 +100,7 @@ def test_each_psp_has_days_of_its_own() -> None:
 def test_the_inside_is_due_once_a_period_and_missed_ones_are_not_made_up_for(
     every_hours: int, now: str, expected: str
 ) -> None:
-    schedule = Schedule((), 6, 7, every_hours)
+    schedule = Schedule((), SIX_HOURS_MS, 7, every_hours)
     ran = {hour("2026-11-20T00"): at("2026-11-20T00:00")}
 
     assert due_runs(at(now), schedule, ran=ran, came={}) == (Due(hour(expected)),)

@@ -178,11 +178,12 @@ def test_rpc_without_a_row_is_refused_to_everybody() -> None:
 @pytest.mark.parametrize(
     "method", ["/zerosum.v1.WalletService/ApplyTransfers", "/zerosum.v1.LedgerService/PostJournals"]
 )
-def test_money_is_moved_by_the_payment_process_only(method: str) -> None:
-    """Design section 8: wallet and ledger mutations accept the payment service's identity only."""
+def test_money_is_moved_by_the_payment_process_and_the_reconciler_only(method: str) -> None:
+    """Design section 8: wallet and ledger mutations accept processes of the house only: those two."""
     rule = rule_of(method)
 
     assert rule.allows(Caller(HOUSE, Role.SERVICE, "payment"))
+    assert rule.allows(Caller(HOUSE, Role.SERVICE, "reconciler"))
     assert not rule.allows(Caller(HOUSE, Role.SERVICE, "edge"))
     assert not any(rule.allows(Caller(TENANT, role, "payment")) for role in Role)
     assert not any(rule.allows(Caller(HOUSE, role, "payment")) for role in Role if role is not Role.SERVICE)

@@ -1,0 +1,93 @@
+"""What the reconciliation server watches while it serves: the queue's age, the last runs, files that are late.
+
+Labels are classes and kinds of runs: never an id, a tenant or a value. Invariant: a watch changes nothing but the mark that
+an alarm about a late file has been raised.
+"""
+
+import asyncio
+from collections import Counter
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from servers.log import logger_of
+from zerosum.domain.discrepancy import Class
+from zerosum.errors import Retryable
+from zerosum.finance_queue import Ageing, FinanceQueue
+from zerosum.reconciling import Files, LateFile, RunKind, RunRow, Runs, RunState
+
+_log = logger_of("reconciliation")
+
+EVERY_S = 15.0
+"""Four looks a minute; people answer in hours."""
+_RUNS_LOOKED_AT = 50
+
+
+class QueueGauges:
+    """What Prometheus sees of the queue and of the runs."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._open = Gauge("zerosum_mismatches_open", "Cases not closed", ("mismatch_class",), registry=registry)
+        self._oldest = Gauge("zerosum_mismatch_oldest_seconds", "Age of the oldest open case", registry=registry)
+        self._overdue = Gauge("zerosum_mismatches_overdue", "Cases open for too long", registry=registry)
+        self._explained = Gauge(
+            "zerosum_reconciliation_explained",
+            "Explained share of the newest run, in millionths",
+            ("kind",),
+            registry=registry,
+        )
+        self._ended = Gauge(
+            "zerosum_reconciliation_ended_seconds",
+            "When the newest run ended, since 1970",
+            ("kind",),
+            registry=registry,
+        )
+        self._late = Gauge("zerosum_settlement_files_late", "Settlement files due and not there", registry=registry)
+
+    def queue(self, ageing: Ageing) -> None:
+        """How old the open cases are."""
+        cases: Counter[Class] = Counter()
+        for band in ageing.bands:
+            cases[band.group] += band.cases
+        for group in Class:
+            self._open.labels(group).set(cases[group])
+        self._oldest.set(ageing.oldest_ms // 1_000)
+        self._overdue.set(ageing.overdue)
+
+    def run(self, run: RunRow) -> None:
+        """The newest run of its kind that has ended."""
+        self._explained.labels(run.key.kind).set(run.summary.explained_ppm)
+        self._ended.labels(run.key.kind).set((run.ended_at_ms or 0) // 1_000)
+
+    def late(self, files: int) -> None:
+        """So many files are late."""
+        self._late.set(files)
+
+
+async def watch_queue(
+    *, queue: FinanceQueue, runs: Runs, files: Files, gauges: QueueGauges, overdue_after_ms: int
+) -> None:
+    """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file."""
+    alerted = 0
+    while True:
+        try:
+            ageing = await queue.ageing(overdue_after_ms)
+            gauges.queue(ageing)
+            if ageing.overdue != alerted:
+                _log.warning("cases open for too long", cases=ageing.overdue, older_than_ms=overdue_after_ms)
+            alerted = ageing.overdue
+            for kind in RunKind:
+                ended = (row for row in await runs.list(kind, _RUNS_LOOKED_AT, "") if row.state is RunState.DONE)
+                if (newest := next(ended, None)) is not None:
+                    gauges.run(newest)
+            late = await files.late()
+            gauges.late(len(late))
+            for file in late:
+                _tell_late(file)
+        except Retryable as away:
+            _log.warning("the queue cannot be looked at", reason=str(away))
+        await asyncio.sleep(EVERY_S)
+
+
+def _tell_late(file: LateFile) -> None:
+    if file.is_new:
+        _log.error("a settlement file is late", psp=file.psp, day=file.day)
