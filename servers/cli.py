@@ -5,7 +5,6 @@ Everything heavy is imported inside its command, so that `--help` is there at on
 Invariant: a command that fails says why in one line and ends with a status other than 0.
 """
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, told
+from servers import cli_reconcile
+from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, told
 from servers.cli_ledger import ledger
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ main = typer.Typer(name="zerosum", help="A payment backend for marketplaces: eve
                    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
 todo = typer.Typer(help="Effects that are not finished, dead letters among them.", no_args_is_help=True)
 main.add_typer(todo, name="todo")
-
 main.add_typer(ledger, name="ledger")
+main.add_typer(cli_reconcile.reconcile, name="reconcile")
+main.add_typer(cli_reconcile.mismatches, name="mismatches")
 
 Tenant = Annotated[str, typer.Option(help="Whose.")]
 
@@ -151,7 +152,7 @@ def todo_list(
 ) -> None:
     """List to-dos."""
     with told():
-        _show(_operator(data_dir, tenant).todos(state), as_json, "To-dos")
+        show(_operator(data_dir, tenant).todos(state), as_json, "To-dos")
 
 
 @todo.command("show")
@@ -160,7 +161,7 @@ def todo_show(
 ) -> None:
     """Show one to-do with the exact request it would send."""
     with told():
-        _show([_operator(data_dir, tenant).todo(checkout_id, todo_id)], as_json, f"To-do {todo_id}")
+        show([_operator(data_dir, tenant).todo(checkout_id, todo_id)], as_json, f"To-do {todo_id}")
 
 
 @todo.command("replay")
@@ -174,7 +175,7 @@ def todo_replay(
 ) -> None:
     """Give a dead letter a new budget and run it again, under its old operation key."""
     with told():
-        _show([_operator(data_dir, tenant).replay(checkout_id, todo_id, key)], as_json, f"To-do {todo_id}")
+        show([_operator(data_dir, tenant).replay(checkout_id, todo_id, key)], as_json, f"To-do {todo_id}")
 
 
 @main.command("in-flight")
@@ -186,29 +187,13 @@ def in_flight(
 ) -> None:
     """List orders that are not final and older than a limit."""
     with told():
-        _show(_operator(data_dir, tenant).in_flight(older_than_ms), as_json, "In flight")
+        show(_operator(data_dir, tenant).in_flight(older_than_ms), as_json, "In flight")
 
 
 def _operator(data_dir: Path | None, tenant: str) -> "Operator":
     from servers.operator_client import Operator
 
     return Operator(settings_of(data_dir), tenant)
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool, title: str) -> None:
-    if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=f"{title}: {len(rows)}", title_justify="left")
-    for name in rows[0] if rows else ("nothing",):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
-    Console().print(table)
 
 
 # ---- what proves it ------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-"""What every command shares: the data folder, JSON or a table, settings, the exit status, and trouble as one line.
+"""What the commands of `zerosum` share: options, settings, how rows are shown, and how trouble ends a command.
 
 Invariant: a command that fails says why in one line and ends with a status other than 0.
 """
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,20 +17,38 @@ if TYPE_CHECKING:
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything lives. Default: ZEROSUM_DATA_DIR.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+
 EXIT_FAILED = 1
 EXIT_MISCONFIGURED = 2
 
 
 def settings_of(data_dir: Path | None) -> "Settings":
-    """The settings of the environment, with the folder that the command names."""
+    """The environment's settings, with this folder if one is given."""
     from zerosum.settings import Settings
 
     settings = Settings()
     return settings.model_copy(update={"data_dir": data_dir}) if data_dir is not None else settings
 
 
+def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, *, whole: Sequence[str] = ()) -> None:
+    """Rows as a table, or as JSON. `whole`: columns that are never broken, so that they can be copied."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{title}: {len(rows)}", title_justify="left")
+    for name in rows[0] if rows else ("nothing",):
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    Console().print(table)
+
+
 def exit_with(status: int | None) -> None:
-    """End the command with this status; 0 and None let it come to its end."""
+    """Ends the command, unless the status is 0 or none."""
     if status:
         raise typer.Exit(status)
 
