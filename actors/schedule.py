@@ -20,7 +20,7 @@ DAY_MS = 86_400_000
 class Schedule:
     """`due_after_ms`: how long after the end of its day a file is due. `catch_up_days`: how many days are looked back.
 
-    `inside_every_hours`: 1, 2, 3, 4, 6, 8, 12 or 24.
+    `inside_every_hours`: 1 to 24, counted from midnight UTC.
     """
 
     psps: tuple[str, ...]

@@ -87,7 +87,7 @@ SETTINGS = {
     "settlement_file_due_ms": "how long after the end of its day (UTC) a PSP's file may take",
     "settlement_line_due_ms": "how long after its movement a settlement line may take; then it is missing",
     "reconcile_tick_ms": "how often the watched folder and the schedule are looked at",
-    "reconcile_inside_every_h": "hours between two comparisons of our own services: 1, 2, 3, 4, 6, 8, 12 or 24",
+    "reconcile_inside_every_h": "hours between two comparisons of our own services, counted from midnight UTC",
     "reconcile_catch_up_days": "how far back days that were missed are run",
     "case_alert_ms": "cases open for longer raise an alert",
     "risk_blocked_buyers_file": "accounts the risk check blocks, one a line; empty: everyone is allowed",

@@ -134,8 +134,7 @@ SETTLEMENT_BYTES_MAX = 10 * 1024**3
 """A settlement file: 10 GB is 30 million lines of 350 bytes, a day at 350 payments a second."""
 
 SETTLEMENT_FILE_DUE_MS = 12 * 3_600_000
-SETTLEMENT_LINE_DUE_MS = 3 * 86_400_000
-"""A day's file is due at noon UTC of the next day; a charge's line three days after it: Stripe pays out cards after two."""
+"""A day's file is due at noon UTC of the next day."""
 
 RECONCILE_TICK_MS = 10_000
 """How often the watched folder and the schedule are looked at: two reads of a table of some hundred rows."""

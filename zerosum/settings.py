@@ -4,7 +4,6 @@ Invariant: secrets are never here as text, only as the folder or URL they come f
 """
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -70,9 +69,10 @@ class Settings(BaseSettings):
     settlement_dir: Path | None = None
     """Where settlement files come in (`inbox/<psp>/`) and go (`done/`, `refused/`). None: `settlement/` in the data folder."""
     settlement_file_due_ms: int = Field(default=limits.SETTLEMENT_FILE_DUE_MS, ge=0)
-    settlement_line_due_ms: int = Field(default=limits.SETTLEMENT_LINE_DUE_MS, ge=0)
+    settlement_line_due_ms: int = Field(default=limits.SETTLEMENT_DUE_AFTER_MS, ge=0)
     reconcile_tick_ms: int = Field(default=limits.RECONCILE_TICK_MS, ge=100)
-    reconcile_inside_every_h: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
+    reconcile_inside_every_h: int = Field(default=1, ge=1, le=24)
+    """Counted from midnight UTC: every 5 hours is 0, 5, 10, 15, 20, and 0 again."""
     reconcile_catch_up_days: int = Field(default=limits.RECONCILE_CATCH_UP_DAYS, ge=1, le=366)
     case_alert_ms: int = Field(default=limits.CASE_ALERT_MS, ge=1)
     """Cases that are open for longer raise an alert."""
