@@ -1,6 +1,8 @@
 """A settlement file with something wrong in it, from the PSP's folder to the ledger, by the commands finance types."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +77,33 @@ def test_a_planted_charge_is_found_proposed_approved_by_another_and_posted_once(
         ("propose", "ada"), ("approve", "ben"), ("write_off", "reconciler"),
     ]  # fmt: skip
     assert settled(system, caller, checkout) == once("12.50")
+
+
+def test_a_reconciler_that_is_killed_comes_back_and_what_it_was_asked_for_is_done_once(
+    system: RunningSystem, caller: Caller
+) -> None:
+    """Rows P31, R3: the process dies with a run asked for; another one makes it, under the same attempt."""
+    caller.pay(new_checkout("killed"))
+    ada = Finance(system, "ada")
+    report = json.loads(system.psp("POST", "settlement", {}))
+    (file,) = ada.type("reconcile", "import", report["path"])
+    (before,) = system.live_shard_pids("reconciliation").values()
+    os.kill(before, signal.SIGKILL)
+
+    def ran() -> Any:
+        ended = ada.try_to("reconcile", "run", "--day", file["day"])
+        return json.loads(ended.stdout) if ended.returncode == 0 else None
+
+    run = until("the run is made", ran, within_s=120)
+    (after,) = system.live_shard_pids("reconciliation").values()
+
+    assert run["state"] == "DONE"
+    assert after != before
+    attempts = system.query(
+        "SELECT attempt, count(*) FROM reconciliation.runs WHERE kind = 'nightly' AND period = %s GROUP BY attempt",
+        file["day"],
+    )
+    assert [count for _, count in attempts] == [1] * len(attempts)
 
 
 def test_a_file_in_the_watched_folder_is_taken_and_a_broken_one_put_aside(
