@@ -34,7 +34,12 @@ FASTER: Final = {"effect_lease_ms": 4_000, "psp_timeout_ms": 2_500, "backoff_cap
 REST_LIMIT_S: Final = 900.0
 """Longest wait for rest while there is progress: an hour's backlog at the PSP is not what chaos makes."""
 
-_NAMES: Final[dict[str, Service]] = {"payment": "payment", "wallet": "wallet", "ledger": "ledger"}
+_NAMES: Final[dict[str, Service]] = {
+    "payment": "payment", "wallet": "wallet", "ledger": "ledger", "reconciliation": "reconciliation",
+}  # fmt: skip
+
+ROLES_CUT: Final = ("payment", "wallet", "ledger", "reconciler")
+"""Database roles whose connections go through the proxy."""
 
 
 class Arena:
@@ -64,7 +69,7 @@ class Arena:
         await self.proxy.start()
         through = {
             f"{role}_database_url": urls[role].replace(f":{_port_of(urls[role])}/", f":{self.proxy.port}/")
-            for role in SERVICES
+            for role in ROLES_CUT
         }
         self.system = System(self._settings.model_copy(update=through), Simulated(self._seed), tell=self._tell)
         try:
@@ -122,6 +127,7 @@ class Arena:
         """The process of each shard that lives, by its number, as its server's metrics tell it. Blocking."""
         settings = self.settings
         ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
+        ports["reconciliation"] = settings.reconciliation_port
         url = f"http://{settings.bind_host}:{ports[service] + settings.metrics_port_offset}/metrics"
         found = {int(shard): int(figures.get("pid", 0)) for shard, figures in shard_figures(url).items()}
         return {shard: pid for shard, pid in found.items() if process.is_alive(pid)}

@@ -13,12 +13,13 @@ pytestmark = pytest.mark.e2e
 RAY_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 
 
-@pytest.mark.parametrize("name", ["payment", "wallet", "ledger", "edge", "psp", "database"])
+@pytest.mark.parametrize("name", ["payment", "wallet", "ledger", "reconciliation", "edge", "psp", "database"])
 def test_our_own_processes_listen_on_loopback_only(system: RunningSystem, name: str) -> None:
     """Security: nothing of ours is reachable from another machine unless a deployment says so. Ray, in the same processes,
     listens on every interface by its own choice: the next test."""
     offset = system.settings.metrics_port_offset
-    doors = [getattr(system.settings, f"{service}_port") for service in ("edge", "payment", "wallet", "ledger")]
+    services = ("edge", "payment", "wallet", "ledger", "reconciliation")
+    doors = [getattr(system.settings, f"{service}_port") for service in services]
 
     listened = listening(system.pid(name))
     ours = {
