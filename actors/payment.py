@@ -17,10 +17,10 @@ from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.draft import Policy
 from zerosum.domain.effect import assessment, effect_of
 from zerosum.domain.identity import CommandKey, EntityKey, Tenant
-from zerosum.domain.money import Money
 from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.todo import TodoKind, todo_id
+from zerosum.errors import Bug
 from zerosum.limits import RETRY_HINT_MS
 from zerosum.ports import NOTHING, InboxRecord, Judge, KeyReuse, StoredCommand, TurnRecord, Wanted
 
@@ -115,6 +115,8 @@ class PaymentBinding:
         self, state: Checkout | None, entity: EntityKey, body: m.ReplayTodo | RequestRefund, known: Known, now_ms: int
     ) -> Turn[Checkout]:
         """A replay or a refund: once per key, a refusal too."""
+        if isinstance(body, RequestRefund) and (state is None or body.order_id not in state.orders):
+            return Turn(state, None, Refused(_NO_ORDER, is_replay=False))  # nothing is stored: it may come to be known
         key, fingerprint = _act_key(entity.tenant, body), _act_fingerprint(state, entity, body)
         stored = known.commands.get(key)
         if stored is not None and stored.fingerprint != fingerprint:
@@ -228,8 +230,9 @@ def _act_key(tenant: Tenant, body: m.ReplayTodo | RequestRefund) -> CommandKey:
 def _act_fingerprint(state: Checkout | None, entity: EntityKey, body: m.ReplayTodo | RequestRefund) -> str:
     if isinstance(body, m.ReplayTodo):
         return f"1:{entity.id}/{body.todo_id}"
-    order = state.orders.get(body.order_id) if state is not None else None
-    return body.fingerprint(order.money if order is not None else Money(0, ""))
+    if state is None:
+        raise Bug("a refund of an order that nobody knows")
+    return body.fingerprint(state.orders[body.order_id].money)
 
 
 def _clash_of(

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Final
 
-from simulator.world.ablations import commit, key, money, psp, todo, webhook
+from simulator.world.ablations import commit, key, money, psp, refund, todo, webhook
 from simulator.world.ablations.plant import Ablation
 
 RunSeed = Callable[[int], Sequence[str]]
@@ -61,6 +61,14 @@ ABLATIONS: Mapping[str, Ablation] = {
         todo.todo_closed_early,
         todo.no_sweep,
         todo.no_lease,
+        refund.refund_before_commit,
+        refund.reversal_on_trouble,
+        refund.closed_account_credited,
+        refund.second_refund_key,
+        refund.refund_unproven,
+        refund.wallet_not_taken_back,
+        refund.refused_refund_kept,
+        refund.suspense_skipped,
         money.leg_dropped,
         money.float_amount,
         money.times_100,

@@ -22,6 +22,7 @@ from simulator.world.forger import FORGERIES
 from simulator.world.mix import RANGES
 from simulator.world.run import Result, run_seed, without_collector
 from simulator.world.shrink import command_of, shrink
+from zerosum.domain.refund import RefundCause
 
 MEETS_ALL_FROM: Final = 200
 """Seeds after which each fault must have happened: the rarest is in two seeds of five, so by chance it never stays away."""
@@ -30,7 +31,8 @@ BRANCHES: Final = (
     "ambiguous_applied", "ambiguous_lost", "ambiguous_late", "late_commit_landed", "breaker_open", "clock_jumped_ahead",
     "clock_jumped_back", "dead_letter", "fenced", "forgery_refused", *(f"forged_{kind}" for kind in FORGERIES),
     "key_reuse_refused", "psp CHARGED", "psp DECLINED", "psp REFUNDED", "psp STORED_FAILURE", "replay",
-    "sweep_found", "webhook_recorded", "webhook_refused", "webhook_replay", "woke_beside_successor",
+    *(f"refund {cause} {end}" for cause in RefundCause for end in ("SUCCEEDED", "FAILED")), "account_closed",
+    "refund_promised", "sweep_found", "webhook_recorded", "webhook_refused", "webhook_replay", "woke_beside_successor",
 )  # fmt: skip
 """What the house must have done at least once, beside every fault of `RANGES`."""
 

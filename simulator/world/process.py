@@ -31,6 +31,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Policy
 from zerosum.domain.identity import EntityKey
 from zerosum.domain.journal import Journal
+from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.request import AssessRisk, PspRequest
 from zerosum.domain.wallet import Transfer, wallet_key
@@ -251,8 +252,8 @@ class PaymentServer:
         reply = await self.front.outcome(entity, self._answer_within_ms)
         return Replied(reply, is_replay=False) if reply is not None else None
 
-    async def replay(self, entity: EntityKey, body: m.ReplayTodo) -> Answer:
-        """As ReplayTodo."""
+    async def act(self, entity: EntityKey, body: m.ReplayTodo | RequestRefund) -> Answer:
+        """As ReplayTodo or CreateRefund."""
         return (await self.front.submit([m.CheckoutCommand(entity, body)]))[0]
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from simulator.psp.stripe.objects import Charge
 from simulator.world.database import SERVICES, Database
+from simulator.world.proof_refund import closed_is_closed, given_back, refunds_are_right, refused_by_psp
 from simulator.world.psp import Psp
 from zerosum.store.chain import GENESIS
 
@@ -25,7 +26,7 @@ class Carried:
     `wallets`: pending and version by id; `slots`: seq, epoch and hash by service and slot.
     """
 
-    TABLES: ClassVar = frozenset({"slots", "wallets", "owners"})
+    TABLES: ClassVar = frozenset({"slots", "wallets", "owners", "closures"})
     """Tables whose rows stay: all else belongs to checkouts that are settled."""
 
     wallets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -47,6 +48,8 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]], carri
     return [
         *_charges(database, psp),
         *_cases(database, psp),
+        *refunds_are_right(database),
+        *closed_is_closed(database),
         *_given_up(database, psp),
         *_keys(database, psp),
         *_conservation(database, psp),
@@ -61,13 +64,13 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]], carri
 
 
 def _charges(database: Database, psp: Psp) -> list[str]:
-    """I3, I4: a charge an order that is SUCCESS, of its amount; for every other one as many refunds as charges."""
+    """I3, I4: a charge an order that is SUCCESS, of its amount, given back where a refund says so; for others all went back."""
     account = psp.engine.account
     charged: defaultdict[str, list[Charge]] = defaultdict(list)
     for charge in account.charges.values():
         if charge.is_captured:
             charged[charge.metadata.get("payment_order_id", charge.id)].append(charge)
-    wrong = []
+    wrong, given = [], given_back(database)
     orders, queued = (
         {row["payment_order_id"]: row for row in database.rows("payment", "payment_orders")},
         _queued(database),
@@ -78,7 +81,7 @@ def _charges(database: Database, psp: Psp) -> list[str]:
         taken = [(charge.amount_captured, charge.currency.upper()) for charge in charges]
         asked = (order["amount_minor"], order["currency"])
         if status == "SUCCESS":
-            is_right = taken == [asked] and back == 0
+            is_right = taken == [asked] and back == (asked[0] if order_id in given else 0)
         elif order_id in queued:
             is_right = not taken
         else:
@@ -103,12 +106,18 @@ def _queued(database: Database) -> set[str]:
 
 
 def _cases(database: Database, psp: Psp) -> list[str]:
-    """I3: every case is resolved, but for those about an order that the PSP took down wrongly."""
+    """I3: every case is resolved, but for those about an order that the PSP took down wrongly or would not give back."""
+    refused = {row["payment_order_id"] for row in refused_by_psp(database)}
+    stays_open = {**dict.fromkeys(_FOR_PEOPLE, psp.wronged), **dict.fromkeys(_NOT_GIVEN_BACK, refused)}
     return [
         f"I3: case {case['mismatch_id']} is {case['state']}"
         for case in database.rows("payment", "mismatches")
-        if case["state"] != "RESOLVED" and not (case["kind"] in _FOR_PEOPLE and case["payment_order_id"] in psp.wronged)
+        if case["state"] != "RESOLVED" and case["payment_order_id"] not in stays_open.get(case["kind"], ())
     ]
+
+
+_NOT_GIVEN_BACK: Final = frozenset({"account_closed", "reversal_failed"})
+"""Kinds of cases that stay open where the PSP refused to give the money back (row P18)."""
 
 
 _FINAL: Final = frozenset({"succeeded", "canceled"})
@@ -157,47 +166,68 @@ _NO_WALLET: Final = {"pending_minor": 0, "version": 0}
 
 
 def _wallets(database: Database, carried: Carried) -> list[str]:
-    """I5: pending is the sum of SUCCESS orders a seller, and the sum of its entries."""
-    owed: Counter[str] = Counter()
+    """I5: pending is the sum of the SUCCESS orders it has and has not given back, of its entries, and what the ledger says."""
+    owed, given = Counter[str](), given_back(database)
     for row in database.rows("payment", "payment_orders"):
-        if row["payment_order_status"] == "SUCCESS":
+        is_kept = row["wallet_updated"] and row["ledger_updated"] and row["payment_order_id"] not in given
+        if row["payment_order_status"] == "SUCCESS" and is_kept:
             owed[f"{row['seller_account']}:{row['currency']}"] += row["amount_minor"]
     entries: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for row in database.rows("wallet", "entries"):
         entries[row["wallet_id"]] += row["amount_minor"]
         counts[row["wallet_id"]] += 1
+    for row in database.rows("wallet", "closures"):
+        counts[row["wallet_id"]] += row["version"] > carried.wallets.get(row["wallet_id"], (0, 0))[1]
+    ledger: Counter[str] = Counter()
+    for row in database.rows("ledger", "entries"):
+        owner, _, currency = row["account"].removeprefix("seller:").partition(":pending:")
+        ledger[f"{owner}:{currency}"] -= row["amount_minor"]
     wallets = {row["wallet_id"]: row for row in database.rows("wallet", "wallets")}
     wrong = []
     for name in dict.fromkeys([*owed, *entries, *wallets]):
         row, (pending_minor, version) = wallets.get(name, _NO_WALLET), carried.wallets.get(name, (0, 0))
-        is_right = owed[name] == entries[name] == row["pending_minor"] - pending_minor
+        is_right = owed[name] == entries[name] == ledger[name] == row["pending_minor"] - pending_minor
         if not is_right or counts[name] != row["version"] - version:
             wrong.append(
-                f"I5: wallet {name}: owed {owed[name]}, entries {entries[name]}, pending {row['pending_minor']}, "
+                f"I5: wallet {name}: owed {owed[name]}, entries {entries[name]}, ledger {ledger[name]}, pending "
+                f"{row['pending_minor']}, "
                 f"{counts[name]} entries at version {row['version']}"
             )
     return wrong
 
 
+_HOMELESS, _REVERSAL_FAILED = "account_closed", "reversal_failed"
+
+
 def _ledger(database: Database) -> list[str]:
-    """I1, I2: every journal sums to zero; a capture an order that is SUCCESS, and two journals a late charge."""
+    """I1, I2: every journal sums to zero; a capture an order that is SUCCESS, two journals a case, all given back is undone."""
     sums: Counter[tuple[str, str]] = Counter()
     for row in database.rows("ledger", "entries"):
         sums[row["journal_id"], row["currency"]] += row["amount_minor"]
     wrong = [f"I1: journal {journal} sums to {rest} {currency}" for (journal, currency), rest in sums.items() if rest]
     posted = Counter((row["movement"], row["payment_order_id"]) for row in database.rows("ledger", "journals"))
-    expected: Counter[tuple[str, str]] = Counter()
+    expected, given, captured = Counter[tuple[str, str]](), given_back(database), set[str]()
+    homeless = {
+        case["payment_order_id"] for case in database.rows("payment", "mismatches") if case["kind"] == _HOMELESS
+    }
     for row in database.rows("payment", "payment_orders"):
-        if row["payment_order_status"] == "SUCCESS":
-            expected["capture", row["payment_order_id"]] = 1
-            if not (row["wallet_updated"] and row["ledger_updated"]):
-                wrong.append(f"I9: order {row['payment_order_id']} is SUCCESS and not posted everywhere")
-    for case in database.rows("payment", "mismatches"):
-        if case["kind"] in _FOR_PEOPLE:
+        name = row["payment_order_id"]
+        if row["payment_order_status"] != "SUCCESS":
             continue
-        expected["suspense_charge", case["payment_order_id"]] += 1
-        expected["suspense_refund", case["payment_order_id"]] += 1
+        if row["ledger_updated"]:
+            captured.add(name)
+            expected["capture", name] = 1
+        expected["refund", name] = int(name in given and name not in homeless)
+        if not (row["wallet_updated"] and row["ledger_updated"]) and name not in homeless:
+            wrong.append(f"I9: order {name} is SUCCESS and not posted everywhere")
+    for case in database.rows("payment", "mismatches"):
+        if case["kind"] in _FOR_PEOPLE or case["kind"] == _REVERSAL_FAILED:
+            continue
+        name = case["payment_order_id"]
+        expected["suspense_capture" if name in captured else "suspense_charge", name] += 1
+        expected["suspense_refund", name] += case["state"] == "RESOLVED"
+    expected += Counter()
     wrong.extend(f"I2: journals {sorted((posted - expected).items())} too many" for _ in [0] if posted - expected)
     wrong.extend(f"I2: journals {sorted((expected - posted).items())} are missing" for _ in [0] if expected - posted)
     return wrong

@@ -3,7 +3,8 @@
     slots       epochs never fall, seq rises by one with each entry of the log (I7)
     history     an order moves only along `MOVES` (I8)
     ledger      every journal that was posted sums to zero per currency (I1)
-    PSP's book  at most one charge a payment order that was not given back (I4)
+    PSP's book  at most one charge an order that was not given back (I4); nothing is given back undecided (I14)
+    refunds     no journal says that money went back before the book does (I22)
 
 Invariant: only what is new is looked at, so that looking costs little; nothing here asks the product's own rules.
 """
@@ -30,6 +31,10 @@ MOVES: Final = frozenset(
 """The arrows of docs/order-states.md."""
 
 
+_GIVEN_BACK: Final = frozenset({"refund", "suspense_refund"})
+"""Movements that say that the buyer has the money."""
+
+
 class Safety:
     """`wrong`: what was found so far, in order."""
 
@@ -40,6 +45,7 @@ class Safety:
         self._heads: dict[tuple[str, int], tuple[int, int]] = {}
         self._status: defaultdict[str, str] = defaultdict(lambda: "NOT_STARTED")
         self._live: Counter[str] = Counter()
+        self._given_back: Counter[str] = Counter()
 
     def watch(self, service: str, tables: Mapping[str, MemoryTable]) -> None:
         """The tables to look at."""
@@ -62,10 +68,17 @@ class Safety:
             for (journal, currency), rest in sums.items():
                 if rest:
                     self.find(f"I1: journal {journal} sums to {rest} {currency}")
+            for row in self._new(service, "journals"):
+                if row["movement"] in _GIVEN_BACK and not self._given_back[row["payment_order_id"]]:
+                    self.find(f"I22: {row['movement']} of order {row['payment_order_id']} without a refund in the book")
 
     def charged(self, reference: str, change: int) -> None:
         """The PSP took money for this order (+1), or gave it back (-1)."""
         self._live[reference] += change
+        if change < 0:
+            self._given_back[reference] += 1
+            if not any(key[3:5] == (reference, "refund") for key in self._tables["payment"]["operations"].rows):
+                self.find(f"I14: order {reference} was given back before that was decided")
         if self._live[reference] > 1:
             self.find(f"I4: order {reference} is charged {self._live[reference]} times at once")
 
@@ -74,6 +87,7 @@ class Safety:
         self._seen.clear()
         self._status.clear()
         self._live.clear()
+        self._given_back.clear()
 
     def find(self, what: str) -> None:
         """Something is wrong."""

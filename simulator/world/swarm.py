@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from actors.answer import Answer, Applied, Busy, Failed, InFlight, Refused, Replied
+from simulator.world.finance import Finance
 from simulator.world.forger import Forger
 from simulator.world.house import House
 from simulator.world.loop import Party
@@ -62,6 +63,7 @@ class Swarm:
         self.wrong: list[str] = []
         self.commands: list[m.SubmitCheckout] = []
         self._buyers = Party(BUYERS)
+        self._finance = Finance(house, TENANT, size.trouble_s, first)
         self._forger = Forger(house.psp, house.network, house.trace, house.weather.seed)
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -81,13 +83,16 @@ class Swarm:
         self.house.psp.set_trouble(self.weather.mix)
         for command in self.commands:
             self._spawn(self._buy(command), self._buyers)
+        for act in self._finance.acts(self.commands):
+            self._spawn(act, self._buyers)
         self._let_loose()
         await asyncio.sleep(self.size.trouble_s)
         self._calm()
         await self._come_to_rest()
         for command in self.commands:
             await self.loop.start(self._buyers, self._ask_again(command))
-        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong]
+        promises = self._finance.look(self.house.database.rows("payment", "refunds"))
+        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *promises]
         return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]
 
     def _command(self, number: int) -> m.SubmitCheckout:
@@ -100,7 +105,8 @@ class Swarm:
             for position, minor in enumerate(chance.randint(100, 9_999) for _ in range(chance.randint(1, 3)))
         )  # fmt: skip
         buyer = m.Buyer(f"buyer-{number}", "Ada", "ada@example.com", "GB")
-        return m.SubmitCheckout(TENANT, CheckoutId(name), Key(f"k{number}"), buyer, chance.choice(_TOKENS), lines)
+        token = chance.choice(_TOKENS)
+        return self._finance.choose(m.SubmitCheckout(TENANT, CheckoutId(name), Key(f"k{number}"), buyer, token, lines))
 
     # ---- buyers ----------------------------------------------------------------------------------------------
 
@@ -284,7 +290,7 @@ class Swarm:
         self.trace.met["dead_letter"] += 1
         for _ in range(2):
             answer = await self.house.network.ask(
-                SERVER, f"replay {entity.id}", lambda server: server.replay(entity, body)
+                SERVER, f"replay {entity.id}", lambda server: server.act(entity, body)
             )
             if not isinstance(answer, Applied):
                 self.wrong.append(f"O1: the replay of {entity.id}/{body.todo_id} was answered {answer}")

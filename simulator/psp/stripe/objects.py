@@ -116,7 +116,7 @@ class Charge(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """Money given back from one charge. `status` is succeeded."""
+    """Money given back from one charge. `status` is succeeded, or failed: then none was."""
 
     id: str
     charge: str

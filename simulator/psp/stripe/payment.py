@@ -63,13 +63,13 @@ def pay(intent: Intent, context: Context) -> Effect:
     token = token_of(intent.payment_method)
     assert token is not None
     match token.behaviour:
-        case Behaviour.DECLINE:
+        case Behaviour.DECLINE if intent.amount > token.only_above:
             return _decline(intent, token, context)
         case Behaviour.CHALLENGE:
             return _wait(intent, Act.CHALLENGE, "payment_intent.requires_action", context)
         case Behaviour.PROCESS:
             return _wait(intent, Act.PROCESS, "payment_intent.processing", context)
-        case Behaviour.SUCCEED:
+        case Behaviour.SUCCEED | Behaviour.DECLINE:
             effect = _take(intent, context)
     if "second_object_charge" not in context.side:
         return effect
@@ -97,7 +97,11 @@ def capture(intent: Intent, amount: int, context: Context) -> Effect:
 
 
 def give_back(refund: Refund, charge: Charge, context: Context) -> Effect:
-    """Refund part of a charge; the amount was checked against what is left."""
+    """Refund part of a charge; the amount was checked against what is left. A bank may refuse: nothing moves then."""
+    token = token_of(charge.payment_method)
+    if token is not None and token.refuses_refunds:
+        failed = refund._replace(status="failed")
+        return Effect(Outcome(shown=failed), refunds=(failed,), events=(("refund.failed", failed),))
     movement = BalanceTransaction(
         id=derive("txn", refund.id),
         type="refund",

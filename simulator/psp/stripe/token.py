@@ -1,7 +1,8 @@
 """What each of Stripe's test payment methods does when it is charged.
 
 Every `pm_card_*` that is not listed succeeds. The names are Stripe's own (docs.stripe.com/testing), each also
-accepted with `visa_` in it; `pm_card_processing` is ours, for a payment that needs time.
+accepted with `visa_` in it. Ours are `pm_card_processing`, for a payment that needs time, `pm_card_limited`, declined above
+50 units, and `pm_card_refundRefused`, whose bank refuses every refund at once.
 """
 
 from __future__ import annotations
@@ -23,12 +24,18 @@ class Behaviour(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token's behaviour; code, decline code and message are set for a decline only."""
+    """A token's behaviour; code, decline code and message are set for a decline only.
+
+    `only_above`: a decline of amounts above this, in minor units; others succeed. `refuses_refunds`: it pays, and its refunds
+    fail.
+    """
 
     behaviour: Behaviour
     code: str = ""
     decline_code: str = ""
     message: str = ""
+    only_above: int = 0
+    refuses_refunds: bool = False
 
 
 _SUCCEEDS: Final = Token(Behaviour.SUCCEED)
@@ -58,6 +65,8 @@ _OTHERS: Final[Mapping[str, Token]] = {
     "authenticationRequired": Token(Behaviour.CHALLENGE),
     "threeDSecure2Required": Token(Behaviour.CHALLENGE),
     "processing": Token(Behaviour.PROCESS),
+    "limited": Token(Behaviour.DECLINE, "card_declined", "card_velocity_exceeded", _DECLINED, only_above=5_000),
+    "refundRefused": Token(Behaviour.SUCCEED, refuses_refunds=True),
 }
 
 CHALLENGE_FAILED: Final = Token(
