@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Final
 
-from simulator.world.ablations import commit, key, money, psp, refund, todo, webhook
+from simulator.world.ablations import commit, key, money, psp, refund, settlement, todo, webhook
 from simulator.world.ablations.plant import Ablation
 
 RunSeed = Callable[[int], Sequence[str]]
@@ -72,6 +72,9 @@ ABLATIONS: Mapping[str, Ablation] = {
         money.leg_dropped,
         money.float_amount,
         money.times_100,
+        settlement.truncated_file_accepted,
+        settlement.day_shift_as_error,
+        settlement.late_line_ignored,
     )
 }
 """By the name on the command line."""

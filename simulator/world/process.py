@@ -256,6 +256,10 @@ class PaymentServer:
         """As ReplayTodo or CreateRefund."""
         return (await self.front.submit([m.CheckoutCommand(entity, body)]))[0]
 
+    async def settle(self, entity: EntityKey, fact: m.Report) -> Answer:
+        """As ReportSettlement, one line of it."""
+        return (await self.front.submit([m.CheckoutCommand(entity, fact)]))[0]
+
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> int:
         """As ReceiveWebhook: an HTTP status, 200 only once it is durably recorded, or tells us nothing."""
         event = self._read(body, headers)

@@ -134,10 +134,6 @@ class Psp:
     def set_trouble(self, mix: Mix) -> None:
         """Misbehaves as the mix says from now on."""
         rates = {name: getattr(mix, name) / 100 for name in _RATES if getattr(mix, name)}
-        if (
-            mix.charge_after_cancel
-        ):  # of money that moves after a final answer only a webhook or a settlement line can tell
-            rates.pop("webhook_loss", None)
         self.plan.set_rates(
             Rates(
                 **rates, delay_ms_max=mix.psp_latency_ms_max, late_ms_min=1, late_ms_max=90_000,

@@ -20,6 +20,7 @@ from simulator.world.network import BUYERS, Lost
 from simulator.world.network import Refused as NobodyThere
 from simulator.world.proof import findings
 from simulator.world.psp import SERVER
+from simulator.world.reconciler import Reconciler
 from zerosum.domain import message as m
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant
 from zerosum.domain.money import Money
@@ -32,6 +33,8 @@ REST_S: Final = 2 * 3_600
 """A clock that jumped back is 20 minutes behind, a pending order is asked for after 1, 2, 4, 8, .. minutes."""
 _PATIENCE_S: Final = 20.0
 _TIRED_S: Final = 8.0
+_LOOKS_PER_MINUTE: Final = 4
+"""The reconciler's, while there is trouble: often enough that its facts race answers, polls and webhooks."""
 _FAR_S: Final = 60
 _NEAR_S: Final = 5
 """Where nothing is owed, only what is on its way between processes is left, and that is there sooner."""
@@ -65,6 +68,7 @@ class Swarm:
         self._buyers = Party(BUYERS)
         self._finance = Finance(house, TENANT, size.trouble_s, first)
         self._forger = Forger(house.psp, house.network, house.trace, house.weather.seed)
+        self._reconciler = Reconciler(house)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> list[str]:
@@ -89,10 +93,14 @@ class Swarm:
         await asyncio.sleep(self.size.trouble_s)
         self._calm()
         await self._come_to_rest()
+        while self._reconciler.mends() and not self.house.safety.wrong:
+            await self.loop.start(self._reconciler.party, self._reconciler.mend())
+            await self._come_to_rest()
         for command in self.commands:
             await self.loop.start(self._buyers, self._ask_again(command))
         promises = self._finance.look(self.house.database.rows("payment", "refunds"))
-        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *promises]
+        unexplained = self._reconciler.findings()
+        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *promises, *unexplained]
         return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]
 
     def _command(self, number: int) -> m.SubmitCheckout:
@@ -199,6 +207,7 @@ class Swarm:
         for per_minute, act in troubles:
             if per_minute:
                 self._spawn(self._now_and_then(per_minute, act))
+        self._spawn(self._now_and_then(_LOOKS_PER_MINUTE, self._reconciler.mend), self._reconciler.party)
         if mix.forged_webhooks_per_minute:
             self._spawn(self._now_and_then(mix.forged_webhooks_per_minute, self._forger.forge), self._forger.party)
 

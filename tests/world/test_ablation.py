@@ -68,6 +68,9 @@ SEEDS: Mapping[str, int] = {
     "no-signature": 1,
     "no-timestamp": 1,
     "times-100": 0,
+    "truncated-file-accepted": 1,
+    "day-shift-as-error": 3,
+    "late-line-ignored": 182,
 }
 
 SEEDS_MAX = 50
