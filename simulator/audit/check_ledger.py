@@ -72,13 +72,16 @@ def _wallets(database: Database, found: Findings) -> None:
         f"WITH e AS (SELECT tenant, wallet_id, {sums}, count(DISTINCT version) AS transfers FROM wallet.entries"  # noqa: S608 (names of ours)
         " GROUP BY tenant, wallet_id)"
         " SELECT coalesce(w.tenant, e.tenant), coalesce(w.wallet_id, e.wallet_id), coalesce(w.version, 0),"
-        f" coalesce(e.transfers, 0), {balances}"
+        f" coalesce(e.transfers, 0) + (c.wallet_id IS NOT NULL)::int, {balances}"
         " FROM wallet.wallets w FULL OUTER JOIN e ON e.tenant = w.tenant AND e.wallet_id = w.wallet_id"
+        " LEFT JOIN wallet.closures c ON c.tenant = w.tenant AND c.wallet_id = w.wallet_id"
     )
     for tenant, wallet_id, version, transfers, *pairs in rows:
         subject = f"wallet {tenant}/{wallet_id}"
         if version != transfers:
-            found.add(subject, "counts other transfers than it has entries of", expected=transfers, found=version)
+            found.add(
+                subject, "counts other transfers and closings than it has rows of", expected=transfers, found=version
+            )
         for bucket, kept, made in zip(_BUCKETS, pairs[::2], pairs[1::2], strict=True):
             if kept != made:
                 found.add(subject, f"{bucket} is not the sum of its entries", expected=made, found=kept)

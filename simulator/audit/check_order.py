@@ -91,15 +91,20 @@ def _compare_orders(
 def _compare_checkouts(database: Database, found: Findings) -> None:
     statuses: dict[tuple[str, str], Counter[str]] = {}
     done: Counter[tuple[str, str]] = Counter()
+    reversed_: Counter[tuple[str, str]] = Counter()
     for key, row in database.orders.items():
         checkout = (key.tenant, row.checkout_id)
         statuses.setdefault(checkout, Counter())[row.status] += 1
         done[checkout] += row.status == "SUCCESS" and row.is_in_wallet and row.is_in_ledger
+        refund = database.refund_of(key)
+        is_reversed = refund is not None and refund.is_reversal and refund.status == "SUCCEEDED"
+        reversed_[checkout] += row.status == "SUCCESS" and is_reversed
     for tenant, checkout_id, status, is_done in database.stream(
         "SELECT tenant, checkout_id, status, is_payment_done FROM payment.payment_events"
     ):
         counts = statuses.pop((tenant, checkout_id), Counter())
-        expected = (_status_of(counts), done[(tenant, checkout_id)] == counts.total() > 0)
+        is_reversed = 0 < counts["SUCCESS"] == reversed_[(tenant, checkout_id)]
+        expected = (_status_of(counts, is_reversed=is_reversed), done[(tenant, checkout_id)] == counts.total() > 0)
         if expected != (status, is_done):
             found.add(
                 f"checkout {tenant}/{checkout_id}",
@@ -117,11 +122,13 @@ def _compare_checkouts(database: Database, found: Findings) -> None:
         )
 
 
-def _status_of(counts: Counter[str]) -> str:
+def _status_of(counts: Counter[str], *, is_reversed: bool) -> str:
     if not counts:
         return "an order"
     if not set(counts) <= TERMINAL:
         return "OPEN"
+    if is_reversed:
+        return "REVERSED"
     if set(counts) == {"SUCCESS"}:
         return "DONE"
     return "PARTIAL" if counts["SUCCESS"] else "FAILED"

@@ -2,18 +2,22 @@
 
 A charge is joined to its order by the PSP's object id, else by its reference. A charge beside the order's own one is
 explained by a mismatch only: `late_charge` and `second_charge` must be given back in full, the other kinds wait for
-people. Invariant: the PSP's side is taken as the truth; nothing of ours explains a charge away without a record.
+people. The order's own charge is given back exactly where a refund of ours says so.
+
+Invariant: the PSP's side is taken as the truth; nothing of ours explains a charge away without a record.
 """
 
 from collections import Counter, defaultdict
 
 from simulator.audit.book import Book, BookCharge
-from simulator.audit.database import Database, OrderKey, OrderRow
+from simulator.audit.database import Database, OrderKey
 from simulator.audit.evidence import Evidence
 from simulator.audit.finding import Findings, Harm
 from simulator.audit.settlement import Settlement
 
 _GIVEN_BACK = frozenset({"late_charge", "second_charge"})
+_OF_OWN_CHARGE = frozenset({"account_closed", "reversal_failed"})
+"""Cases about the order's own charge: it is looked at as any other."""
 
 
 def charges_match_orders(evidence: Evidence, found: Findings) -> None:
@@ -21,7 +25,7 @@ def charges_match_orders(evidence: Evidence, found: Findings) -> None:
     database, book = evidence.database, evidence.book
     assert book is not None
     found.examined = len(book.charges) + len(database.orders)
-    explained = {case.psp_object_id: case.kind for case in database.mismatches}
+    explained = {case.psp_object_id: case.kind for case in database.mismatches if case.kind not in _OF_OWN_CHARGE}
     own: set[OrderKey] = set()
     for charge in book.charges:
         key = _order_of(database, charge)
@@ -39,7 +43,7 @@ def charges_match_orders(evidence: Evidence, found: Findings) -> None:
             elif case not in _GIVEN_BACK and key and row and row.status == "SUCCESS":
                 own.add(key)
             continue
-        _check_charge(charge, key, row, own, found)
+        _check_charge(database, charge, key, own, found)
     for key, row in database.orders.items():
         if row.status == "SUCCESS" and key not in own:
             found.add(f"order {key}", "is SUCCESS and was never charged", expected="a charge", found="none")
@@ -47,8 +51,9 @@ def charges_match_orders(evidence: Evidence, found: Findings) -> None:
 
 
 def _check_charge(
-    charge: BookCharge, key: OrderKey | None, row: OrderRow | None, own: set[OrderKey], found: Findings
+    database: Database, charge: BookCharge, key: OrderKey | None, own: set[OrderKey], found: Findings
 ) -> None:
+    row = database.orders.get(key) if key else None
     subject = f"charge {charge.id} of {key or charge.reference}"
     if key is None or row is None:
         found.add(subject, "took money for no order of ours", expected="an order", found="none", harm=Harm.LOSS)
@@ -67,8 +72,11 @@ def _check_charge(
     asked, taken = (row.amount_minor, row.currency), (charge.taken_minor, charge.currency)
     if asked != taken:
         found.add(subject, "took other money than asked", expected=asked, found=taken)
-    if charge.refunded_minor:
-        found.add(subject, "was given back and the order stands", expected=0, found=charge.refunded_minor)
+    refund = database.refund_of(key)
+    allowed = {None: {0}, "SUCCEEDED": {row.amount_minor}, "PENDING": {0, row.amount_minor}}
+    if charge.refunded_minor not in allowed[refund.status if refund else None]:
+        said = f"{refund.status} refund" if refund else "no refund"
+        found.add(subject, "was given back otherwise than the order says", expected=said, found=charge.refunded_minor)
 
 
 def _check_object_ids(database: Database, found: Findings) -> None:
@@ -138,7 +146,7 @@ def settlement_matches_orders(evidence: Evidence, found: Findings) -> None:
     found.examined = len(settlement.rows)
     for file, problem, expected, said in settlement.problems:
         found.add(file, problem, expected=expected, found=said)
-    explained = {case.psp_object_id for case in database.mismatches}
+    explained = {case.psp_object_id for case in database.mismatches if case.kind not in _OF_OWN_CHARGE}
     settled: set[OrderKey] = set()
     for line in settlement.rows.values():
         if line.category != "charge" or line.intent in explained:

@@ -16,6 +16,7 @@ from simulator.audit import (
     check_order,
     check_posting,
     check_reconciliation,
+    check_refund,
     check_world,
 )
 from simulator.audit.evidence import Evidence
@@ -49,6 +50,7 @@ CHECKS: Final = (
     Check("I12", "every settlement line and order of the day is in exactly one class, the right one",
           check_reconciliation.all_is_classed, ("delivered",)),
     Check("I13", "no wallet was ever below zero", check_ledger.never_below_zero),
+    Check("I14", "what goes back is captured money, once, and every book follows", check_refund.refunds_are_whole),
     Check("I18", "every slot's hash chain verifies, from its first commit to its exported heads", check_chain.chains_verify),
     Check("I20", "no card number in any table or log", check_card.no_card_numbers),
     Check("I22", "the world's money is conserved: PSP's book = ledger's cash", check_world.world_is_conserved, ("book",)),

@@ -109,6 +109,14 @@ DAMAGE: Final[Mapping[str, Damage]] = {
     "below-zero": Damage(
         ("I13",), ("UPDATE wallet.entries SET amount_minor = -amount_minor WHERE version = 1",)
     ),
+    "claim-refund": Damage(
+        ("I14", "I3"),
+        (
+            "INSERT INTO payment.refunds SELECT slot, tenant, checkout_id, payment_order_id, 99, 'REQUESTED', 'SUCCEEDED',"
+            " amount_minor, currency, 'DUPLICATE', 'nobody', '', created_at_ms, created_at_ms FROM payment.payment_orders"
+            " WHERE <hit>",
+        ),
+    ),
     "flip-a-byte": Damage(
         ("I18",), ("UPDATE payment.slot_log SET hash = set_byte(hash, 0, get_byte(hash, 0) # 1) WHERE seq = 1",)
     ),

@@ -67,6 +67,23 @@ class MismatchRow:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class RefundRow:
+    """Money on its way back to the buyer, as stored."""
+
+    number: int
+    cause: str
+    status: str
+    amount_minor: int
+    currency: str
+    outcome: str
+
+    @property
+    def is_reversal(self) -> bool:
+        """The product decided it itself."""
+        return self.cause != "REQUESTED"
+
+
 class Database:
     """One snapshot. What several checks need is loaded once."""
 
@@ -134,6 +151,21 @@ class Database:
             "SELECT tenant, payment_order_id, kind, psp_object_id, amount_minor, currency, state FROM payment.mismatches"
         )
         return [MismatchRow(OrderKey(tenant, order_id), *rest) for tenant, order_id, *rest in rows]
+
+    @cached_property
+    def refunds(self) -> dict[OrderKey, list[RefundRow]]:
+        """The refunds of each order that has one, in their order: few."""
+        found: dict[OrderKey, list[RefundRow]] = {}
+        for tenant, order_id, *rest in self.all(
+            "SELECT tenant, payment_order_id, number, cause, status, amount_minor, currency, outcome FROM payment.refunds"
+            " ORDER BY tenant, payment_order_id, number"
+        ):
+            found.setdefault(OrderKey(tenant, order_id), []).append(RefundRow(*rest))
+        return found
+
+    def refund_of(self, key: OrderKey) -> RefundRow | None:
+        """The refund of an order that has not failed."""
+        return next((refund for refund in self.refunds.get(key, ()) if refund.status != "FAILED"), None)
 
     def find_order(self, object_id: str, reference: str, tenant: str = "") -> OrderKey | None:
         """The order a PSP's object pays: by the object's id, else by its reference where that is not ambiguous."""

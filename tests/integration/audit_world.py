@@ -1,7 +1,8 @@
 """A small world in which everything went well: rows, the PSP's truth, the client's journal, the settlement file.
 
 Built row by row, without the product's shards, so that the audit is held against the schema and the documents alone.
-Every tenth order is declined; the last checkout has a late charge that was given back, and an order that is PENDING.
+Every tenth order is declined; the last checkout has a late charge that was given back, and an order that is PENDING. Where
+`with_refunds`, order 7 was refunded and order 9 reversed: its wallet was closed, and the ledger had taken its capture.
 """
 
 import csv
@@ -16,19 +17,20 @@ import psycopg
 from sqlalchemy import create_engine, text
 
 from simulator.audit.format import answer_line, intent_line
+from tests.integration.audit_money import NOW_MS, Row, go_back, sides_of
 from zerosum.ports import SlotHead
 from zerosum.store.chain import GENESIS, next_head
 from zerosum.store.table import METADATA, SERVICES
 
-NOW_MS = 1_790_000_000_000
 TENANT = "acme"
-Row = dict[str, Any]
+_REFUNDED, _REVERSED = 7, 9
 
 
 class World:
     """`checkouts` of one to three orders. `rows`: by table; `truth`, `journal`: lines; `settlement_rows`: cells."""
 
-    def __init__(self, checkouts: int = 12) -> None:
+    def __init__(self, checkouts: int = 12, *, with_refunds: bool = False) -> None:
+        self._with_refunds = with_refunds
         self.rows: dict[str, list[Row]] = defaultdict(list)
         self.truth: list[Row] = []
         self.journal: list[bytes] = []
@@ -85,8 +87,8 @@ class World:
         refused = [refusal | {"reason": "IDEMPOTENCY_KEY_REUSED", "at_ms": NOW_MS}] if number % 5 == 0 else []
         self._commit("payment", slot, {"history": history[half:]} | ({"refusals": refused} if refused else {}))
         reply = b"\x0a\x05" + checkout_id.encode()
-        is_done = statuses == {"SUCCESS"}
-        whole = "DONE" if is_done else "PARTIAL" if "SUCCESS" in statuses else "FAILED"
+        is_done = statuses == {"SUCCESS"} and all(row["wallet_updated"] and row["ledger_updated"] for row in orders)
+        whole = "DONE" if statuses == {"SUCCESS"} else "PARTIAL" if "SUCCESS" in statuses else "FAILED"
         self.rows["payment.payment_events"].append(
             place
             | {
@@ -124,10 +126,12 @@ class World:
         moved = {"SUCCESS": "OrderCharged", "FAILED": "OrderFailed", "PENDING": "OrderPended"}[status]
         happened(moved, order_id, status)
         is_paid = status == "SUCCESS"
+        is_refunded = self._with_refunds and self._orders == _REFUNDED
+        is_reversed = self._with_refunds and self._orders == _REVERSED
         row = place | {
             "payment_order_id": order_id, "position": position, "buyer_account": "b", "seller_account": seller,
             "amount": amount, "amount_minor": amount_minor, "currency": currency, "payment_order_status": status,
-            "reason": "", "ledger_updated": is_paid, "wallet_updated": is_paid, "psp_reference": intent,
+            "reason": "", "ledger_updated": is_paid, "wallet_updated": is_paid and not is_reversed, "psp_reference": intent,
             "created_at_ms": NOW_MS, "updated_at_ms": NOW_MS,
         }  # fmt: skip
         self.rows["payment.payment_orders"].append(row)
@@ -141,16 +145,19 @@ class World:
         self.rows["payment.todos"].append(place | todo)
         self._intent(order_id, intent, row)
         if is_paid:
-            happened("WalletUpdated", order_id, status)
+            if not is_reversed:
+                happened("WalletUpdated", order_id, status)
+                self.credit(row)
             happened("LedgerUpdated", order_id, status)
-            self._charge(order_id, intent, row)
-            self._credit(row)
-            self._journal(row, "capture", 1)
+            self._charge(order_id, intent, row, is_refunded=is_refunded or is_reversed)
+            self.post(row, "capture", 1)
+            if is_refunded or is_reversed:
+                go_back(self, place, row, intent, happened, is_reversed=is_reversed)
         elif is_last and status == "FAILED":
             self._late_charge(place, row, intent, happened)
         return row
 
-    def _credit(self, row: Row) -> None:
+    def credit(self, row: Row, sign: int = 1) -> None:
         wallet_id, order_id = f"{row['seller_account']}:{row['currency']}", row["payment_order_id"]
         slot = len(wallet_id) % 4
         wallet = self._wallets.setdefault(
@@ -160,7 +167,8 @@ class World:
             | {"receivable_minor": 0, "created_at_ms": NOW_MS, "updated_at_ms": NOW_MS},
         )
         wallet["version"] += 1
-        wallet["pending_minor"] += row["amount_minor"]
+        wallet["pending_minor"] += sign * row["amount_minor"]
+        transfer_id = f"{'credit' if sign > 0 else 'debit'}-1-{order_id}"
         entry = {
             "tenant": TENANT,
             "wallet_id": wallet_id,
@@ -168,11 +176,11 @@ class World:
             "bucket": "pending",
             "at_ms": NOW_MS,
         }
-        entry |= {"transfer_id": f"credit-1-{order_id}", "amount_minor": row["amount_minor"]}
+        entry |= {"transfer_id": transfer_id, "amount_minor": sign * row["amount_minor"]}
         self._commit("wallet", slot, {"entries": [entry | {"currency": row["currency"], "payment_order_id": order_id}]})
-        self._commands("wallet", "ApplyTransfers", f"credit-1-{order_id}", wallet_id)
+        self._commands("wallet", "ApplyTransfers", transfer_id, wallet_id)
 
-    def _journal(self, row: Row, movement: str, number: int) -> None:
+    def post(self, row: Row, movement: str, number: int) -> None:
         seller, currency, minor = row["seller_account"], row["currency"], row["amount_minor"]
         journal_id, slot = f"{movement}-{number}-{row['payment_order_id']}", len(seller) % 4
         owner = self._owners.setdefault(
@@ -187,17 +195,8 @@ class World:
             },
         )
         owner["version"] += 1
-        clearing, pending = f"psp:stripe:clearing:{currency}", f"seller:{seller}:pending:{currency}"
-        sides = {
-            "capture": [
-                (f"buyer:b:{currency}", minor),
-                (clearing, minor),
-                (pending, -minor),
-                (f"buyer:b:{currency}", -minor),
-            ],
-            "suspense_charge": [(clearing, minor), (f"suspense:{currency}", -minor)],
-            "suspense_refund": [(f"suspense:{currency}", minor), (clearing, -minor)],
-        }[movement]
+        pending = f"seller:{seller}:pending:{currency}"
+        sides = sides_of(movement, seller, currency, minor)
         journal = {
             "tenant": TENANT,
             "owner": seller,
@@ -220,13 +219,13 @@ class World:
         ]
         self._commit("ledger", slot, {"journals": [journal], "entries": entries})
         self._commands("ledger", "PostJournals", journal_id, seller)
-        if movement == "capture":
+        if movement in ("capture", "refund", "suspense_capture"):
             account = self._accounts.setdefault(
                 pending,
                 {"slot": slot, "tenant": TENANT, "owner": seller, "account": pending, "currency": currency}
                 | {"balance_minor": 0, "entry_count": 0},
             )
-            account["balance_minor"] -= minor
+            account["balance_minor"] -= minor if movement == "capture" else -minor
             account["entry_count"] += 1
 
     def _late_charge(self, place: Row, row: Row, intent: str, happened: Any) -> None:
@@ -234,8 +233,8 @@ class World:
         happened("MismatchOpened", order_id, "FAILED")
         happened("MismatchResolved", order_id, "FAILED")
         self._charge(order_id, intent, row, is_refunded=True)
-        self._journal(row, "suspense_charge", 1)
-        self._journal(row, "suspense_refund", 1)
+        self.post(row, "suspense_charge", 1)
+        self.post(row, "suspense_refund", 1)
         case = {"mismatch_id": f"late/{order_id}", "number": 1, "payment_order_id": order_id, "kind": "late_charge"}
         case |= {
             "psp": "stripe",

@@ -16,7 +16,8 @@ import psycopg
 from sqlalchemy import BigInteger, Integer, Text, create_engine, text
 
 from simulator.audit.match import CLASSES
-from tests.integration.audit_world import NOW_MS, TENANT, World
+from tests.integration.audit_money import NOW_MS
+from tests.integration.audit_world import TENANT, World
 from zerosum.store.reconciliation_table import RECONCILIATION
 
 Row = dict[str, Any]
