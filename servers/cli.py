@@ -15,6 +15,7 @@ import typer
 from servers import cli_reconcile
 from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, told
 from servers.cli_ledger import ledger
+from servers.cli_money import account, refund
 
 if TYPE_CHECKING:
     from servers.operator_client import Operator
@@ -25,6 +26,8 @@ main = typer.Typer(name="zerosum", help="A payment backend for marketplaces: eve
 todo = typer.Typer(help="Effects that are not finished, dead letters among them.", no_args_is_help=True)
 main.add_typer(todo, name="todo")
 main.add_typer(ledger, name="ledger")
+main.add_typer(account, name="account")
+main.command()(refund)
 main.add_typer(cli_reconcile.reconcile, name="reconcile")
 main.add_typer(cli_reconcile.mismatches, name="mismatches")
 

@@ -76,9 +76,10 @@ def request_refund(draft: Draft, command: RequestRefund) -> Refusal | None:
 
 def reverse_unless_all_paid(draft: Draft) -> None:
     """The caller wanted all or none: once every order is final and one was not paid, or had to go back, all others go back."""
-    checkout = draft.checkout
-    orders = list(checkout.orders.values())
-    if checkout.on_partial is not m.OnPartial.REVERSE or not all(order.is_terminal for order in orders):
+    if draft.checkout.on_partial is not m.OnPartial.REVERSE:
+        return
+    orders = list(draft.checkout.orders.values())
+    if not all(order.is_terminal for order in orders):
         return
     paid = [order for order in orders if order.status is OrderStatus.SUCCESS and not _is_going_back(order)]
     if len(paid) == len(orders):
