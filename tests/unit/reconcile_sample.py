@@ -9,6 +9,7 @@ from zerosum.domain.discrepancy import Discrepancy, Posting
 from zerosum.domain.fee_contract import STRIPE, charge_fee_minor
 from zerosum.domain.identity import CheckoutId, OrderId, Tenant
 from zerosum.domain.money import Money
+from zerosum.domain.reconcile import reconcile
 from zerosum.domain.reconcile_item import Item, Movement, MovementKind, Rules, Standing
 from zerosum.domain.settlement import Category, Line
 
@@ -63,6 +64,11 @@ def states(items: Iterable[Item]) -> list[tuple[str, str, str]]:
         )
         for item in items
     )
+
+
+def found_by(lines: list[Line], movements: list[Movement]) -> list[tuple[str, str, str]]:
+    """`states` of the whole reconciliation, before anything is overdue."""
+    return states(reconcile(lines, movements, RULES))
 
 
 def the_discrepancy(items: Iterable[Item]) -> Discrepancy:

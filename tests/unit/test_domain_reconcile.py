@@ -10,6 +10,7 @@ from tests.unit.reconcile_sample import (
     OVERDUE,
     RULES,
     charge,
+    found_by,
     line,
     refund,
     refund_line,
@@ -19,13 +20,8 @@ from tests.unit.reconcile_sample import (
 from zerosum.domain.discrepancy import Action, Class, Kind, Posting
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile import match_amount, match_object, match_reference, reconcile
-from zerosum.domain.reconcile_item import MatchedBy, Movement, Standing, State
-from zerosum.domain.settlement import Category, Line
-
-
-def found_by(lines: list[Line], movements: list[Movement]) -> list[tuple[str, str, str]]:
-    return states(reconcile(lines, movements, RULES))
-
+from zerosum.domain.reconcile_item import MatchedBy, Standing, State
+from zerosum.domain.settlement import Category
 
 # ---- what agrees ---------------------------------------------------------------------------------------------------
 
@@ -288,49 +284,6 @@ def test_the_contracts_dispute_fee_for_a_charge_of_ours_is_explained_and_any_oth
         ("txn_-1500", "", "EXPLAINED"),
         ("txn_-1501", "", "unknown_fee"),
         ("txn_o1", "o1", "MATCHED"),
-    ]
-
-
-# ---- ambiguity is an outcome ---------------------------------------------------------------------------------------
-
-
-def test_two_orders_that_fit_a_nameless_line_equally_are_ambiguous() -> None:
-    nameless = line(object_id="", reference="")
-
-    items = reconcile([nameless], [charge(), charge("o2")], RULES)
-
-    assert states(items) == [("", "o1", "ambiguous"), ("", "o2", "ambiguous"), ("txn_o1", "", "ambiguous")]
-    assert len({item.discrepancy.id for item in items if item.discrepancy}) == 1
-    assert items[0].discrepancy is not None
-    assert items[0].discrepancy.ours == "o1, o2"
-
-
-def test_two_strange_objects_under_one_reference_are_ambiguous() -> None:
-    one, two = line(id="txn_a", object_id="pi_a"), line(id="txn_b", object_id="pi_b", number=2)
-
-    assert found_by([one, two], [charge()]) == [
-        ("", "o1", "ambiguous"),
-        ("txn_a", "", "ambiguous"),
-        ("txn_b", "", "ambiguous"),
-    ]
-
-
-def test_two_refunds_of_one_amount_are_not_told_apart_by_a_line_without_key() -> None:
-    first, second = refund(refund_key="r1"), refund(refund_key="r2", number=2)
-
-    found = found_by([line(), refund_line(refund_key="")], [charge(), first, second])
-
-    assert [kind for _, _, kind in found] == ["ambiguous", "ambiguous", "MATCHED", "ambiguous"]
-
-
-def test_a_tenant_that_the_line_names_decides_between_two_orders_of_one_name() -> None:
-    theirs = charge(tenant="u", object_id="pi_u")
-
-    found = reconcile([line(object_id="pi_x")], [charge(), theirs], RULES)
-
-    assert [(item.movement.tenant, item.state) for item in found if item.movement] == [
-        ("u", State.EXPECTED),
-        ("t", State.MISMATCH),
     ]
 
 
