@@ -24,7 +24,12 @@ from zerosum.domain.money import EXPONENTS, Money
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.settlement import Category, Line
 from zerosum.domain.settlement_control import Controls, Manifest, Sums
-from zerosum.limits import SETTLEMENT_CELL_LENGTH_MAX, SETTLEMENT_LINE_BYTES_MAX
+from zerosum.limits import (
+    SETTLEMENT_CELL_LENGTH_MAX,
+    SETTLEMENT_LINE_BYTES_MAX,
+    SETTLEMENT_MANIFEST_BYTES_MAX,
+    SETTLEMENT_PAYOUTS_MAX,
+)
 from zerosum.psp.dialect import DIALECTS
 from zerosum.psp.stripe import PSP
 from zerosum.psp.stripe.amount import from_stripe
@@ -358,3 +363,29 @@ def test_nothing_but_a_refusal_or_a_manifest_comes_of_one_with_junk_in_it(name: 
 def test_our_psp_has_a_dialect() -> None:
     assert set(DIALECTS) == {PSP}
     assert DIALECTS[PSP].read_lines is read_lines
+
+
+def test_a_file_of_more_payouts_than_anybody_makes_is_refused_before_it_fills_the_memory() -> None:
+    rows = [row(number, automatic_payout_id=f"po_{number}") for number in range(SETTLEMENT_PAYOUTS_MAX + 2)]
+
+    lines, refused, _ = read(report(rows))
+
+    assert (len(lines), refused and refused.reason) == (SETTLEMENT_PAYOUTS_MAX, Reason.MALFORMED)
+
+
+def test_a_manifest_of_more_payouts_than_anybody_makes_is_refused() -> None:
+    payouts = [
+        {"id": f"po_{number}", "currency": "eur", "amount": "1.00"} for number in range(SETTLEMENT_PAYOUTS_MAX + 1)
+    ]
+
+    refused = read_manifest(manifest(report([]), [], payouts=payouts))
+
+    assert isinstance(refused, Refusal)
+    assert refused.field == "manifest.payouts"
+
+
+def test_a_manifest_that_is_too_large_is_not_even_read() -> None:
+    refused = read_manifest(manifest(report([]), []) + b" " * SETTLEMENT_MANIFEST_BYTES_MAX)
+
+    assert isinstance(refused, Refusal)
+    assert (refused.field, refused.message) == ("manifest", "the manifest is too large")
