@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.sim.house import House, checkout, rows, webhook
+from tests.sim.house import TENANT, House, checkout, rows, webhook
 from tests.sim.psp import ScriptedPsp
+from tests.sim.test_refund import ASKED, KEY, told
 from tests.sim.test_reversal import SIDES, paid
 from tests.sim.virtual import run
 from zerosum.domain import message as m
@@ -21,11 +22,12 @@ from zerosum.domain.effect import effect_of
 from zerosum.domain.identity import Key, OrderId, Tenant
 from zerosum.domain.journal import Journal
 from zerosum.domain.message import OnPartial
+from zerosum.domain.money import Money
 from zerosum.domain.reconcile_inside import POSTINGS, Posted, Side, compare, promises_of
 from zerosum.domain.reconcile_item import State
 from zerosum.domain.record import replace
 from zerosum.domain.todo import TodoKind, TodoState
-from zerosum.domain.wallet import Transfer
+from zerosum.domain.wallet import Transfer, TransferKind
 
 Story = Callable[[], Coroutine[Any, Any, tuple[Checkout, House]]]
 
@@ -50,7 +52,7 @@ def posted_in(house: House) -> list[Posted]:
                 sides[0]["currency"], tuple((side["account"], side["amount_minor"]) for side in sides),
             )
         )  # fmt: skip
-    return found
+    return [each for each in found if each.id != SPENT.transfer_id]
 
 
 async def all_paid() -> tuple[Checkout, House]:
@@ -85,12 +87,33 @@ async def reversal_refused() -> tuple[Checkout, House]:
     return await paid((), 1_000, 2_000, token="tok_no_refund", psp=psp, on_partial=OnPartial.REVERSE)
 
 
+async def refunded(token: str = "tok_visa") -> tuple[Checkout, House]:
+    _, done, house = await told(ASKED, token=token)
+    return done, house
+
+
+async def not_covered() -> tuple[Checkout, House]:
+    """A refund whose debit the wallet refused: nothing of it was posted, though its to-do is done."""
+    house = await House().start()
+    await house.pay(checkout("c-1", 1_000))
+    await house.settle("c-1")
+    await house.fronts["wallet"].submit([SPENT])
+    await house.tell(KEY, ASKED)
+    return await house.settle("c-1"), house
+
+
+SPENT = Transfer(TENANT, Key("spent"), "seller-0", TransferKind.DEBIT_PENDING, Money(1, "USD"), OrderId("c-9-o0"))
+"""Of another checkout: the comparison of this one does not see it."""
+
 STORIES: dict[str, Story] = {
     "all paid": all_paid,
     "charged late": charged_late,
     "charged twice": charged_twice,
     "reversed whole": reversed_whole,
     "reversal refused": reversal_refused,
+    "refunded": refunded,
+    "refund refused": partial(refunded, token="tok_no_refund"),
+    "refund not covered": not_covered,
     **{f"closed: {'-'.join(services)}": partial(paid, services) for services in SIDES},
 }
 
