@@ -12,9 +12,10 @@ Invariant: nothing but a Refusal comes of bytes that are not a report, whatever 
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import BinaryIO, Final, NamedTuple
 
 from zerosum.domain.card import holds_card_number
@@ -38,7 +39,7 @@ NAMES: Final = (
     f"refund_metadata[{REFUND_KEY}]",
 )
 _STRIPES: Final = frozenset(NAMES[:3])
-_PAYOUT, _ID, _INTENT, _TENANT, _CHECKOUT, _ORDER, _REFUND = NAMES
+_PAYOUT, _ID = NAMES[:2]
 COLUMNS: Final = (*NAMES, "created_utc", "currency", "gross", "fee", "net", "reporting_category")
 """What a report must have; the report is configured to show our references."""
 
@@ -46,6 +47,11 @@ CATEGORIES: Final[Mapping[str, Category]] = {category.value: category for catego
 """Stripe's reporting categories that we know: our words are Stripe's own."""
 
 _STRIPES_ID: Final = re.compile(r"[A-Za-z0-9_]{0,255}", re.ASCII)
+_ALL_NAMES: Final = re.compile(
+    rf"(?:[A-Za-z0-9_]{{0,255}}\0){{3}}(?:[^\0]{{0,{SETTLEMENT_NAME_LENGTH_MAX}}}\0){{3}}[^\0]{{0,{SETTLEMENT_NAME_LENGTH_MAX}}}",
+    re.ASCII,
+)
+"""The names of a line that are as they should be, in their order, with U+0000 between them."""
 _CURRENCY: Final = re.compile(r"[a-z]{3}", re.ASCII)
 _INSTANT: Final = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})", re.ASCII)
 
@@ -58,7 +64,7 @@ def read_lines(file: BinaryIO, controls: Controls) -> Iterator[Line | Refusal]:
 
     Raises what the file raises (OSError). `controls.check` tells afterwards whether the file is whole.
     """
-    number, columns, texts = -1, _Columns(0, {}), _Texts(file, controls)
+    number, columns, texts = -1, _Columns(0, tuple), _Texts(file, controls)
     try:
         for number, cells in enumerate(csv.reader(texts, strict=True)):
             texts.size = 0
@@ -128,10 +134,10 @@ class _Texts:
 
 
 class _Columns(NamedTuple):
-    """Cells of the heading, and where those stand that are read."""
+    """How many cells the heading has, and what picks those of `COLUMNS` out of a line, in their order."""
 
     width: int
-    at: Mapping[str, int]
+    pick: Callable[[Sequence[str]], tuple[str, ...]]
 
 
 def _heading(cells: Sequence[str]) -> _Columns | Refusal:
@@ -139,7 +145,7 @@ def _heading(cells: Sequence[str]) -> _Columns | Refusal:
         if cells.count(name) != 1:
             told = "twice" if name in cells else "missing"
             return _refusal(0, name, f"the column is {told}")
-    return _Columns(len(cells), {name: cells.index(name) for name in COLUMNS})
+    return _Columns(len(cells), itemgetter(*(cells.index(name) for name in COLUMNS)))
 
 
 def _line(number: int, cells: Sequence[str], columns: _Columns) -> Line | Refusal:
@@ -147,68 +153,79 @@ def _line(number: int, cells: Sequence[str], columns: _Columns) -> Line | Refusa
         return _refusal(number, "", "the line has another number of cells than the heading")
     if max(map(len, cells)) > SETTLEMENT_CELL_LENGTH_MAX:
         return _refusal(number, "", "a cell is too long")
-    told = {name: cells[at] for name, at in columns.at.items()}
-    category = CATEGORIES.get(told["reporting_category"])
+    *names, created, currency, gross_text, fee_text, net_text, category_text = columns.pick(cells)
+    payout_id, name, object_id, tenant, checkout_id, reference, refund_key = names
+    category = CATEGORIES.get(category_text)
     if category is None:
         return _refusal(number, "reporting_category", "not a category that is known here")
-    created_at_ms = _instant_ms(told["created_utc"])
+    created_at_ms = _instant_ms(created)
     if created_at_ms is None:
         return _refusal(number, "created_utc", "not an instant as YYYY-MM-DD HH:MM:SS")
-    wrong = _wrong_name(number, told, category)
+    wrong = _wrong_name(number, names) or _wrong_blank(number, category, name=name, payout_id=payout_id)
     if wrong is not None:
         return wrong
-    money = _money(number, told)
+    money = _money(number, currency, gross=gross_text, fee=fee_text, net=net_text)
     if isinstance(money, Refusal):
         return money
     gross, fee_minor, net_minor = money
     return Line(
         psp=PSP,
         number=number,
-        id=told[_ID],
+        id=name,
         category=category,
-        object_id=told[_INTENT],
-        tenant=Tenant(told[_TENANT]),
-        checkout_id=told[_CHECKOUT],
-        reference=told[_ORDER],
-        refund_key=told[_REFUND],
+        object_id=object_id,
+        tenant=Tenant(tenant),
+        checkout_id=checkout_id,
+        reference=reference,
+        refund_key=refund_key,
         gross=gross,
         fee_minor=fee_minor,
         net_minor=net_minor,
         created_at_ms=created_at_ms,
-        payout_id=told[_PAYOUT],
+        payout_id=payout_id,
     )
 
 
-def _wrong_name(number: int, told: Mapping[str, str], category: Category) -> Refusal | None:
-    """Ids are Stripe's; references are as whoever made the object wrote them: any text that is not too long."""
-    for name in NAMES:
-        if name in _STRIPES and not _STRIPES_ID.fullmatch(told[name]):
-            return _refusal(number, name, "not an id of Stripe's")
-        if len(told[name]) > SETTLEMENT_NAME_LENGTH_MAX:
-            return _refusal(number, name, "the name is too long")
-        if holds_card_number(told[name]):
-            return _refusal(number, name, "a card number is never taken", Reason.CARD_NUMBER)
-    if not told[_ID]:
+def _wrong_name(number: int, names: Sequence[str]) -> Refusal | None:
+    """Ids are Stripe's; references are as whoever made the object wrote them: any text that is not too long.
+
+    Nearly all are fine, so all are looked at together first; U+0000 stands in no line, and no card number goes over it.
+    """
+    together = "\0".join(names)
+    if _ALL_NAMES.fullmatch(together) and not holds_card_number(together):
+        return None
+    for column, name in zip(NAMES, names, strict=True):
+        if column in _STRIPES and not _STRIPES_ID.fullmatch(name):
+            return _refusal(number, column, "not an id of Stripe's")
+        if len(name) > SETTLEMENT_NAME_LENGTH_MAX:
+            return _refusal(number, column, "the name is too long")
+        if holds_card_number(name):
+            return _refusal(number, column, "a card number is never taken", Reason.CARD_NUMBER)
+    return None
+
+
+def _wrong_blank(number: int, category: Category, *, name: str, payout_id: str) -> Refusal | None:
+    if not name:
         return _refusal(number, _ID, "a line without an id")
-    if category is Category.PAYOUT and not told[_PAYOUT]:
+    if category is Category.PAYOUT and not payout_id:
         return _refusal(number, _PAYOUT, "a payout without an id")
     return None
 
 
-def _money(number: int, told: Mapping[str, str]) -> tuple[Money, int, int] | Refusal:
+def _money(number: int, currency: str, *, gross: str, fee: str, net: str) -> tuple[Money, int, int] | Refusal:
     """(gross, fee, net)."""
-    if not _CURRENCY.fullmatch(told["currency"]):
+    if not _CURRENCY.fullmatch(currency):
         return _refusal(number, "currency", "not a currency as Stripe writes it", Reason.CURRENCY_UNKNOWN)
     amounts = []
-    for name in ("gross", "fee", "net"):
-        amount = amount_of(told[name], told["currency"].upper(), f"lines[{number}].{name}")
+    for column, text in (("gross", gross), ("fee", fee), ("net", net)):
+        amount = amount_of(text, currency.upper(), f"line.{column}")
         if isinstance(amount, Refusal):
-            return amount
+            return _refusal(number, amount.field.removeprefix("line."), amount.message, amount.reason)
         amounts.append(amount)
-    gross, fee, net = amounts
-    if net.amount_minor != gross.amount_minor - fee.amount_minor:
+    whole, kept, left = amounts
+    if left.amount_minor != whole.amount_minor - kept.amount_minor:
         return _refusal(number, "net", "net is not gross less fee")
-    return gross, fee.amount_minor, net.amount_minor
+    return whole, kept.amount_minor, left.amount_minor
 
 
 def amount_of(text: str, currency: str, field: str) -> Money | Refusal:
