@@ -195,6 +195,7 @@ def test_a_posting_whose_answer_was_lost_is_matched_while_its_to_do_is_open() ->
     assert {verdict.state for verdict in compare(promises_of(waiting), posted_in(house))} == {State.MATCHED}
 
 
+@pytest.mark.slow
 def test_every_to_do_that_posts_has_a_row() -> None:
     """A new kind of posting without one would be called too much. Method: to-dos that met wallet or ledger in the stories."""
     met = set()

@@ -128,6 +128,7 @@ def test_one_id_twice_on_one_side_is_impossible() -> None:
 states = st.sampled_from([*TodoState, None])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 5), states), unique_by=lambda one: one[0]),
     st.sets(st.integers(0, 5)),

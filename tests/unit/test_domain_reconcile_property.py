@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from zerosum.domain.reconcile import reconcile
 from zerosum.domain.reconcile_item import MOVED, Item, Movement, MovementKind, Rules, Standing, State
 from zerosum.domain.settlement import Category, Line
 from zerosum.domain.settlement_posting import settled, settlement_entries, total
+
+pytestmark = pytest.mark.slow
 
 names = st.sampled_from(["", "1", "2", "3"])
 days = st.sampled_from([0, 1, 2])

@@ -28,6 +28,8 @@ from zerosum.domain.money import Money
 from zerosum.domain.reconcile import reconcile
 from zerosum.domain.reconcile_item import Item, Movement, Rules, State
 
+pytestmark = pytest.mark.slow
+
 HEAD = Head(from_ms=0, to_ms=DAY_MS, created_ms=DAY_MS)
 NOT_DUE = Rules(now_ms=DAY_MS, due_after_ms=3 * DAY_MS, contract=STRIPE)
 DUE = replace(NOT_DUE, now_ms=9 * DAY_MS)
@@ -111,6 +113,30 @@ def test_before_the_deadline_what_is_missing_is_expected_and_no_case(tmp_path: P
     absent = {each["payment_order_id"] for each in records if each["expected"]["until_due"] == "expected"}
     assert {item.movement.order_id for item in items if item.movement and item.state is State.EXPECTED} == absent
     assert Kind.MISSING_LINE not in {case.kind for case in cases_of(items).values()}
+
+
+def test_what_was_shifted_into_the_next_file_matches_there_and_leaves_no_case(tmp_path: Path) -> None:
+    """L8: a cut-off between two nights. The second file has nothing of its own."""
+    content, records = planted(tmp_path, 1)
+    waiting = [
+        item.movement
+        for item in reconcile(read(content)[0], movements(), NOT_DUE)
+        if item.movement and item.state is State.EXPECTED
+    ]
+    next_day = Head(from_ms=DAY_MS, to_ms=2 * DAY_MS, created_ms=2 * DAY_MS)
+    true = settlement_file.write(tmp_path / "true", iter(()), next_day)
+    second = write_damaged(tmp_path, true, next_day, Plan(seed=1, rate=0))
+    later, refused, _ = read(Path(second["path"]).read_bytes())
+
+    found = reconcile(later, waiting, replace(NOT_DUE, now_ms=2 * DAY_MS))
+
+    shifted = {record["payment_order_id"] for record in records if record["kind"] == "day_shift"}
+    assert (refused, judge(Path(second["path"]).read_bytes(), Path(second["manifest_path"]).read_bytes())) == (
+        None,
+        None,
+    )
+    assert {item.movement.order_id for item in found if item.movement and item.state is State.MATCHED} == shifted
+    assert cases_of(found) == {}
 
 
 def test_a_true_file_has_no_case_at_all(tmp_path: Path) -> None:
