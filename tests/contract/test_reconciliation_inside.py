@@ -194,7 +194,10 @@ async def test_an_hour_looks_at_what_is_new_and_a_restored_backup_makes_it_look_
 
 
 async def test_a_case_of_the_payment_service_is_in_the_queue_until_it_resolves_it(inside: Inside) -> None:
-    """PAYMENT_CASE: people see one queue; what the payment service has made good closes by itself."""
+    """PAYMENT_CASE: people see one queue; what the payment service has made good closes by itself.
+
+    Its money can be in suspense already: there is nothing to write off.
+    """
     for promise in await inside.paid("a"):
         inside.post(promise)
     slot = slot_of(TENANT, "c-a")
@@ -205,12 +208,14 @@ async def test_a_case_of_the_payment_service_is_in_the_queue_until_it_resolves_i
     )  # fmt: skip
     await inside.hour()
     before = inside.cases()
+    told = inside.sql("SELECT theirs, amount_minor FROM reconciliation.mismatches")
 
     inside.sql("UPDATE payment.mismatches SET state = 'RESOLVED'")
     inside.touch("a")
     await inside.hour()
 
     assert before == [("payment_case", "OPEN")]
+    assert told == [("asked 1, was 5 (0.05 USD)", 0)]
     assert inside.cases() == [("payment_case", "RESOLVED")]
 
 

@@ -18,6 +18,7 @@ from zerosum.domain.discrepancy import Discrepancy, Kind, Proposal, mismatch_id,
 from zerosum.domain.identity import CheckoutId, Tenant
 from zerosum.domain.journal import Journal
 from zerosum.domain.message import Mismatch
+from zerosum.domain.money import Money
 from zerosum.domain.reconcile_inside import (
     OpenItem,
     Posted,
@@ -29,6 +30,7 @@ from zerosum.domain.reconcile_inside import (
     promises_of,
 )
 from zerosum.domain.reconcile_item import State
+from zerosum.domain.reconcile_judgement import told
 from zerosum.domain.settlement_posting import settlement_owner
 from zerosum.domain.todo import TodoState
 from zerosum.domain.wallet import Transfer
@@ -239,12 +241,17 @@ def _transfer_body(transfer: Transfer) -> Mapping[str, Any]:
 
 
 def _payment_case(checkout: Checkout, case: Mismatch) -> tuple[Discrepancy, str]:
-    """A case of the payment service as one of the queue, with its own id."""
+    """A case of the payment service as one of the queue, with its own id.
+
+    Nothing is off in clearing by it: what moved is in suspense already, by the payment service's own journal, and a write-off
+    would put it there twice.
+    """
     tenant = checkout.key.tenant
     found = Discrepancy(
         id=mismatch_id(Kind.PAYMENT_CASE, tenant, f"{checkout.key.id}/{case.id}"), kind=Kind.PAYMENT_CASE, psp=case.psp,
         tenant=tenant, checkout_id=checkout.key.id, order_id=case.order_id, object_id=case.object_id, line_id="",
-        file_id="", field=case.kind, ours="", theirs=case.detail, money=case.money,
+        file_id="", field=case.kind, ours="", theirs=f"{case.detail} ({told(case.money)})",
+        money=Money(0, case.money.currency),
         proposal=Proposal(rule_of(Kind.PAYMENT_CASE).action, (), ""),
     )  # fmt: skip
     return found, case.id
