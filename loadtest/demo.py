@@ -1,8 +1,9 @@
 """`zerosum demo`: the main job, shown and proved. Real processes, load, faults, kills, settlement file, audit, certificate.
 
 The story: half the time the PSP behaves; then it drops, fails, delays and loses webhooks, and in the middle of it a
-checkout shard and the payment server are killed. Then the faults stop, the backlog drains, the PSP writes its settlement
-file, and the auditor joins the client's journal, the database, the PSP's book and that file.
+checkout shard and the payment server are killed. Then the faults stop, the backlog drains, the PSP delivers its settlement
+file with one line in a hundred damaged, the reconciliation judges it, and the auditor joins the client's journal, the database,
+the PSP's book, the true file and the delivered one.
 
 Invariant: the exit status is 0 only when the audit is clean, and a dead letter counts as stuck.
 """
@@ -28,8 +29,10 @@ from loadtest.bench import average_batch
 from loadtest.certificate import Event, Facts, Phase
 from loadtest.display import Display, View
 from loadtest.probe import Books, Psp, is_refused, memory_mb, shard_figures
+from loadtest.reconciliation import IN_THE_BOOKS_AFTER_MS, deliver, reconcile
 from loadtest.run import LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile
+from servers.heads import export_once
 from servers.keys import DEMO_TENANT, read_key, token_path
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
@@ -160,7 +163,10 @@ async def _perform(run: Run, console: Console) -> int:
         faults_met = await asyncio.to_thread(run.psp.faults_met)
         run.view.phase = "settlement and audit"
         run.display.show(run.view)
-        settlement = await asyncio.to_thread(run.psp.settle)
+        await asyncio.sleep(max(0.0, run.phases[-1].until_ms + IN_THE_BOOKS_AFTER_MS + 1_000 - _now_ms()) / 1_000)
+        delivered = await asyncio.to_thread(deliver, run.psp, seed=run.plan.seed)
+        reconciled = await asyncio.to_thread(reconcile, run.system.settings, delivered, run.folder)
+        await export_once(run.system.settings)
     finally:
         recording.cancel()
         await asyncio.gather(recording, return_exceptions=True)
@@ -168,11 +174,12 @@ async def _perform(run: Run, console: Console) -> int:
     facts = Facts(
         seed=run.plan.seed, command=run.plan.command(), settings=_settings_shown(run), faults_injected=faults_met,
         average_batch=run.average_batch, memory_mb=run.memory_mb, executing_at_kill=run.executing_at_kill,
-        drained_ms=run.drained_ms, disagreements=run.disagreements,
+        drained_ms=run.drained_ms, disagreements=run.disagreements, reconciled=reconciled,
     )  # fmt: skip
     evidence = verdict.Material(
-        settings=run.system.settings, folder=run.folder, settlement=settlement, psp=run.psp, canaries=CANARIES,
-        sabotage=run.plan.sabotage, phases=run.phases, events=run.events, facts=facts,
+        settings=run.system.settings, folder=run.folder, settlement=delivered.truth, psp=run.psp, canaries=CANARIES,
+        delivered=delivered.path if reconciled.judgement else None, sabotage=run.plan.sabotage, phases=run.phases,
+        events=run.events, facts=facts,
     )  # fmt: skip
     return await asyncio.to_thread(verdict.pronounce, evidence, console)
 

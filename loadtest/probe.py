@@ -42,9 +42,20 @@ class Psp:
         """Events that wait for their delivery, or for their next attempt."""
         return int(self._call("GET", "stats").get("webhooks", {}).get("pending", 0))
 
+    def charges(self) -> int:
+        """Tries of a card in the book, declined ones included."""
+        return int(self._call("GET", "stats").get("objects", {}).get("charges", 0))
+
     def settle(self) -> Path:
         """Has the settlement file of everything written; its path."""
         return Path(self._call("POST", "settlement", {"from_ms": 0})["path"])
+
+    def settle_damaged(self, *, rate: float, seed: int) -> dict[str, Any]:
+        """Has the PSP pay out what it holds and deliver a file with this share of its lines damaged; the manifest.
+
+        Beside it: `path`, `manifest_path`, `damage_log` (a path), `damage` (kind -> how often), `true` (the true manifest).
+        """
+        return self._call("POST", "settlement", {"damage_rate": rate, "damage_seed": seed})
 
     def truth(self) -> list[bytes]:
         """The book, a JSON document a line."""

@@ -18,6 +18,7 @@ from loadtest.probe import Psp
 from loadtest.report import read_status_counts, write_report
 from loadtest.sample import read_samples
 from loadtest.terminal import print_certificate
+from servers.heads import heads_path
 from servers.wiring import database_url
 from simulator.audit import damage
 from zerosum.errors import Bug
@@ -29,11 +30,12 @@ AUDIT_LIMIT_S = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What the verdict rests on."""
+    """What the verdict rests on. `settlement`: the PSP's truth; `delivered`: the damaged file, once it was reconciled."""
 
     settings: Settings
     folder: Path
     settlement: Path
+    delivered: Path | None = None
     psp: Psp
     canaries: Sequence[str]
     sabotage: str | None
@@ -71,9 +73,12 @@ def _audit(material: Material, truth: Path) -> dict[str, object]:
     """Runs `python -m simulator.audit` over every source there is; every run's journal of this data folder counts."""
     data, out = material.settings.data_dir, material.folder / "audit.json"
     journals = sorted(str(path) for path in (data / "runs").glob("*/journal.jsonl"))
+    heads = heads_path(material.settings)
     command = [
         sys.executable, "-m", "simulator.audit", "--psp-truth", str(truth), "--journal", *journals, "--settlement",
         str(material.settlement), "--logs", str(data / "logs"),
+        *(["--heads", str(heads)] if heads.exists() else []),
+        *(["--delivered", str(material.delivered)] if material.delivered else []),
         *(["--canary", *material.canaries] if material.canaries else []), "--digests",
         str(data / "audit-digests.json"), "--dead-letters-count", "--json", str(out),
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """`zerosum demo` as a user runs it, small: clean with faults and kills, red whatever is planted. Issue: `--sabotage`."""
 
+import re
 import subprocess
 import sys
 
@@ -34,6 +35,25 @@ def test_a_demo_with_faults_and_kills_ends_with_a_clean_certificate() -> None:
     assert status == 0, printed
     assert "SIGKILL checkout shard 0" in printed
     assert "SIGKILL payment server" in printed
+    assert "✓  I12" in printed
+
+
+def planted_and_found(printed: str) -> dict[str, tuple[int, int, int]]:
+    """Damage -> planted, found, in its class, as the certificate shows them."""
+    table = printed.partition("planted and found")[2]
+    rows = re.findall(r"^│ +([a-z ]+[a-z]) +(\d+) +(\d+) +(\d+) +[a-z]+ +│$", table, re.MULTILINE)
+    return {kind: (int(planted), int(found), int(in_class)) for kind, planted, found, in_class in rows}
+
+
+def test_a_demo_finds_all_the_damage_of_its_settlement_file() -> None:
+    """At least ten kinds are planted, all of it is found in its class, and the certificate says so."""
+    status, printed = demo("--no-kills")
+    kinds = planted_and_found(printed)
+
+    assert status == 0, printed
+    assert len(kinds) >= 10
+    assert all(planted == found == in_class for planted, found, in_class in kinds.values())
+    assert "false alarms 0" in printed
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -34,10 +34,11 @@ ID, INTENT, ORDER = COLUMNS[0], COLUMNS[7], COLUMNS[8]
 
 @dataclass(frozen=True)
 class Told:
-    """A line of the delivered file and what a right reconciliation says of it. `kind` "": it agrees."""
+    """A line of the delivered file and what a right reconciliation says of it. `kind` "": it agrees; `order`: its payment's."""
 
     cells: Cells
     kind: str = ""
+    order: str = ""
 
 
 def _beside(kind: str, category: str, gross: str, fee: str = "0.00", **cells: str) -> Callable[[Cells], list[Told]]:
@@ -99,7 +100,7 @@ class Reconciled:
             if plant is None:
                 self.lines.append(Told({**line, COLUMNS[9]: REFUND_KEY if is_refund else ""}))
             else:
-                told = plant(line)
+                told = [replace(one, order=order_id) for one in plant(line)]
                 self.lines += told
                 # A line more is a case of its own; the charge is in order, unless it is the line that was spoiled.
                 self.kinds[order_id] = "" if len(told) > 1 else kind
@@ -166,22 +167,32 @@ class Reconciled:
             "runs",
             {"run_id": "run-1", "kind": "nightly", "psp": "stripe", "period": "day", "attempt": 1, "state": "DONE"},
         )
+        of_order: dict[str, str] = {}
         for number, told in enumerate(self.lines, 1):
             yield "lines", _line(told.cells) | {"file_id": file_id, "line_no": number}
-            yield from _item(f"line/{number}/{file_id}", told.kind, number)
-        for number, order in enumerate(self.world.rows["payment.attempts"], 1):
-            if order["state"] == "CHARGED":
-                order_id = order["payment_order_id"]
-                yield from _item(f"order/charge/1/{TENANT}/{order_id}", self.kinds.get(order_id, ""), 1_000 + number)
+            yield _item(f"line/{number}/{file_id}", case := f"case-{number}" if told.kind else "")
+            if case:
+                yield _mismatch(case, told.kind, line_id=told.cells[ID], order=told.order)
+            if told.kind == self.kinds.get(told.order):
+                of_order[told.order] = case  # the pair's: line and order share it
+        for attempt in self.world.rows["payment.attempts"]:
+            order_id = attempt["payment_order_id"]
+            if attempt["state"] == "CHARGED":
+                if self.kinds.get(order_id) == "missing_line":
+                    of_order[order_id] = f"case-{order_id}"
+                    yield _mismatch(f"case-{order_id}", "missing_line", line_id="", order=order_id)
+                yield _item(f"order/charge/1/{TENANT}/{order_id}", of_order.get(order_id, ""))
         (refund,) = self.world.rows["payment.operations"]
-        yield from _item(f"order/refund/1/{TENANT}/{refund['payment_order_id']}", "", 0)
+        yield _item(f"order/refund/1/{TENANT}/{refund['payment_order_id']}", "")
 
 
-def _item(item: str, kind: str, number: int) -> Iterator[tuple[str, Row]]:
-    case = f"case-{number}" if kind else ""
-    yield "items", {"run_id": "run-1", "item": item, "state": "MISMATCH" if kind else "MATCHED", "mismatch_id": case}
-    if kind:
-        yield "mismatches", {"mismatch_id": case, "kind": kind, "class": CLASSES[kind], "state": "OPEN"}
+def _item(item: str, case: str) -> tuple[str, Row]:
+    return "items", {"run_id": "run-1", "item": item, "state": "MISMATCH" if case else "MATCHED", "mismatch_id": case}
+
+
+def _mismatch(case: str, kind: str, *, line_id: str, order: str) -> tuple[str, Row]:
+    names = {"mismatch_id": case, "kind": kind, "class": CLASSES[kind], "state": "OPEN"}
+    return "mismatches", names | {"line_id": line_id, "payment_order_id": order}
 
 
 def _line(cells: Cells) -> Row:
