@@ -32,6 +32,9 @@ class Item(NamedTuple):
         return f"{self.state} {self.kind} {self.group}".strip()
 
 
+_IN_THE_BOOKS_AFTER_MS: Final = 15_000
+"""A run reads orders that are so old at its begin: an order's time is its turn's, and its commit may follow that late."""
+
 _EXPECTED: Final = Item("EXPECTED", "", "")
 _MISSING: Final = Item("MISMATCH", "missing_line", CLASSES["missing_line"])
 
@@ -133,10 +136,14 @@ def _compare(subject: str, word: str, item: Item | None, found: Findings) -> Non
 def _check_order_items(
     database: Database, accepted: list[SettlementFile], matched: Matched, items: dict[str, Item], found: Findings
 ) -> None:
-    """Every charged attempt and every refund of an accepted file's period is one item: its line's, else expected or missing."""
+    """Every charged attempt and every refund of an accepted file's period is one item: its line's, else expected or missing.
+
+    Those that were younger than `_IN_THE_BOOKS_AFTER_MS` when their day was first run belong to the next day's run.
+    """
     if not accepted:
         return
-    period = (min(file.period[0] for file in accepted), max(file.period[1] for file in accepted))
+    end = max(file.period[1] for file in accepted)
+    period = (min(file.period[0] for file in accepted), min(end, _books_read_to_ms(database)))
     for tenant, order_id, number in database.stream(
         "SELECT tenant, payment_order_id, number FROM payment.attempts WHERE state = 'CHARGED'"
         " AND opened_at_ms >= %s AND opened_at_ms < %s",
@@ -153,6 +160,15 @@ def _check_order_items(
         order = OrderKey(tenant, order_id)
         name = f"order/refund/{number}/{order}"
         _check_order_item(f"refund {number} of {order}", matched.refunds.get(key), items.get(name), matched, found)
+
+
+def _books_read_to_ms(database: Database) -> int:
+    """Up to when the last day's first run read our orders; what is younger belongs to the next one."""
+    began_ms = database.number(
+        "SELECT coalesce(max(began), 0) FROM (SELECT min(started_at_ms) AS began FROM reconciliation.runs"
+        " WHERE kind = 'nightly' AND state = 'DONE' GROUP BY psp, period) AS days"
+    )
+    return began_ms - _IN_THE_BOOKS_AFTER_MS
 
 
 def _check_order_item(subject: str, line: LineKey | None, item: Item | None, matched: Matched, found: Findings) -> None:

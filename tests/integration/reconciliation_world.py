@@ -24,6 +24,7 @@ Row = dict[str, Any]
 Cells = dict[str, str]
 
 PERIOD: Final = (NOW_MS - 1, NOW_MS + 86_400_000)
+BEGAN: Final = {"started_at_ms": PERIOD[1] - 1}
 REFUND_KEY: Final = "refund-of-a-late-charge"
 COLUMNS: Final = (
     "balance_transaction_id", "currency", "gross", "fee", "net", "reporting_category", "source_id", "payment_intent_id",
@@ -165,7 +166,8 @@ class Reconciled:
         yield "files", {"file_id": file_id, "psp": "stripe", "state": "ACCEPTED", "lines": len(self.lines)}
         yield (
             "runs",
-            {"run_id": "run-1", "kind": "nightly", "psp": "stripe", "period": "day", "attempt": 1, "state": "DONE"},
+            {"run_id": "run-1", "kind": "nightly", "psp": "stripe", "period": "day", "attempt": 1, "state": "DONE"}
+            | BEGAN,
         )
         of_order: dict[str, str] = {}
         for number, told in enumerate(self.lines, 1):

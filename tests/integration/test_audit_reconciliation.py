@@ -12,6 +12,7 @@ from simulator.audit.finding import Finding, SourceBroken
 from simulator.audit.match import CLASSES, FREE, OWN, match_lines
 from simulator.audit.settlement import read_delivered
 from tests.integration.audit_case import Case
+from tests.integration.audit_world import NOW_MS
 from tests.integration.reconciliation_world import PLANTED, Reconciled
 
 
@@ -87,6 +88,21 @@ def test_an_order_whose_line_may_still_come_is_expected(case: Case) -> None:
     )
 
     assert findings(case) == []
+
+
+def test_an_order_that_is_younger_than_its_days_run_belongs_to_the_next(case: Case) -> None:
+    """A commit may follow its turn by seconds: what is that young when a run begins, no run of that day need have."""
+    case.execute("DELETE FROM reconciliation.items WHERE item LIKE 'order/%' AND mismatch_id LIKE 'case-po%'")
+    begin_run(case, NOW_MS + 15_000)
+    young = findings(case)
+    begin_run(case, NOW_MS + 15_001)
+
+    assert young == []
+    assert [each.problem for each in findings(case)] == ["is in no class"]
+
+
+def begin_run(case: Case, at_ms: int) -> None:
+    case.execute(f"UPDATE reconciliation.runs SET started_at_ms = {at_ms}")  # noqa: S608 (a number)
 
 
 def test_an_order_that_was_mended_since_is_no_finding(case: Case) -> None:
