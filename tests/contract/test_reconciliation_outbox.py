@@ -1,0 +1,266 @@
+"""What the reconciler decided is sent after its commit, once for ever under its key, and the case moves with what came of it.
+
+Tests share an outbox: each looks at what concerns its own PSP.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from loadtest.bench_reconcile_books import Order
+from tests.contract.reconciliation_desk import Desk
+from zerosum.domain.journal import Journal
+from zerosum.domain.refusal import Reason, Refusal
+from zerosum.errors import OutcomeUnknown, Unavailable
+from zerosum.ports import Done, ItemOutcome, TryLater
+from zerosum.reconciling import SettlementReport
+from zerosum.store import reconciliation_settle
+from zerosum.store.reconciliation import Reconciliation
+from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
+
+MANY = 10_000
+
+
+class World:
+    """Ledger, wallet and payment service in one fake: it remembers what came of this PSP, and answers as the test says."""
+
+    def __init__(self, psp: str) -> None:
+        self.journals: list[Journal] = []
+        self.reports: list[SettlementReport] = []
+        self.answer: Callable[[], ItemOutcome] = Done
+        self._psp = psp
+
+    async def post(self, journal: Journal) -> ItemOutcome:
+        """As `ports.LedgerPeer`."""
+        if journal.owner != f"psp:{self._psp}":
+            return Done()
+        self.journals.append(journal)
+        return self.answer()
+
+    async def apply(self, transfer: Any) -> ItemOutcome:
+        """As `ports.WalletPeer`."""
+        return Done()
+
+    async def report_settlement(self, report: SettlementReport) -> ItemOutcome:
+        """As `reconciling.PaymentPeer`."""
+        if report.line.psp != self._psp:
+            return Done()
+        self.reports.append(report)
+        return self.answer()
+
+    def peers(self) -> Peers:
+        """All three."""
+        return Peers(self, self, self)
+
+    def sums(self) -> Mapping[str, int]:
+        """Account -> sum of everything that was posted under an id of its own."""
+        sums: dict[str, int] = {}
+        for journal in {journal.journal_id: journal for journal in self.journals}.values():
+            for entry in journal.entries:
+                sums[entry.account] = sums.get(entry.account, 0) + entry.money.amount_minor
+        return {account.replace(self._psp, "psp"): minor for account, minor in sums.items() if minor}
+
+
+@pytest.fixture
+def world(desk: Desk) -> World:
+    """The services of a test."""
+    return World(desk.psp)
+
+
+async def settled(desk: Desk, count: int = 3) -> tuple[Reconciliation, list[Order]]:
+    """A file of charges, taken and reconciled: its settlement waits in the outbox."""
+    store = desk.open(line_due_ms=0)
+    orders = desk.orders(count)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders))
+    await desk.night(store)
+    return store, orders
+
+
+def due_now(desk: Desk) -> None:
+    """Time passes: what waits is due."""
+    desk.rows("UPDATE reconciliation.deliveries SET due_at_ms = 0 WHERE state = 'OPEN'")
+
+
+GROSS = 1_000 + 1_007 + 1_014
+FEES = 59 + 59 + 59
+"""2.9 % and 30 cents of each, rounded half up."""
+
+
+async def test_a_file_settles_by_one_journal_once(desk: Desk, world: World) -> None:
+    """Design section 6: the bank's in transit takes the net, fees the PSP's part, clearing gives the gross."""
+    store, _ = await settled(desk)
+    outbox = store.outbox(world.peers())
+
+    await outbox.deliver(MANY)
+    due_now(desk)
+    await outbox.deliver(MANY)
+    await desk.night(store, is_again=True)
+    await outbox.deliver(MANY)
+
+    assert len(world.journals) == 1
+    assert world.sums() == {
+        "bank:in_transit:USD": GROSS - FEES, "fees:psp:psp:USD": FEES, "psp:psp:clearing:USD": -GROSS,
+    }  # fmt: skip
+
+
+async def test_a_long_file_settles_in_parts_that_add_up(
+    desk: Desk, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line in exactly one part, each part once."""
+    monkeypatch.setattr(reconciliation_settle, "PART_LINES", 2)
+    store, orders = await settled(desk, 7)
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert len(world.journals) == 4
+    assert world.sums()["psp:psp:clearing:USD"] == -sum(order.money.amount_minor for order in orders)
+    parts = desk.rows(
+        "SELECT first_line, last_line FROM reconciliation.parts AS p JOIN reconciliation.files AS f ON f.file_id = p.file_id "
+        "WHERE f.psp = %s ORDER BY first_line",
+        desk.psp,
+    )
+    assert parts == [(1, 2), (3, 4), (5, 6), (7, 8)]
+
+
+async def test_a_corrected_file_takes_back_what_the_first_one_settled(desk: Desk, world: World) -> None:
+    """L10: corrections are new journals; in the end the books hold the corrected file's settlement alone."""
+    store, orders = await settled(desk, 4)
+    await store.outbox(world.peers()).deliver(MANY)
+
+    await desk.take(store, desk.file(orders[:3]))
+    await desk.night(store, is_again=True)
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert len(world.journals) == 3
+    assert world.sums() == {
+        "bank:in_transit:USD": GROSS - FEES, "fees:psp:psp:USD": FEES, "psp:psp:clearing:USD": -GROSS,
+    }  # fmt: skip
+
+
+async def test_silence_is_sent_again_under_the_same_id_until_it_is_answered(desk: Desk, world: World) -> None:
+    """Never a new key: an unknown outcome, a "later" and at last an answer."""
+    store, _ = await settled(desk)
+    outbox = store.outbox(world.peers())
+    answers = iter([_unknown, lambda: TryLater(50), Done])
+
+    for _ in range(3):
+        world.answer = next(answers)
+        due_now(desk)
+        await outbox.deliver(MANY)
+
+    assert len(world.journals) == 3
+    assert len({journal.journal_id for journal in world.journals}) == 1
+    assert _states(desk) == [("DONE", 3)]
+
+
+def _unknown() -> ItemOutcome:
+    raise OutcomeUnknown("no answer")
+
+
+def _states(desk: Desk) -> list[tuple[Any, ...]]:
+    return desk.rows(
+        "SELECT d.state, d.tries FROM reconciliation.deliveries AS d WHERE d.body LIKE %s ORDER BY key", f"%{desk.psp}%"
+    )
+
+
+async def test_dying_after_the_ledger_has_it_and_before_it_is_recorded_posts_once(
+    desk: Desk, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crash after the effect: the lease ends, the same journal goes out again, and the ledger knows its id."""
+    store, _ = await settled(desk)
+
+    async def gone(self: SqlOutbox, *_: Any) -> None:
+        raise Unavailable("gone")
+
+    with monkeypatch.context() as dying:
+        dying.setattr(SqlOutbox, "_record", gone)
+        with pytest.raises(Unavailable):
+            await store.outbox(world.peers()).deliver(MANY)
+    leased = await store.outbox(world.peers()).deliver(MANY)
+    due_now(desk)
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert leased == 0
+    assert len(world.journals) == 2
+    assert len({journal.journal_id for journal in world.journals}) == 1
+    assert _states(desk) == [("DONE", 2)]
+
+
+async def test_two_outboxes_at_once_send_each_thing_once(desk: Desk, world: World) -> None:
+    """The claim is committed before anything is sent."""
+    store, _ = await settled(desk)
+    other = desk.open()
+
+    await asyncio.gather(store.outbox(world.peers()).deliver(MANY), other.outbox(world.peers()).deliver(MANY))
+
+    assert len(world.journals) == 1
+
+
+async def unresolved(desk: Desk) -> Reconciliation:
+    """An order whose outcome we do not know, and its line: the machine's own fix waits in the outbox."""
+    store = desk.open()
+    orders = desk.orders(1)
+    desk.write(orders)
+    desk.rows("UPDATE payment.attempts SET state = 'UNKNOWN' WHERE psp = %s", desk.psp)
+    desk.rows("UPDATE payment.payment_orders SET payment_order_status = 'EXECUTING' WHERE tenant = %s", desk.tenant)
+    await desk.take(store, desk.file(orders))
+    await desk.night(store)
+    return store
+
+
+def acts(desk: Desk) -> list[str]:
+    """The acts of the PSP's cases, in order."""
+    rows = desk.rows(
+        "SELECT a.act FROM reconciliation.acts AS a JOIN reconciliation.mismatches AS m ON m.mismatch_id = a.mismatch_id "
+        "WHERE m.psp = %s ORDER BY a.number",
+        desk.psp,
+    )
+    return [act for (act,) in rows]
+
+
+async def test_a_line_that_the_payment_service_took_settles_its_case(desk: Desk, world: World) -> None:
+    """P32: told as a fact with the order it was matched with; the case is closed in the commit that records it."""
+    store = await unresolved(desk)
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    (report,) = world.reports
+    assert (report.line.gross.amount_minor, report.line.reference) == (1_000, report.order_id)
+    assert desk.cases() == [("unresolved_order", "automatic", "RESOLVED")]
+    assert acts(desk) == ["fix", "settle"]
+
+
+async def test_a_line_that_is_refused_for_good_goes_to_people(desk: Desk, world: World) -> None:
+    """A machine that gives up says so, and does not try for ever."""
+    store = await unresolved(desk)
+    world.answer = lambda: Refusal(Reason.UNKNOWN_ID, "", "no such order")
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert desk.cases() == [("unresolved_order", "automatic", "OPEN")]
+    assert acts(desk) == ["fix", "give_up"]
+
+
+async def test_a_case_met_again_while_its_fix_is_on_its_way_is_not_fixed_twice(desk: Desk, world: World) -> None:
+    """O1: the night run again, the report told again: one command, one key."""
+    store = await unresolved(desk)
+    await desk.night(store, is_again=True)
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert len(world.reports) == 1
+    assert acts(desk) == ["fix", "settle"]
+
+
+async def test_a_fix_that_did_not_hold_is_opened_again(desk: Desk, world: World) -> None:
+    """A case that was settled and is met again is told: nothing is ever silent."""
+    store = await unresolved(desk)
+    await store.outbox(world.peers()).deliver(MANY)
+
+    await desk.night(store, is_again=True)
+
+    assert desk.cases() == [("unresolved_order", "automatic", "OPEN")]
+    assert acts(desk) == ["fix", "settle", "reopen"]
