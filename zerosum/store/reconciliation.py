@@ -79,6 +79,8 @@ class SqlRuns:
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
         """Runs a period to its end. Raises Superseded (another holder took it over), Unavailable, Misconfigured."""
+        if key.kind is RunKind.NIGHTLY:
+            self._nightly.contract_of(key.psp)
         claim = await self._book.claim(key, holder, is_again=is_again)
         if not isinstance(claim, Claim):
             return claim

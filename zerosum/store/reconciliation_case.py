@@ -68,8 +68,8 @@ _OPEN = compiled(
     text(
         "SELECT m.mismatch_id, m.opened_at_ms, CASE "
         f"WHEN m.kind = 'missing_line' AND EXISTS (SELECT 1 FROM {LINES.fullname} AS t JOIN {FILES.fullname} AS f "
-        "ON f.file_id = t.file_id AND f.state = 'ACCEPTED' AND f.psp = m.psp WHERE t.reference = m.payment_order_id "
-        "AND t.tenant IN ('', m.tenant)) THEN 'a line came' "
+        "ON f.file_id = t.file_id || '' AND f.state = 'ACCEPTED' AND f.psp || '' = m.psp "
+        "WHERE t.reference = m.payment_order_id AND t.tenant IN ('', m.tenant)) THEN 'a line came' "
         "WHEN m.kind = 'unresolved_order' AND EXISTS (SELECT 1 FROM payment.payment_orders AS o "
         f"WHERE {_ORDER_OF_CASE} AND o.payment_order_status = 'SUCCESS') THEN 'the order is settled' "
         "WHEN m.kind = 'late_charge' AND EXISTS (SELECT 1 FROM payment.payment_orders AS o JOIN payment.mismatches AS c "

@@ -167,26 +167,24 @@ def movement_row(run_id: str, movement: Movement) -> Row:
 
 _L, _LEFT_ROWS, _M = LINES.fullname, LEFTOVERS.fullname, MOVEMENTS.fullname
 _EACH_FILE = "FROM unnest(CAST(:files AS TEXT[])) AS f (file_id) CROSS JOIN LATERAL"
+_LINES_OF = f"SELECT t.* FROM {_L} AS t WHERE t.file_id = f.file_id AND t.line_no > 0"
 _LIMIT = "LIMIT CAST(:rows AS INT8)"
 
 _NO_OBJECT = compiled(
     text(
-        f"SELECT p.* {_EACH_FILE} (SELECT t.* FROM {_L} AS t WHERE t.file_id = f.file_id AND t.psp_object_id = '' "
+        f"SELECT p.* {_EACH_FILE} ({_LINES_OF} AND t.psp_object_id = '' "
         "AND (t.file_id, t.line_no) > (CAST(:file_id AS TEXT), CAST(:line_no AS INT8)) "
         f"ORDER BY t.line_no {_LIMIT}) AS p ORDER BY p.file_id, p.line_no {_LIMIT}"
     )
 )
 _BY_OBJECT = compiled(
     text(
-        f"SELECT p.* {_EACH_FILE} (SELECT t.* FROM {_L} AS t WHERE t.file_id = f.file_id AND t.psp_object_id > :after "
+        f"SELECT p.* {_EACH_FILE} ({_LINES_OF} AND t.psp_object_id > :after "
         f"ORDER BY t.psp_object_id, t.line_no {_LIMIT}) AS p ORDER BY p.psp_object_id, p.file_id, p.line_no {_LIMIT}"
     )
 )
 _OF_OBJECT = compiled(
-    text(
-        f"SELECT p.* {_EACH_FILE} (SELECT t.* FROM {_L} AS t WHERE t.file_id = f.file_id AND t.psp_object_id = :after) "
-        "AS p ORDER BY p.file_id, p.line_no"
-    )
+    text(f"SELECT p.* {_EACH_FILE} ({_LINES_OF} AND t.psp_object_id = :after) AS p ORDER BY p.file_id, p.line_no")
 )
 _JOIN_LEFT = f"FROM {_LEFT_ROWS} AS r JOIN {_L} AS t ON t.file_id = r.file_id AND t.line_no = r.line_no "
 _LEFT_TO = "WHERE r.run_id = :run_id AND r.pass = CAST(:pass AS INT4)"
@@ -206,10 +204,11 @@ _LEFT_ALONE = compiled(
 _EARLIER = compiled(
     text(
         f"SELECT t.* FROM unnest(CAST(:references AS TEXT[])) AS u (id) JOIN {_L} AS t ON t.reference = u.id "
-        f"JOIN {FILES.fullname} AS f ON f.file_id = t.file_id AND f.state = 'ACCEPTED' AND f.psp = :psp "
+        f"JOIN {FILES.fullname} AS f ON f.file_id = t.file_id || '' AND f.state = 'ACCEPTED' AND f.psp || '' = :psp "
         "WHERE NOT (t.file_id = ANY(CAST(:files AS TEXT[])))"
     )
 )
+"""By reference, then each line's file: as values, file and PSP lead the planner to no other order."""
 _ITEM = "'order/' || m.kind || '/' || CAST(m.number AS TEXT) || '/' || m.tenant || '/' || m.payment_order_id"
 _ITEM_OF = f"FROM {ITEMS.fullname} AS i WHERE i.run_id = m.run_id AND i.item = {_ITEM}"
 

@@ -69,15 +69,20 @@ class Nightly:
 
     async def go(self, claim: Claim) -> RunRow:
         """Goes on from where the run stands to its end. Raises Superseded, Unavailable, Misconfigured."""
-        contract = self._contracts.get(claim.run.key.psp)
-        if contract is None:
-            raise Misconfigured(f"there is no fee contract with {claim.run.key.psp}: its lines cannot be judged")
+        contract = self.contract_of(claim.run.key.psp)
         if not claim.progress:
             claim = await self._book.step(claim, await self._begin(claim))
         rules = Rules(claim.progress["now_ms"], self._due_after_ms, contract)
         night = _Night(self._database, self._book, self._books, claim, rules)
         await night.go()
         return await self._book.finish(night.claim, RunState.DONE, summary_of(night.progress))
+
+    def contract_of(self, psp: str) -> FeeContract:
+        """What the PSP may keep. Raises Misconfigured where there is no contract: its lines could not be judged."""
+        contract = self._contracts.get(psp)
+        if contract is None:
+            raise Misconfigured(f"there is no fee contract with {psp}: its lines cannot be judged")
+        return contract
 
     async def _begin(self, claim: Claim) -> Progress:
         key = claim.run.key

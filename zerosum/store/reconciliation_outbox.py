@@ -199,9 +199,10 @@ _DUE = compiled(
 _CLAIM = compiled(
     text(
         f"UPDATE {_D} SET tries = tries + 1, due_at_ms = {_CLOCK_MS} + CAST(:lease_ms AS INT8) "
-        f"WHERE key = ANY(CAST(:keys AS TEXT[])) AND state = 'OPEN' AND due_at_ms <= {_CLOCK_MS} RETURNING *"
+        f"WHERE key = ANY(CAST(:keys AS TEXT[])) AND state || '' = 'OPEN' AND due_at_ms <= {_CLOCK_MS} RETURNING *"
     )
 )
+"""The state as a value: found by key, not among all that is due."""
 _RECORD = compiled(
     text(
         f"UPDATE {_D} SET state = :state, outcome = :outcome, due_at_ms = {_CLOCK_MS} + CAST(:after_ms AS INT8) "

@@ -1,0 +1,105 @@
+"""Every statement of a run finds its rows by an index, whatever the parameters: a run's pages cost what they bring."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from tests.contract.house import session
+from zerosum.domain.reconcile_inside import Side
+from zerosum.store import reconciliation_books as books
+from zerosum.store import reconciliation_case as case
+from zerosum.store import reconciliation_compare as compare
+from zerosum.store import reconciliation_file as file
+from zerosum.store import reconciliation_line as line
+from zerosum.store import reconciliation_nightly as nightly
+from zerosum.store import reconciliation_outbox as outbox
+from zerosum.store import reconciliation_posted as posted
+from zerosum.store import reconciliation_record as record
+from zerosum.store import reconciliation_settle as settle
+from zerosum.store.engine import connect_args
+from zerosum.store.migrate import migrate
+from zerosum.store.wire import Query
+
+ORDERS = {"payment_orders_pkey", "attempts_pkey", "operations_pkey", "mismatches_pkey"}
+
+PLANS: Mapping[str, tuple[Query, set[str]]] = {
+    "lines of a version": (file._VERSIONS, {"files_by_series"}),
+    "loaded lines": (file._LOADED, {"lines_pkey"}),
+    "files of a day": (nightly._FILES, {"files_by_day"}),
+    "lines without object": (line._NO_OBJECT, {"lines_by_object"}),
+    "lines by object": (line._BY_OBJECT, {"lines_by_object"}),
+    "lines of one object": (line._OF_OBJECT, {"lines_by_object"}),
+    "left, by group": (line._LEFT, {"leftovers_pkey", "lines_pkey"}),
+    "left, of one group": (line._LEFT_OF_GROUP, {"leftovers_pkey", "lines_pkey"}),
+    "left, alone": (line._LEFT_ALONE, {"leftovers_pkey", "lines_pkey"}),
+    "lines of other files": (line._EARLIER, {"lines_by_reference", "files_pkey"}),
+    "movements of objects": (line._MOVEMENTS_OF_OBJECTS, {"movements_pkey"}),
+    "movements with state": (line._MOVEMENTS_WITH_STATE, {"movements_pkey", "items_pkey"}),
+    "taken movements": (line._TAKEN, {"items_pkey", "lines_pkey"}),
+    "movements put away": (nightly._PUT_AWAY, {"movements_pkey"}),
+    "tenants of a slot": (books._TENANT, {"payment_events_by_time"}),
+    "checkouts of a period": (books._CHECKOUTS, {"payment_events_by_time"}),
+    "attempts": (books._ATTEMPTS, ORDERS),
+    "refunds": (books._REFUNDS, ORDERS),
+    "second charges": (books._CASES, ORDERS),
+    "homes of orders": (books._HOMES, {"payment_orders_id_once"}),
+    "known cases": (record._KNOWN, {"mismatches_pkey", "acts_key_once", "acts_pkey"}),
+    "a part of a file": (settle._PART, {"lines_pkey", "files_pkey", "parts_pkey"}),
+    "doubted lines": (settle._DOUBTS, {"mismatches_by_run", "items_by_mismatch"}),
+    "postings of a file": (settle._POSTED, {"deliveries_by_run"}),
+    "open cases": (
+        case._OPEN,
+        {
+            "mismatches_by_state", "lines_by_reference", "files_pkey", "payment_orders_id_once", "mismatches_pkey",
+            "runs_once", "runs_pkey",
+        },
+    ),
+    "due deliveries": (outbox._DUE, {"deliveries_due"}),
+    "claimed deliveries": (outbox._CLAIM, {"deliveries_pkey"}),
+    "outcomes of a run": (compare._OUTCOMES, {"items_pkey", "mismatches_pkey"}),
+    "history of a slot": (posted._HISTORY, {"history_pkey"}),
+    "new transfers": (posted._NEW[Side.WALLET], {"entries_pkey"}),
+    "new journals": (posted._NEW[Side.LEDGER], {"journals_pkey"}),
+    "transfers by id": (posted._BY_ID[Side.WALLET], {"wallet_entries_transfer_once"}),
+    "journals by id": (posted._BY_ID[Side.LEDGER], {"journals_id_once", "entries_pkey"}),
+    "clearing accounts of a slot": (posted._CLEARING, {"entries_pkey"}),
+    "journals of the outbox": (posted._DELIVERIES, {"deliveries_pkey"}),
+}  # fmt: skip
+
+FORBIDDEN = {"Seq Scan", "Bitmap Heap Scan", "Hash Join", "Merge Join"}
+
+
+@pytest.fixture(scope="module")
+def planner(postgres_urls: Mapping[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    """A session set up as ours are, on a database that has just been made: no rows, no statistics."""
+    name = "test_plans_of_reconciliation"
+    url = make_url(postgres_urls["admin"]).set(database=name)
+    with session(postgres_urls["admin"]) as maker:
+        maker.execute(f"CREATE DATABASE {name}".encode())
+        migrate(url.render_as_string(hide_password=False))
+        conninfo = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(conninfo, autocommit=True, options=connect_args(url)["options"]) as connection:
+            yield connection
+        maker.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_statement_of_a_run_is_served_by_its_index(planner: psycopg.Connection[Any], name: str) -> None:
+    """Design section 7: pages by keyset in index order, and a test looks at their plans."""
+    query, indexes = PLANS[name]
+
+    (plan,) = planner.execute(b"EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + query.sql).fetchone() or ("[]",)
+    nodes = list(_nodes((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]))
+
+    assert {node["Index Name"] for node in nodes if "Index Name" in node} <= indexes
+    assert [node["Node Type"] for node in nodes if node["Node Type"] in FORBIDDEN] == []
+
+
+def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
