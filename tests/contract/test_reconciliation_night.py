@@ -286,9 +286,27 @@ async def test_a_corrected_file_and_another_attempt_tell_the_difference_and_clos
     ]  # fmt: skip
 
 
-def _wrong_fee(rows: list[Row]) -> list[Row]:
+async def test_an_open_case_is_told_as_the_newest_file_has_it(desk: Desk) -> None:
+    """The same line is wrong in the corrected file too, in another way: one case, with the values of now."""
+    store = desk.open()
+    orders = desk.orders(2)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=_wrong_fee))
+    await desk.night(store)
+    told = "SELECT theirs FROM reconciliation.mismatches WHERE psp = %s"
+    before = desk.rows(told, desk.psp)
+
+    await desk.take(store, desk.file(orders, spoil=lambda rows: _wrong_fee(rows, "2.00", "8.00")))
+    await desk.night(store, is_again=True)
+
+    assert len(before) == 1
+    assert "2.00" in desk.rows(told, desk.psp)[0][0]
+    assert "2.00" not in before[0][0]
+
+
+def _wrong_fee(rows: list[Row], fee: str = "1.00", net: str = "9.00") -> list[Row]:
     first = list(rows[0])
-    first[AT["fee"]], first[AT["net"]] = "1.00", "9.00"
+    first[AT["fee"]], first[AT["net"]] = fee, net
     return [first, *rows[1:]]
 
 

@@ -69,7 +69,8 @@ _OPEN = compiled(
         "SELECT m.mismatch_id, m.opened_at_ms, CASE "
         f"WHEN m.kind = 'missing_line' AND EXISTS (SELECT 1 FROM {LINES.fullname} AS t JOIN {FILES.fullname} AS f "
         "ON f.file_id = t.file_id || '' AND f.state = 'ACCEPTED' AND f.psp || '' = m.psp "
-        "WHERE t.reference = m.payment_order_id AND t.tenant IN ('', m.tenant)) THEN 'a line came' "
+        "WHERE t.reference = m.payment_order_id AND t.tenant IN ('', m.tenant) "
+        "AND t.category = CASE WHEN m.amount_minor < 0 THEN 'charge' ELSE 'refund' END) THEN 'a line came' "
         "WHEN m.kind = 'unresolved_order' AND EXISTS (SELECT 1 FROM payment.payment_orders AS o "
         f"WHERE {_ORDER_OF_CASE} AND o.payment_order_status = 'SUCCESS') THEN 'the order is settled' "
         "WHEN m.kind = 'late_charge' AND EXISTS (SELECT 1 FROM payment.payment_orders AS o JOIN payment.mismatches AS c "
@@ -84,7 +85,10 @@ _OPEN = compiled(
         "ORDER BY m.opened_at_ms, m.mismatch_id LIMIT CAST(:rows AS INT8)"
     )
 )
-"""A page by `mismatches_by_state`. Cases that are PROPOSED are people's; FIXING and APPROVED wait for what was sent."""
+"""A missing charge is told as what the PSP owes us: negative.
+
+A page by `mismatches_by_state`. Cases that are PROPOSED are people's; FIXING and APPROVED wait for what was sent.
+"""
 
 _STILL = compiled(
     text(

@@ -22,7 +22,7 @@ from zerosum.domain.settlement import Line
 from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation_table import ACTS, DELIVERIES, ITEMS, MISMATCHES
 from zerosum.store.session import Session
-from zerosum.store.statement import insert, text_array
+from zerosum.store.statement import insert, text_array, update
 from zerosum.store.wire import Call, compiled
 
 MACHINE = "reconciler"
@@ -57,7 +57,7 @@ _IS_TOLD = (Class.AUTOMATIC, Action.REPORT_TO_PAYMENT)
 async def record_rows(session: Session, run_id: str, rows: Sequence[Row], found: Sequence[Found], now_ms: int) -> None:
     """The same of rows that are made already."""
     calls = [session.call(insert(ITEMS), rows)] if rows else []
-    by_id = {each.case.id: each for each in found}
+    by_id: dict[str, Found] = {each.case.id: each for each in found}
     if by_id:
         calls.append(_KNOWN.call({"ids": text_array(sorted(by_id))}))
     if not calls:
@@ -66,7 +66,7 @@ async def record_rows(session: Session, run_id: str, rows: Sequence[Row], found:
     if by_id:
         cases = {row["mismatch_id"]: row for row in known.by_name()}
         await _open_cases(session, run_id, [each for key, each in by_id.items() if key not in cases], now_ms)
-        await _meet_again(session, run_id, list(cases.values()), now_ms)
+        await _meet_again(session, run_id, list(cases.values()), by_id, now_ms)
 
 
 async def _open_cases(session: Session, run_id: str, every: Sequence[Found], now_ms: int) -> None:
@@ -94,18 +94,29 @@ async def _open_cases(session: Session, run_id: str, every: Sequence[Found], now
         (await session.send(calls)).all()
 
 
-async def _meet_again(session: Session, run_id: str, cases: Sequence[Row], now_ms: int) -> None:
+async def _meet_again(
+    session: Session, run_id: str, cases: Sequence[Row], found: Mapping[str, Found], now_ms: int
+) -> None:
+    """Cases that were there: told of the run, those that did not hold opened again, open ones told as they are now."""
     if not cases:
         return
     again = [case for case in cases if case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]]
+    ids = [case["mismatch_id"] for case in again]
     calls = [_SEEN.call({"ids": text_array([case["mismatch_id"] for case in cases]), "run_id": run_id})]
     if again:
         acts = [act_row(case["mismatch_id"], case["acts"] + 1, Act.REOPEN, {"run": run_id}, now_ms) for case in again]
-        calls += [
-            _REOPEN.call({"ids": text_array([case["mismatch_id"] for case in again])}), session.call(insert(ACTS), acts),
-        ]  # fmt: skip
+        calls += [_REOPEN.call({"ids": text_array(ids)}), session.call(insert(ACTS), acts)]
+    ids += [case["mismatch_id"] for case in cases if case["state"] == CaseState.OPEN]
+    if ids:
+        rows = [_case_row(run_id, found[name].case, CaseState.OPEN, now_ms) for name in ids]
+        calls.append(session.call(update(MISMATCHES, _NOT_TOLD_ANEW), rows))
     (await session.send(calls)).all()
 
+
+_NOT_TOLD_ANEW = frozenset(
+    {"kind", "class", "state", "version", "assignee", "proposed_by", "opened_at_ms", "closed_at_ms", "first_run"}
+)
+"""A corrected file may tell another amount of the same line: while nobody has proposed anything, the case follows."""
 
 _REOPENED: Mapping[str, frozenset[str]] = {
     Class.AUTOMATIC: frozenset({Act.CLOSE_ALONE, Act.SETTLE}),
