@@ -54,6 +54,7 @@ async def test_an_order_missing_in_our_books_is_an_unknown_charge(desk: Desk) ->
 
     assert desk.cases() == [("unknown_charge", "unclassified", "OPEN")]
     assert dict(run.summary.by_class) == {"unclassified": 1}
+    assert desk.rows("SELECT count(*) FROM reconciliation.leftovers WHERE run_id = %s", run.run_id) == [(0,)]
 
 
 async def test_an_order_whose_answer_was_lost_is_reported_to_the_payment_service(desk: Desk) -> None:
@@ -214,6 +215,8 @@ async def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(desk: Desk, mo
     undisturbed = await desk.night(patient, is_again=True)
 
     assert deaths > 10
+    assert desk.rows("SELECT count(*) FROM reconciliation.leftovers WHERE run_id = %s", run.run_id) == [(0,)]
+    assert desk.rows("SELECT count(*) FROM reconciliation.movements WHERE run_id = %s", run.run_id) == [(0,)]
     assert run.summary == undisturbed.summary
     assert await patient.runs.compare(run.run_id, undisturbed.run_id, 100, "") == []
     assert desk.cases() == [("missing_line", "manual", "OPEN")]

@@ -41,6 +41,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "movements with state": (line._MOVEMENTS_WITH_STATE, {"movements_pkey", "items_pkey"}),
     "taken movements": (line._TAKEN, {"items_pkey", "lines_pkey"}),
     "movements put away": (nightly._PUT_AWAY, {"movements_pkey"}),
+    "leftovers used": (nightly._USED, {"leftovers_pkey"}),
     "tenants of a slot": (books._TENANT, {"payment_events_by_time"}),
     "checkouts of a period": (books._CHECKOUTS, {"payment_events_by_time"}),
     "attempts": (books._ATTEMPTS, ORDERS),

@@ -166,7 +166,7 @@ class _Night:
         groups, position = await self._rows.left(2, self.progress["at"] or "")
         by_order = await self._movements_of([name for name, _ in groups]) if groups else {}
         await self._pass(
-            position, groups, lambda name, lines: match_reference(lines, by_order.get(name, ()), self._rules)
+            position, groups, lambda name, lines: match_reference(lines, by_order.get(name, ()), self._rules), number=2
         )
 
     async def _movements_of(self, orders: Sequence[str]) -> dict[str, list[Movement]]:
@@ -195,13 +195,14 @@ class _Night:
         for movement in await self._rows.movements_of_amounts(monies) if groups else []:
             by_amount.setdefault(_amount_group(movement.money), []).append(movement)
         await self._pass(
-            position, groups, lambda name, lines: match_amount(lines, by_amount.get(name, ()), self._rules)
+            position, groups, lambda name, lines: match_amount(lines, by_amount.get(name, ()), self._rules), number=3
         )
 
     async def lines(self) -> None:
         """What no pass took of the files."""
         lines, after = await self._rows.left_alone(4, self.progress["at"])
-        await self._step(list(after) if after else None, items=await _in_thread(conclude, lines, (), self._rules))
+        items = await _in_thread(conclude, lines, (), self._rules)
+        await self._step(list(after) if after else None, items=items, call=self._used(4, [("", lines)]))
 
     async def movements(self) -> None:
         """Movements without a line; of all that were set aside only those still EXPECTED are kept for the next run."""
@@ -214,11 +215,24 @@ class _Night:
         put_away = _PUT_AWAY.call(_keys(self._run_id, done)) if done else None
         await self._step(position_of(rows[-1][0]) if rows else None, items=items, call=put_away)
 
-    async def _pass(self, at: Any, groups: Groups, match: Callable[[str, list[Line]], Outcome]) -> None:
+    async def _pass(
+        self, at: Any, groups: Groups, match: Callable[[str, list[Line]], Outcome], *, number: int = 1
+    ) -> None:
         outcomes = await _in_thread(lambda: [match(name, lines) for name, lines in groups])
         items = [item for outcome in outcomes for item in outcome.items]
         left = [self._left(line) for outcome in outcomes for line in outcome.lines]
-        await self._step(at, items=items, writes=[(LEFTOVERS, left)])
+        used = self._used(number, groups)
+        await self._step(at, items=items, writes=[(LEFTOVERS, left)], call=used)
+
+    def _used(self, number: int, groups: Groups) -> Any:
+        """What takes lines out of what was left to the pass of that number; None where that is nothing."""
+        used = [(name, line) for name, lines in groups for line in lines]
+        if number == 1 or not used:
+            return None
+        return _USED.call({
+            "run_id": self._run_id, "pass": number, "groups": text_array([name for name, _ in used]),
+            "files": text_array([line.file_id for _, line in used]), "numbers": int_array(line.number for _, line in used),
+        })  # fmt: skip
 
     def _left(self, line: Line) -> Row:
         number, group = _next_pass(self.progress["phase"], line)
@@ -348,6 +362,13 @@ def _progress(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
 _FILES = compiled(
     text(
         f"SELECT file_id FROM {FILES.fullname} WHERE psp = :psp AND day = :day AND state = 'ACCEPTED' ORDER BY file_id"
+    )
+)
+_USED = compiled(
+    text(
+        f"DELETE FROM {LEFTOVERS.fullname} AS r USING unnest(CAST(:groups AS TEXT[]), CAST(:files AS TEXT[]), "
+        "CAST(:numbers AS INT8[])) AS u (grp, file_id, line_no) WHERE r.run_id = :run_id "
+        "AND r.pass = CAST(:pass AS INT4) AND r.grp = u.grp AND r.file_id = u.file_id AND r.line_no = u.line_no"
     )
 )
 _PUT_AWAY = compiled(
