@@ -7,7 +7,7 @@ import pytest
 
 from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import DAY, Desk, without
-from zerosum.errors import Misconfigured, Superseded, Unavailable
+from zerosum.errors import Bug, Misconfigured, Superseded, Unavailable
 from zerosum.reconciling import RunKey, RunKind, RunState
 from zerosum.store import reconciliation_line, reconciliation_nightly, reconciliation_settle
 from zerosum.store.reconciliation_run import Claim, RunBook
@@ -258,6 +258,29 @@ async def test_a_psp_without_a_contract_is_misconfigured(desk: Desk) -> None:
     """Its fees could not be judged: better no run than a wrong one."""
     with pytest.raises(Misconfigured):
         await desk.open().runs.run(RunKey(RunKind.NIGHTLY, "nobody", DAY), "x")
+
+
+async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stumble again at every tick: it says why, and waits for people."""
+    store = desk.open()
+    orders = desk.orders(2)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders))
+
+    def broken(*_: Any) -> Any:
+        raise Bug("two and two are five")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reconciliation_nightly, "conclude", broken)
+        failed = await desk.night(store)
+    again = await desk.night(store)
+    mended = await desk.night(store, is_again=True)
+
+    assert (failed.state, failed.summary.reason) == (RunState.FAILED, "two and two are five")
+    assert again == failed
+    assert (mended.state, mended.attempt) == (RunState.DONE, 2)
 
 
 # ---- again ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from zerosum.domain.fee_contract import CONTRACTS, FeeContract
+from zerosum.errors import Bug, RowsRefused
 from zerosum.ports import Dialect
 from zerosum.reconciling import (
     Difference,
@@ -18,6 +19,8 @@ from zerosum.reconciling import (
     RunKey,
     RunKind,
     RunRow,
+    RunState,
+    Summary,
 )
 from zerosum.store.database import Database
 from zerosum.store.reconciliation_calendar import DAY_MS, Calendar
@@ -78,14 +81,20 @@ class SqlRuns:
         self._nightly = Nightly(database, self._book, due_after_ms=policy.line_due_ms, contracts=policy.contracts)
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
-        """Runs a period to its end. Raises Superseded (another holder took it over), Unavailable, Misconfigured."""
+        """Runs a period to its end; FAILED with its reason where it met what cannot be, until it is asked for again.
+
+        Raises Superseded (another holder took it over), Unavailable, Misconfigured.
+        """
         if key.kind is RunKind.NIGHTLY:
             self._nightly.contract_of(key.psp)
         claim = await self._book.claim(key, holder, is_again=is_again)
         if not isinstance(claim, Claim):
             return claim
         work = self._nightly if key.kind is RunKind.NIGHTLY else self._inside
-        return await work.go(claim)
+        try:
+            return await work.go(claim)
+        except (Bug, RowsRefused) as broken:
+            return await self._book.finish(claim, RunState.FAILED, Summary(reason=str(broken)))
 
     async def get(self, run_id: str) -> RunRow | None:
         """One run."""
