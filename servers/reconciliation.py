@@ -142,7 +142,7 @@ class ReconciliationServicer(rpc.ReconciliationServiceServicer):
         await self._run(request.after_run_id, "after_run_id")
         rows_max = rows_max_of(request.page)
         rows = await self._runs.compare(
-            request.before_run_id, request.after_run_id, rows_max + 1, after_of(request.page)
+            request.before_run_id, request.after_run_id, rows_max + 1, id_after_of(request.page)
         )
         after = rows[rows_max - 1].item if len(rows) > rows_max else ""
         told = [reply.difference_of(row) for row in rows[:rows_max]]

@@ -23,9 +23,6 @@ from zerosum.domain.journal import clearing_account, suspense_account
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
 
-REASON_LENGTH_MAX = 1_000
-"""Characters of a comment or a reason: a paragraph of 12 lines."""
-
 
 class CaseState(StrEnum):
     """Where a case stands."""

@@ -46,13 +46,13 @@ from zerosum.store.mapping import Row
 from zerosum.store.paging import after_parameters, beyond, page, position_of
 from zerosum.store.reconciliation_delivery import case_delivery
 from zerosum.store.reconciliation_table import ACTS, DELIVERIES
-from zerosum.store.reconciliation_view import case_of, row_of, shown, view
+from zerosum.store.reconciliation_view import case_of, next_number, row_of, shown, view
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, int_array, text_array
 from zerosum.store.wire import Call, compiled
 
 ACTS_MAX = 1_000
-"""Acts shown of one case: people leave some ten, a run that sees it again none."""
+"""The newest acts shown of one case: people leave some ten, a run that sees it again none."""
 
 _HOUR_MS = 3_600_000
 _OPEN_STATES = [state for state in CaseState if state not in CLOSED]
@@ -93,7 +93,7 @@ class SqlFinanceQueue:
             found, acts = await _load(session, mismatch_id)
             if found is None:
                 return None
-            known = next((act for act in acts if act["act_key"] == _person_key(key)), None)
+            known = await _known(session, mismatch_id, key)
             if known is not None:
                 is_same = (known["act"], known["actor"], _asked_of(known)) == (_act_of(asked), by, _told(asked))
                 return Acted(view(found, acts), True) if is_same else _KEY_REUSED
@@ -130,10 +130,16 @@ _KEY_REUSED = Refusal(Reason.KEY_REUSED, "idempotency_key", "the key is that of 
 
 
 async def _load(session: Session, mismatch_id: str) -> tuple[Row | None, list[Row]]:
-    """The row of a case and its acts, in order."""
+    """The row of a case and its newest acts, in order."""
     one = {"mismatch_id": mismatch_id}
     found, acts = (await session.send([_CASE.call(one), _ACTS.call({**one, "rows": ACTS_MAX})])).all()
-    return next(iter(found.by_name()), None), acts.by_name()
+    return next(iter(found.by_name()), None), acts.by_name()[::-1]
+
+
+async def _known(session: Session, mismatch_id: str, key: str) -> Row | None:
+    """The act that a person has done under this key."""
+    (acts,) = (await session.send([_ACT.call({"mismatch_id": mismatch_id, "act_key": _person_key(key)})])).all()
+    return next(iter(acts.by_name()), None)
 
 
 async def _deliver(session: Session, found: Row, proposal: Proposal) -> bool:
@@ -161,7 +167,7 @@ async def _record(
 ) -> CaseView:
     """Writes the act and the case. Raises SerializationConflict where somebody was faster."""
     ((now_ms,),) = (await session.send([CLOCK])).all()[0]
-    case, number = decided.case, len(acts) + 1
+    case, number = decided.case, next_number(acts)
     told: dict[str, Any] = {"asked": _told(asked)}
     if isinstance(asked, Propose):
         told["proposal"] = shown(case.proposal)
@@ -255,8 +261,11 @@ _NEXT_PAGE = compiled(
 )
 _CASE = compiled(text("SELECT * FROM reconciliation.mismatches WHERE mismatch_id = :mismatch_id"))
 _ACTS = compiled(
-    text("SELECT * FROM reconciliation.acts WHERE mismatch_id = :mismatch_id ORDER BY number LIMIT CAST(:rows AS INT8)")
+    text(
+        "SELECT * FROM reconciliation.acts WHERE mismatch_id = :mismatch_id ORDER BY number DESC LIMIT CAST(:rows AS INT8)"
+    )
 )
+_ACT = compiled(text("SELECT * FROM reconciliation.acts WHERE mismatch_id = :mismatch_id AND act_key = :act_key"))
 _MOVE_NAMES = ("mismatch_id", "version", "state", "assignee", "proposed_by", "closed_at_ms")
 _MOVE = compiled(
     text(

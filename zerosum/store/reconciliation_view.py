@@ -19,8 +19,13 @@ def case_of(found: Row, acts: Sequence[Row]) -> Case:
     action, dry_run = _dry_run(found)
     return Case(
         state=CaseState(found["state"]), psp=found["psp"], money=Money(found["amount_minor"], found["currency"]),
-        assignee=found["assignee"], action=action, dry_run=dry_run, acts=len(acts), proposal=_proposal(acts),
+        assignee=found["assignee"], action=action, dry_run=dry_run, acts=next_number(acts) - 1, proposal=_proposal(acts),
     )  # fmt: skip
+
+
+def next_number(acts: Sequence[Row]) -> int:
+    """The number of the next act of a case, by its newest ones."""
+    return int(acts[-1]["number"]) + 1 if acts else 1
 
 
 def view(found: Row, acts: Sequence[Row]) -> CaseView:
