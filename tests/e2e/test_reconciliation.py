@@ -39,6 +39,18 @@ class Finance:
         )
 
 
+def test_our_own_services_agree_when_they_are_at_rest(system: RunningSystem, caller: Caller) -> None:
+    """Issue 4, point 3: no false alarm over real books, and no act of the machine on them."""
+    checkout = new_checkout("inside")
+    caller.submit(checkout)
+    assert settled(system, caller, checkout) == once("12.50")
+
+    run = Finance(system, "ada").type("reconcile", "run", "--inside", "--again")
+
+    assert (run["state"], run["explained"], run["mismatches"]) == ("DONE", "100.0000 %", 0)
+    assert run["movements"] > 0
+
+
 def test_a_planted_charge_is_found_proposed_approved_by_another_and_posted_once(
     system: RunningSystem, caller: Caller
 ) -> None:
@@ -77,6 +89,8 @@ def test_a_planted_charge_is_found_proposed_approved_by_another_and_posted_once(
         ("propose", "ada"), ("approve", "ben"), ("write_off", "reconciler"),
     ]  # fmt: skip
     assert settled(system, caller, checkout) == once("12.50")
+    inside = ada.type("reconcile", "run", "--inside", "--again")
+    assert (inside["state"], inside["explained"]) == ("DONE", "100.0000 %")
 
 
 def test_a_reconciler_that_is_killed_comes_back_and_what_it_was_asked_for_is_done_once(
