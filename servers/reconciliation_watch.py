@@ -6,6 +6,7 @@ an alarm about a late file has been raised.
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -64,7 +65,13 @@ class QueueGauges:
 
 
 async def watch_queue(
-    *, queue: FinanceQueue, runs: Runs, files: Files, gauges: QueueGauges, overdue_after_ms: int
+    *,
+    queue: FinanceQueue,
+    runs: Runs,
+    files: Files,
+    gauges: QueueGauges,
+    overdue_after_ms: int,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file."""
     alerted = 0
@@ -85,7 +92,7 @@ async def watch_queue(
                 _tell_late(file)
         except Retryable as away:
             _log.warning("the queue cannot be looked at", reason=str(away))
-        await asyncio.sleep(EVERY_S)
+        await sleep(EVERY_S)
 
 
 def _tell_late(file: LateFile) -> None:

@@ -1,11 +1,19 @@
-"""What Prometheus sees of the queue: every class has a figure, also nought; the newest run's share; late files."""
+"""What Prometheus and the log see of the queue: every class has a figure, also nought; late files and old cases are alerts."""
 
+import asyncio
+from collections.abc import Sequence
+
+import pytest
 from prometheus_client import CollectorRegistry
 
-from servers.reconciliation_watch import QueueGauges
+from servers import reconciliation_watch
+from servers.reconciliation_watch import QueueGauges, watch_queue
+from tests.unit.reconciler_fakes import MemoryFiles, MemoryRuns
+from tests.unit.server_fakes import MemoryLog
 from zerosum.domain.discrepancy import Class
+from zerosum.errors import Unavailable
 from zerosum.finance_queue import Ageing, Band
-from zerosum.reconciling import RunKey, RunKind, RunRow, RunState, Summary
+from zerosum.reconciling import LateFile, RunKey, RunKind, RunRow, RunState, Summary
 
 
 def test_the_figures_of_the_queue_are_sums_over_ages_and_nought_where_there_is_nothing() -> None:
@@ -32,3 +40,53 @@ def test_the_explained_share_and_late_files_are_told() -> None:
     assert registry.get_sample_value("zerosum_reconciliation_explained", {"kind": "nightly"}) == 990_000
     assert registry.get_sample_value("zerosum_reconciliation_ended_seconds", {"kind": "nightly"}) == 7
     assert registry.get_sample_value("zerosum_settlement_files_late") == 2
+
+
+class Ages:
+    """A queue that is as old as it is told to be, look after look; None: the database is away."""
+
+    def __init__(self, *overdue: int | None) -> None:
+        self._overdue = list(overdue)
+
+    async def ageing(self, overdue_after_ms: int) -> Ageing:
+        """The next of them."""
+        overdue = self._overdue.pop(0)
+        if overdue is None:
+            raise Unavailable("the database is away")
+        return Ageing([], 0, overdue)
+
+    async def sleep(self, _: float) -> None:
+        """Ends the watch after the last look."""
+        if not self._overdue:
+            raise asyncio.CancelledError
+
+
+class LateFiles(MemoryFiles):
+    """One file is late; it is new to the first who asks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_new = True
+
+    async def late(self) -> Sequence[LateFile]:
+        """The file."""
+        is_new, self._is_new = self._is_new, False
+        return [LateFile("stripe", "2026-11-25", 1, is_new)]
+
+
+async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old cases: a line whenever their number changes. A late file: one line for ever (L11). An outage ends nothing."""
+    log, registry, ages = MemoryLog(), CollectorRegistry(), Ages(0, 2, 2, None, 3, 0)
+    monkeypatch.setattr(reconciliation_watch, "_log", log)
+    with pytest.raises(asyncio.CancelledError):
+        await watch_queue(
+            queue=ages, runs=MemoryRuns(), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            sleep=ages.sleep,
+        )  # fmt: skip
+
+    told = [(line["event"], line.get("cases")) for line in log.lines]
+    assert told == [
+        ("a settlement file is late", None), ("cases open for too long", 2), ("the queue cannot be looked at", None),
+        ("cases open for too long", 3), ("cases open for too long", 0),
+    ]  # fmt: skip
+    assert registry.get_sample_value("zerosum_settlement_files_late") == 1
