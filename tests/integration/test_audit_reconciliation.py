@@ -12,7 +12,7 @@ from simulator.audit.finding import Finding, SourceBroken
 from simulator.audit.match import CLASSES, FREE, OWN, match_lines
 from simulator.audit.settlement import read_delivered
 from tests.integration.audit_case import Case
-from tests.integration.audit_world import NOW_MS
+from tests.integration.audit_money import NOW_MS
 from tests.integration.reconciliation_world import PLANTED, Reconciled
 
 
