@@ -257,7 +257,7 @@ async def test_a_run_under_a_living_holder_is_left_to_it(desk: Desk) -> None:
 async def test_a_psp_without_a_contract_is_misconfigured(desk: Desk) -> None:
     """Its fees could not be judged: better no run than a wrong one."""
     with pytest.raises(Misconfigured):
-        await desk.open().runs.run(RunKey(RunKind.NIGHTLY, "nobody", DAY), "x")
+        await desk.open().runs.run(RunKey(RunKind.NIGHTLY, f"nobody-{desk.psp}", DAY), "x")
 
 
 async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_again(
