@@ -336,6 +336,30 @@ def _wrong_fee(rows: list[Row], fee: str = "1.00", net: str = "9.00") -> list[Ro
     return [first, *rows[1:]]
 
 
+async def test_an_attempt_knows_orders_that_are_younger_than_the_first_one(desk: Desk) -> None:
+    """A second file of a day that is not over: its orders are matched by the PSP's object, not by their reference alone."""
+    store = desk.open(line_due_ms=LONG_MS)
+    orders = desk.orders(4)
+    desk.write(orders[:2])
+    await desk.take(store, desk.file(orders[:2]))
+    first = await desk.night(store)
+    desk.rows("UPDATE reconciliation.runs SET progress = jsonb_set(progress::jsonb, '{before_ms}', %s::jsonb)::text"
+              " WHERE run_id = %s RETURNING run_id", str(orders[2].at_ms), first.run_id)  # fmt: skip
+    desk.write(orders[2:])
+    await desk.take(store, desk.file(orders, spoil=_charged_twice))
+
+    second = await desk.night(store, is_again=True)
+
+    assert desk.cases() == [("duplicate_charge", "manual", "OPEN")]
+    assert desk.items(second)[f"order/charge/1/{desk.tenant}/{orders[3].order_id}"] == "MATCHED"
+
+
+def _charged_twice(rows: list[Row]) -> list[Row]:
+    again = list(rows[3])
+    again[AT["balance_transaction_id"]] += "_again"
+    return [*rows, again]
+
+
 async def test_the_same_day_again_finds_the_same(desk: Desk) -> None:
     """Same files, same rules, same items: attempts differ in nothing, and no case is opened twice."""
     store = desk.open(line_due_ms=0)

@@ -88,7 +88,9 @@ class Nightly:
         key = claim.run.key
         files = await self._database.look(_FILES.call({"psp": key.psp, "day": key.period}))
         before = await self._book.last_before(key)
-        first = await self._book.first_attempt(key) if claim.run.attempt > 1 else None
+        # A later period's run began where the first attempt had read to: only then a new attempt must stop there too.
+        is_bound = claim.run.attempt > 1 and await self._book.has_later(key)
+        first = await self._book.first_attempt(key) if is_bound else None
         return {
             "phase": PHASES[0], "at": None, "files": [file_id for (file_id,) in files], "now_ms": claim.now_ms,
             "from_ms": _progress(before).get("before_ms", 0), "carry": before["run_id"] if before else "",

@@ -132,6 +132,10 @@ class RunBook:
         rows = (await self.database.look(_FIRST.call(_values(key)))).by_name()
         return rows[0] if rows else None
 
+    async def has_later(self, key: RunKey) -> bool:
+        """Whether a later period has a run: it went on from where the books had been read to."""
+        return len(await self.database.look(_LATER.call(_values(key)))) > 0
+
     async def _begin(self, session: Session, key: RunKey, holder: str, attempt: int, now_ms: int) -> Claim:
         row: Row = {
             "run_id": "-".join(part for part in (key.kind, key.psp, key.period, str(attempt)) if part), **_values(key),
@@ -198,6 +202,7 @@ _CLOCK_MS = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)"
 _NEWEST = compiled(text(f"{_OF_PERIOD} = :period ORDER BY attempt DESC LIMIT 1"))
 _FIRST = compiled(text(f"{_OF_PERIOD} = :period AND attempt = 1"))
 _LAST = compiled(text(f"{_OF_PERIOD} < :period AND state = 'DONE' ORDER BY period DESC, attempt DESC LIMIT 1"))
+_LATER = compiled(text(f"{_OF_PERIOD} > :period LIMIT 1"))
 _DONE = compiled(
     text(
         f"SELECT DISTINCT period FROM {_R} WHERE kind = :kind AND psp = :psp AND period >= :since "
