@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,10 @@ _AT_LAST_RUN: Final = (
 )
 _CASES: Final = (
     "SELECT DISTINCT m.kind, m.class, m.line_id, m.payment_order_id" + _AT_LAST_RUN + " AND i.state = 'MISMATCH'"
+    " AND (m.file_id = %s OR (m.line_id = '' AND EXISTS (SELECT 1 FROM payment.payment_orders o WHERE o.tenant = m.tenant"
+    " AND o.payment_order_id = m.payment_order_id AND o.created_at_ms >= %s)))"  # noqa: S608 - made of constants
 )
+"""Cases of the delivered file, and of orders of its period that have no line: earlier demos have left theirs."""
 _WAITING: Final = "SELECT i.item" + _AT_LAST_RUN + " AND i.state = 'EXPECTED'"
 _YOUNG: Final = (
     "SELECT payment_order_id FROM payment.payment_orders WHERE created_at_ms >= %s + (SELECT min(r.started_at_ms)"
@@ -52,11 +56,15 @@ _SHARE: Final = "SELECT count(*), count(*) FILTER (WHERE i.state <> 'MISMATCH')"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """The PSP's files: what it delivers, the whole truth for the audit, and what was done to the first, by its log."""
+    """The PSP's files: what it delivers, the whole truth for the audit, and what was done to the first, by its log.
+
+    `day`: whose file it is, "2026-11-26". `from_ms`: where its period begins.
+    """
 
     path: Path
     manifest: Path
     day: str
+    from_ms: int
     truth: Path
     records: tuple[dict[str, Any], ...]
 
@@ -68,6 +76,7 @@ def deliver(psp: Psp, *, seed: int) -> Delivered:
     log = Path(told["damage_log"]).read_text(encoding="utf-8")
     return Delivered(
         path=Path(told["path"]), manifest=Path(told["manifest_path"]), day=_day_of(told["period"]["to_ms"] - 1),
+        from_ms=told["period"]["from_ms"],
         truth=psp.settle(), records=tuple(json.loads(line) for line in log.splitlines()),
     )  # fmt: skip
 
@@ -99,7 +108,8 @@ def _command(settings: Settings, arguments: tuple[str, ...], log: Path) -> int:
 
 def _compare(url: str, delivered: Delivered, ms: int) -> Reconciled:
     with psycopg.connect(url.replace("+psycopg", ""), connect_timeout=5) as connection:
-        cases = [Case(*row) for row in connection.execute(_CASES.encode())]
+        about = (sha256(delivered.path.read_bytes()).hexdigest(), delivered.from_ms)
+        cases = [Case(*row) for row in connection.execute(_CASES.encode(), about)]
         waiting = {item.rpartition("/")[2] for (item,) in connection.execute(_WAITING.encode())}
         waiting |= {order for (order,) in connection.execute(_YOUNG.encode(), [-IN_THE_BOOKS_AFTER_MS])}
         items, explained = connection.execute(_SHARE.encode()).fetchone() or (0, 0)

@@ -174,7 +174,7 @@ class Reconciled:
             yield "lines", _line(told.cells) | {"file_id": file_id, "line_no": number}
             yield _item(f"line/{number}/{file_id}", case := f"case-{number}" if told.kind else "")
             if case:
-                yield _mismatch(case, told.kind, line_id=told.cells[ID], order=told.order)
+                yield _mismatch(case, told.kind, file_id=file_id, line_id=told.cells[ID], order=told.order)
             if told.kind == self.kinds.get(told.order):
                 of_order[told.order] = case  # the pair's: line and order share it
         for attempt in self.world.rows["payment.attempts"]:
@@ -182,7 +182,7 @@ class Reconciled:
             if attempt["state"] == "CHARGED":
                 if self.kinds.get(order_id) == "missing_line":
                     of_order[order_id] = f"case-{order_id}"
-                    yield _mismatch(f"case-{order_id}", "missing_line", line_id="", order=order_id)
+                    yield _mismatch(f"case-{order_id}", "missing_line", file_id="", line_id="", order=order_id)
                 yield _item(f"order/charge/1/{TENANT}/{order_id}", of_order.get(order_id, ""))
         (refund,) = self.world.rows["payment.operations"]
         yield _item(f"order/refund/1/{TENANT}/{refund['payment_order_id']}", "")
@@ -192,9 +192,10 @@ def _item(item: str, case: str) -> tuple[str, Row]:
     return "items", {"run_id": "run-1", "item": item, "state": "MISMATCH" if case else "MATCHED", "mismatch_id": case}
 
 
-def _mismatch(case: str, kind: str, *, line_id: str, order: str) -> tuple[str, Row]:
+def _mismatch(case: str, kind: str, *, file_id: str, line_id: str, order: str) -> tuple[str, Row]:
     names = {"mismatch_id": case, "kind": kind, "class": CLASSES[kind], "state": "OPEN"}
-    return "mismatches", names | {"line_id": line_id, "payment_order_id": order}
+    about = {"tenant": TENANT, "file_id": file_id, "line_id": line_id, "payment_order_id": order}
+    return "mismatches", names | about
 
 
 def _line(cells: Cells) -> Row:

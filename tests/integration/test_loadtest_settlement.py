@@ -14,6 +14,7 @@ from loadtest.reconciliation import Delivered, deliver, reconcile
 from simulator.audit.match import CLASSES
 from simulator.psp.damage import KINDS
 from tests.integration.audit_case import Case
+from tests.integration.audit_world import NOW_MS
 from tests.integration.psp_process import ADMIN_TOKEN, PspProcess
 from tests.integration.reconciliation_world import ID, PLANTED, Reconciled
 from zerosum.settings import Settings
@@ -57,7 +58,7 @@ def records(reconciled: Reconciled) -> list[dict[str, Any]]:
 @pytest.fixture
 def delivered(case: Case, reconciled: Reconciled) -> Delivered:
     return Delivered(
-        path=case.delivered, manifest=case.delivered, day="2026-11-26", truth=case.settlement,
+        path=case.delivered, manifest=case.delivered, day="2026-11-26", from_ms=NOW_MS, truth=case.settlement,
         records=tuple(records(reconciled)),
     )  # fmt: skip
 
@@ -85,6 +86,21 @@ def test_planted_and_found_are_compared_over_the_last_run(
     assert {each.kind for each in found.judgement.kinds} == set(PLANTED)
     assert found.judgement.holds
     assert 0 < found.explained < found.items
+
+
+def test_cases_of_earlier_files_are_no_false_alarms(
+    case: Case, delivered: Delivered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second demo on the same day is judged by what it planted; what the first one left in the queue stays there."""
+    answer(case.folder, 0, monkeypatch)
+    settings = Settings(data_dir=case.folder, auditor_database_url=case.url)
+    case.execute("UPDATE reconciliation.mismatches SET file_id = 'earlier'")
+    case.execute("UPDATE payment.payment_orders SET created_at_ms = created_at_ms - 1")
+
+    found = reconcile(settings, delivered, case.folder)
+
+    assert found.judgement is not None
+    assert (found.judgement.false_alarms, found.judgement.missed) == ((), found.judgement.planted)
 
 
 def test_a_reconciliation_that_ends_badly_is_a_reason(
