@@ -27,7 +27,7 @@ KIND_MARKS = ("<!-- kinds: drawn by docs/draw.py -->\n\n", "\n<!-- end of kinds 
 sys.path.insert(0, str(ROOT))
 
 from docs.reconciliation_kinds import sections, table  # noqa: E402 - the path above makes it importable from anywhere
-from loadtest.chaos.case import CASES, Harm  # noqa: E402 - the path above makes the package importable from a bare checkout
+from loadtest.chaos.case import CASES, RECONCILER_CASES, Harm  # noqa: E402 - the path above makes the package importable from a bare checkout
 from zerosum.crash import POINTS_OF, Point  # noqa: E402 - likewise
 from zerosum.domain import case  # noqa: E402 - likewise
 from zerosum.domain.order import (  # noqa: E402 - likewise
@@ -87,6 +87,7 @@ SETTINGS = {
     "settlement_file_due_ms": "how long after the end of its day (UTC) a PSP's file may take",
     "settlement_line_due_ms": "how long after its movement a settlement line may take; then it is missing",
     "reconcile_tick_ms": "how often the watched folder and the schedule are looked at",
+    "reconcile_lease_ms": "how long a run's holder may be silent; then another one goes on with the run",
     "reconcile_inside_every_h": "hours between two comparisons of our own services, counted from midnight UTC",
     "reconcile_catch_up_days": "how far back days that were missed are run",
     "case_alert_ms": "cases open for longer raise an alert",
@@ -145,6 +146,7 @@ PAIRS = {
     "ledger": ("the journal was not sent to the ledger service", "it is posted, and not recorded"),
     "reply": ("a caller's submit was handed to no shard", "the fixed reply is known, and not sent"),
     "webhook": ("a verified event was handed to no shard", "it is recorded, and the PSP was not answered"),
+    "delivery": ("what the reconciler decided was not sent", "it is where it was sent, and not recorded"),
 }
 
 
@@ -159,7 +161,13 @@ def crash_points() -> str:
         f"{len(CASES)} cases, each with {', '.join(Harm)}: {len(CASES) * len(Harm)} cells. The row is that of failures.md.", "",
         "| row | process | point | detail | pass |", "|---|---|---|---|---|",
     )  # fmt: skip
-    return "\n".join((CRASH_INTRODUCTION, *head, *rows, "", *matrix, *cases, ""))
+    reconciler = (
+        "", "## The reconciler", "",
+        "A settlement file is put into its folder, and it dies at the pass: file, run and postings are there once.", "",
+        "| row | point | pass |", "|---|---|---|",
+        *(f"| {case.row} | {case.point} | {case.nth} |" for case in RECONCILER_CASES),
+    )  # fmt: skip
+    return "\n".join((CRASH_INTRODUCTION, *head, *rows, "", *matrix, *cases, *reconciler, ""))
 
 
 def _passers(pair: str) -> str:

@@ -28,6 +28,7 @@ from servers.wiring import (
     shard_watches,
     wall_clock_s,
 )
+from zerosum import crash
 from zerosum.peers.batch import open_channel
 from zerosum.peers.ledger import GrpcLedgerPeer
 from zerosum.peers.payment import GrpcPaymentPeer
@@ -45,6 +46,7 @@ from zerosum.v1 import reconciliation_pb2_grpc
 async def reconciliation_host(settings: Settings, slots: Sequence[int]) -> ReconcilerHost:
     """The reconciler: its tables, its watched folder, its way to the ledger, the wallet and the payment service."""
     log_to_file(settings, "reconciliation", slots)
+    crash.arm(settings.crash_dir, crash.Process.RECONCILER)
     store = _open(settings)
     token = token_provider(settings.data_dir, "reconciler")
     addresses = (settings.ledger_address, settings.wallet_address, settings.payment_address)
@@ -122,7 +124,10 @@ def _spool(settings: Settings) -> Path:
 def _open(settings: Settings) -> Reconciliation:
     dialects = _dialects()
     policy = ReconciliationPolicy(
-        psps=tuple(dialects), file_due_ms=settings.settlement_file_due_ms, line_due_ms=settings.settlement_line_due_ms
+        psps=tuple(dialects),
+        file_due_ms=settings.settlement_file_due_ms,
+        line_due_ms=settings.settlement_line_due_ms,
+        lease_ms=settings.reconcile_lease_ms,
     )
     return open_reconciliation(database_url(settings, "reconciler"), dialects, policy)
 

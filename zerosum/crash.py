@@ -12,6 +12,7 @@ Where the text ends in ` stop`, the process stops itself instead (SIGSTOP), unti
     wallet    a credit's call to the wallet service           ledger   a journal's call to the ledger service
     reply     a caller's submit or refund: nothing was handed to a shard / the fixed reply is known, and not sent
     webhook   a verified event: not handed to a shard / recorded, and the PSP was not answered
+    delivery  what the reconciler decided: not sent / it is there, and not recorded
 
 Invariant: a point does nothing at all where no folder is set, and never anything but die or stand still where one is.
 """
@@ -41,6 +42,8 @@ class Point(StrEnum):
     REPLY_AFTER = "reply.after"
     WEBHOOK_BEFORE = "webhook.before"
     WEBHOOK_AFTER = "webhook.after"
+    DELIVERY_BEFORE = "delivery.before"
+    DELIVERY_AFTER = "delivery.after"
 
 
 class Process(StrEnum):
@@ -50,6 +53,7 @@ class Process(StrEnum):
     WALLET_SHARD = "wallet-shard"
     LEDGER_SHARD = "ledger-shard"
     PAYMENT_SERVER = "payment-server"
+    RECONCILER = "reconciler"
 
 
 class Act(StrEnum):
@@ -64,6 +68,7 @@ POINTS_OF: Mapping[Process, frozenset[str]] = {
     Process.WALLET_SHARD: frozenset({"commit"}),
     Process.LEDGER_SHARD: frozenset({"commit"}),
     Process.PAYMENT_SERVER: frozenset({"reply", "webhook"}),
+    Process.RECONCILER: frozenset({"commit", "delivery"}),
 }
 """Which pairs each kind of process passes."""
 

@@ -139,6 +139,9 @@ SETTLEMENT_FILE_DUE_MS = 12 * 3_600_000
 RECONCILE_TICK_MS = 10_000
 """How often the watched folder and the schedule are looked at: two reads of a table of some hundred rows."""
 
+RECONCILE_LEASE_MS = 60_000
+"""A run's step takes some 100 ms and at most the statement timeout of 5 s; twelve times that and its holder is gone."""
+
 RECONCILE_CATCH_UP_DAYS = 31
 """A month: longer than any outage, as long as a PSP re-issues files."""
 

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     settlement_file_due_ms: int = Field(default=limits.SETTLEMENT_FILE_DUE_MS, ge=0)
     settlement_line_due_ms: int = Field(default=limits.SETTLEMENT_DUE_AFTER_MS, ge=0)
     reconcile_tick_ms: int = Field(default=limits.RECONCILE_TICK_MS, ge=100)
+    reconcile_lease_ms: int = Field(default=limits.RECONCILE_LEASE_MS, ge=100)
     reconcile_inside_every_h: int = Field(default=1, ge=1, le=24)
     """Counted from midnight UTC: every 5 hours is 0, 5, 10, 15, 20, and 0 again."""
     reconcile_catch_up_days: int = Field(default=limits.RECONCILE_CATCH_UP_DAYS, ge=1, le=366)

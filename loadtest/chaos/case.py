@@ -78,6 +78,14 @@ CASES: Final = (
 )
 """Every pair of every process; commits at each of the passes a checkout's story has."""
 
+RECONCILER_CASES: Final = tuple(
+    Case("P31", Process.RECONCILER, point, "", nth)
+    for point in (Point.COMMIT_BEFORE, Point.COMMIT_AFTER)
+    for nth in (1, 4, 9)
+) + tuple(Case("O1", Process.RECONCILER, point, "", 1) for point in (Point.DELIVERY_BEFORE, Point.DELIVERY_AFTER))
+"""The reconciler's story is a file and not a checkout: tests/e2e/test_reconciliation_crash.py. A file of one part, its run and
+its postings are some 15 commits: the lines, the acceptance, the claim, each step, the end, what is sent, what came of it."""
+
 MATRIX: Final = tuple(Cell(case, harm) for case in CASES for harm in Harm)
 """The whole matrix."""
 

@@ -35,6 +35,7 @@ FASTER: Mapping[str, object] = {
     "psp_timeout_ms": 2_500,
     "backoff_cap_ms": 1_000,
     "reconcile_tick_ms": 1_000,
+    "reconcile_lease_ms": 6_000,
 }
 """A to-do that a dead shard left is taken up when its lease ends: 4 s instead of 15 s. The watched folder is looked at every
 second."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from loadtest.chaos.case import CASES
+from loadtest.chaos.case import CASES, RECONCILER_CASES
 from zerosum.crash import POINTS_OF, Point, Process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +14,7 @@ REACHED = re.compile(r"\breach\(Point\.([A-Z_]+)")
 OUTSIDE = {
     "_gateway.call": "", "_adapters[].call": "psp", "_risk.assess": "risk", "_wallet.apply": "wallet", "_ledger.post": "ledger",
     "_shards.submit": "reply webhook", "exchange(COMMIT)": "commit",
+    "_SENDERS[]": "delivery",
 }  # fmt: skip
 """How code leaves its process for something that lasts, and the pair around it; "" = what it calls has one."""
 
@@ -91,7 +92,7 @@ def test_every_point_stands_in_the_code() -> None:
 
 def test_every_point_of_every_process_is_died_at_in_a_test() -> None:
     """A point without a case is a promise without a proof."""
-    ordered = {(process, str(point)) for _, process, point, _, _ in CASES}
+    ordered = {(process, str(point)) for _, process, point, _, _ in (*CASES, *RECONCILER_CASES)}
     owned = {
         (process, f"{pair}.{side}")
         for process, pairs in POINTS_OF.items()

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from zerosum.domain.fee_contract import CONTRACTS, FeeContract
 from zerosum.errors import Bug, RowsRefused
+from zerosum.limits import RECONCILE_LEASE_MS
 from zerosum.ports import Dialect
 from zerosum.reconciling import (
     Difference,
@@ -29,7 +30,7 @@ from zerosum.store.reconciliation_file import FileStore
 from zerosum.store.reconciliation_inside import Inside
 from zerosum.store.reconciliation_nightly import Nightly
 from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
-from zerosum.store.reconciliation_run import LEASE_MS, Claim, RunBook
+from zerosum.store.reconciliation_run import Claim, RunBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class ReconciliationPolicy:
     psps: tuple[str, ...] = ("stripe",)
     file_due_ms: int = 12 * 3_600_000
     line_due_ms: int = 3 * DAY_MS
-    lease_ms: int = LEASE_MS
+    lease_ms: int = RECONCILE_LEASE_MS
     contracts: Mapping[str, FeeContract] = field(default_factory=lambda: CONTRACTS)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import text
 
+from zerosum.crash import Point, reach
 from zerosum.domain.case import Act, CaseState
 from zerosum.domain.identity import Key, OrderId, Tenant
 from zerosum.domain.journal import Entry, Journal, Movement, journal
@@ -82,10 +83,14 @@ class SqlOutbox:
         return await self._database.write_unless_conflict(work)
 
     async def _send(self, row: Row) -> ItemOutcome | PspTrouble:
+        kind, body = row["kind"], json.loads(row["body"])
+        reach(Point.DELIVERY_BEFORE)
         try:
-            return await _SENDERS[row["kind"]](self._peers, json.loads(row["body"]))
+            outcome: ItemOutcome | PspTrouble = await _SENDERS[kind](self._peers, body)
         except PspTrouble as trouble:
-            return trouble
+            outcome = trouble
+        reach(Point.DELIVERY_AFTER)
+        return outcome
 
     async def _record(self, row: Row, outcome: ItemOutcome | PspTrouble) -> None:
         state, told, after_ms = _judged(row, outcome)

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import text
 
 from zerosum.errors import SerializationConflict, Superseded
+from zerosum.limits import RECONCILE_LEASE_MS
 from zerosum.reconciling import RunKey, RunKind, RunRow, RunState, Summary
 from zerosum.store import statement
 from zerosum.store.database import Database
@@ -24,9 +25,6 @@ from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation_table import RUNS
 from zerosum.store.session import Session
 from zerosum.store.wire import compiled
-
-LEASE_MS = 60_000
-"""A step takes some 100 ms and at most the statement timeout of 5 s; twelve times that and its holder is gone."""
 
 RULES = "1"
 """The version of the rules a run goes by: raised with every change of what a line or a movement ends as."""
@@ -49,7 +47,7 @@ class Claim:
 class RunBook:
     """Runs as rows."""
 
-    def __init__(self, database: Database, lease_ms: int = LEASE_MS) -> None:
+    def __init__(self, database: Database, lease_ms: int = RECONCILE_LEASE_MS) -> None:
         self.database = database
         self._lease_ms = lease_ms
 
