@@ -39,9 +39,9 @@ _AT_LAST_RUN: Final = (
     " ORDER BY ended_at_ms DESC LIMIT 1)"
 )
 _CASES: Final = (
-    "SELECT DISTINCT m.kind, m.class, m.line_id, m.payment_order_id" + _AT_LAST_RUN + " AND i.state = 'MISMATCH'"
+    f"SELECT DISTINCT m.kind, m.class, m.line_id, m.payment_order_id {_AT_LAST_RUN} AND i.state = 'MISMATCH'"  # noqa: S608 - constants
     " AND (m.file_id = %s OR (m.line_id = '' AND EXISTS (SELECT 1 FROM payment.payment_orders o WHERE o.tenant = m.tenant"
-    " AND o.payment_order_id = m.payment_order_id AND o.created_at_ms >= %s)))"  # noqa: S608 - made of constants
+    " AND o.payment_order_id = m.payment_order_id AND o.created_at_ms >= %s)))"
 )
 """Cases of the delivered file, and of orders of its period that have no line: earlier demos have left theirs."""
 _WAITING: Final = "SELECT i.item" + _AT_LAST_RUN + " AND i.state = 'EXPECTED'"

@@ -14,7 +14,7 @@ from loadtest.reconciliation import Delivered, deliver, reconcile
 from simulator.audit.match import CLASSES
 from simulator.psp.damage import KINDS
 from tests.integration.audit_case import Case
-from tests.integration.audit_world import NOW_MS
+from tests.integration.audit_money import NOW_MS
 from tests.integration.psp_process import ADMIN_TOKEN, PspProcess
 from tests.integration.reconciliation_world import ID, PLANTED, Reconciled
 from zerosum.settings import Settings
