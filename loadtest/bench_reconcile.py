@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -76,7 +76,7 @@ def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int
         made = _make(server.urls()["admin"], folder, lines=lines, rate=rate, seed=seed, console=console)
         console.print("reconciling", style="dim")
         told = _reconcile(server.urls()["reconciler"], folder, made)
-        judged = _judge(server.urls()["auditor"], made)
+        judged = judge(_cases(server.urls()["auditor"]), made.records)
     finally:
         server.stop()
         shutil.rmtree(folder)
@@ -133,29 +133,36 @@ def _reconcile(url: str, folder: Path, made: _Made) -> dict[str, Any]:
 # ---- judging -------------------------------------------------------------------------------------------------------
 
 
-def _judge(url: str, made: _Made) -> Judgement:
+Case = tuple[str, str, str, str]
+"""Kind, class, line id and payment order id of a case."""
+
+
+def _cases(url: str) -> list[Case]:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        cases = connection.execute(
-            "SELECT kind, class, line_id, payment_order_id FROM reconciliation.mismatches"
-        ).fetchall()
+        found = connection.execute("SELECT kind, class, line_id, payment_order_id FROM reconciliation.mismatches")
+        return [(kind, group, line_id, order_id) for kind, group, line_id, order_id in found]
+
+
+def judge(cases: Sequence[Case], records: Sequence[Mapping[str, Any]]) -> Judgement:
+    """What was found of what was planted. A case answers one damage only; what answers none is a false alarm."""
     planted, found, in_class = Counter[str](), Counter[str](), Counter[str]()
-    left = [tuple(case) for case in cases]
-    for record in made.records:
+    left = list(cases)
+    for record in records:
         name, expected = record["kind"], record["expected"]
         planted[name] += 1
+        if not expected["mismatch"]:  # it closes by itself: nothing may be left of it
+            is_closed = not any(_is_about(case, record) for case in left)
+            found[name] += is_closed
+            in_class[name] += is_closed
+            continue
         mine = [case for case in left if case[0] == expected["mismatch"] and _is_about(case, record)]
         left = [case for case in left if case not in mine]
-        if not expected["mismatch"]:  # it closes by itself: nothing may be left of it
-            closed = not any(_is_about(case, record) for case in left)
-            found[name] += closed
-            in_class[name] += closed
-            continue
         found[name] += bool(mine)
         in_class[name] += any(case[1] == expected["class"] for case in mine)
     return Judgement(planted, found, in_class, tuple(" ".join(case[:3]) for case in left))
 
 
-def _is_about(case: tuple[str, ...], record: Mapping[str, Any]) -> bool:
+def _is_about(case: Case, record: Mapping[str, Any]) -> bool:
     """A line of the record, or an order that has no line."""
     return case[2] in record["lines"] or (not case[2] and case[3] == record["payment_order_id"])
 
