@@ -20,7 +20,7 @@ from typing import Any
 from zerosum.psp.dialect import DIALECTS
 from zerosum.reconciling import Incoming, RunKey, RunKind
 from zerosum.store.opening import open_reconciliation
-from zerosum.store.reconciliation import ReconciliationPolicy
+from zerosum.store.reconciliation.store import ReconciliationPolicy
 
 URL_VARIABLE = "ZEROSUM_RECONCILER_DATABASE_URL"
 PSP = "stripe"

@@ -37,9 +37,9 @@ from zerosum.ports import Dialect
 from zerosum.settings import Settings
 from zerosum.store.loading import CLOCK
 from zerosum.store.opening import open_reconciliation
-from zerosum.store.reconciliation import Reconciliation, ReconciliationPolicy
-from zerosum.store.reconciliation_outbox import Peers
-from zerosum.store.reconciliation_queue import SqlFinanceQueue
+from zerosum.store.reconciliation.outbox import Peers
+from zerosum.store.reconciliation.queue import SqlFinanceQueue
+from zerosum.store.reconciliation.store import Reconciliation, ReconciliationPolicy
 from zerosum.v1 import reconciliation_pb2_grpc
 
 

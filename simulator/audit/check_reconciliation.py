@@ -2,7 +2,7 @@
 
 The files are those that were handed to the product, damaged or not. Each must be recorded by its hash, whole or refused;
 every line of an accepted one must be exactly one item of a finished run, and so must every charged order of the period; and
-the state, kind and class of each must be what the auditor finds. Source of the tables: zerosum/store/reconciliation_table.py.
+the state, kind and class of each must be what the auditor finds. Source of the tables: zerosum/store/reconciliation/table.py.
 
 Invariant: a line or an order without an item is a finding: nothing is ever silently left out.
 """

@@ -22,7 +22,7 @@ from zerosum.domain.money import Money
 from zerosum.psp.dialect import DIALECTS
 from zerosum.reconciling import Imported, Incoming, RunKey, RunKind, RunRow
 from zerosum.store.opening import open_reconciliation
-from zerosum.store.reconciliation import Reconciliation, ReconciliationPolicy
+from zerosum.store.reconciliation.store import Reconciliation, ReconciliationPolicy
 
 DAY = "2026-03-02"
 FROM_MS = 1_772_409_600_000

@@ -9,8 +9,8 @@ import pytest
 from tests.contract.reconciliation_desk import DAY, Desk, File
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.reconciling import FileState, Incoming
-from zerosum.store import reconciliation_file
 from zerosum.store.database import Database
+from zerosum.store.reconciliation import file as reconciliation_file
 
 
 class Stumbles(Database):

@@ -9,8 +9,10 @@ from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import DAY, Desk, without
 from zerosum.errors import Bug, Misconfigured, Superseded, Unavailable
 from zerosum.reconciling import RunKey, RunKind, RunState
-from zerosum.store import reconciliation_line, reconciliation_nightly, reconciliation_settle
-from zerosum.store.reconciliation_run import Claim, RunBook
+from zerosum.store.reconciliation import line as reconciliation_line
+from zerosum.store.reconciliation import nightly as reconciliation_nightly
+from zerosum.store.reconciliation import settle as reconciliation_settle
+from zerosum.store.reconciliation.run import Claim, RunBook
 
 NEXT_DAY = "2026-03-03"
 LONG_MS = 400 * 86_400_000

@@ -16,9 +16,9 @@ from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import OutcomeUnknown, Unavailable
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
-from zerosum.store import reconciliation_settle
-from zerosum.store.reconciliation import Reconciliation
-from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation import settle as reconciliation_settle
+from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation.store import Reconciliation
 
 MANY = 10_000
 

@@ -10,18 +10,9 @@ from sqlalchemy import make_url
 
 from tests.contract.house import session
 from zerosum.domain.reconcile_inside import Side
-from zerosum.store import reconciliation_books as books
-from zerosum.store import reconciliation_case as case
-from zerosum.store import reconciliation_compare as compare
-from zerosum.store import reconciliation_file as file
-from zerosum.store import reconciliation_line as line
-from zerosum.store import reconciliation_nightly as nightly
-from zerosum.store import reconciliation_outbox as outbox
-from zerosum.store import reconciliation_posted as posted
-from zerosum.store import reconciliation_record as record
-from zerosum.store import reconciliation_settle as settle
 from zerosum.store.engine import connect_args
 from zerosum.store.migrate import migrate
+from zerosum.store.reconciliation import books, case, compare, file, line, nightly, outbox, posted, record, settle
 from zerosum.store.wire import Query
 
 ORDERS = {"payment_orders_pkey", "attempts_pkey", "operations_pkey", "mismatches_pkey"}

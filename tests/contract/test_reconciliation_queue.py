@@ -19,12 +19,12 @@ from zerosum.domain.discrepancy import Action, Class, Kind
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.finance_queue import Acted, CaseView, MismatchFilter
 from zerosum.readers import MalformedPosition
-from zerosum.store import reconciliation_queue
 from zerosum.store.database import Database
 from zerosum.store.engine import open_engine
 from zerosum.store.paging import position_of
-from zerosum.store.reconciliation_queue import SqlFinanceQueue
-from zerosum.store.reconciliation_table import ACTS, DELIVERIES, MISMATCHES
+from zerosum.store.reconciliation import queue as reconciliation_queue
+from zerosum.store.reconciliation.queue import SqlFinanceQueue
+from zerosum.store.reconciliation.table import ACTS, DELIVERIES, MISMATCHES
 from zerosum.store.session import Session
 from zerosum.store.wire import Call, Query
 

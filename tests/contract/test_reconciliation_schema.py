@@ -8,7 +8,7 @@ import pytest
 from tests.contract.house import session
 from tests.contract.test_store_schema import NOT_ALLOWED, TABLES
 from zerosum.store.mapping import key_of
-from zerosum.store.reconciliation_table import SCHEMA
+from zerosum.store.reconciliation.table import SCHEMA
 
 
 def test_the_reconciler_reads_the_services_but_no_buyer_and_writes_its_own_schema_only(

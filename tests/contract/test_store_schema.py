@@ -25,7 +25,7 @@ from zerosum.store.engine import connect_args
 from zerosum.store.mapping import key_of
 from zerosum.store.opening import open_reader
 from zerosum.store.paging import EVERY_SLOT
-from zerosum.store.reconciliation_table import RECONCILIATION, SCHEMA
+from zerosum.store.reconciliation.table import RECONCILIATION, SCHEMA
 from zerosum.store.table import APPEND_ONLY_KINDS, INBOX, METADATA, PAYMENT_ORDERS, SERVICES
 
 TABLES = [*METADATA.tables.values(), *RECONCILIATION.tables.values()]

@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Integer, Text, create_engine, text
 from simulator.audit.match import CLASSES
 from tests.integration.audit_money import NOW_MS
 from tests.integration.audit_world import TENANT, World
-from zerosum.store.reconciliation_table import RECONCILIATION
+from zerosum.store.reconciliation.table import RECONCILIATION
 
 Row = dict[str, Any]
 Cells = dict[str, str]

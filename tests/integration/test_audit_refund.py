@@ -11,7 +11,7 @@ from simulator.audit.database import plain_url
 from simulator.audit.report import AuditReport
 from tests.integration.audit_case import PATIENT, Case, with_database
 from tests.integration.audit_world import World
-from zerosum.store.reconciliation_table import RECONCILIATION, SCHEMA
+from zerosum.store.reconciliation.table import RECONCILIATION, SCHEMA
 
 _numbers = count(1)
 CHECKED = ("I1", "I2", "I3", "I4", "I5", "I7", "I8", "I13", "I14", "I22", "POSTINGS", "SETTLEMENT")

@@ -14,7 +14,7 @@ from zerosum.store.engine import READER_CONNECTIONS, SHARD_CONNECTIONS, SNAPSHOT
 from zerosum.store.ledger_reader import SqlLedgerReader
 from zerosum.store.memory import memory_store
 from zerosum.store.payment_reader import SqlPaymentReader
-from zerosum.store.reconciliation import Reconciliation, ReconciliationPolicy
+from zerosum.store.reconciliation.store import Reconciliation, ReconciliationPolicy
 from zerosum.store.sql import SqlStore
 from zerosum.store.wallet_reader import SqlWalletReader
 

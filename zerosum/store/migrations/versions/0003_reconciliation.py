@@ -1,14 +1,14 @@
 """The reconciler: its role, its schema, and what it may read of the services.
 
 Expands only: servers of the revision before do not look at it. Until the first release this revision is the metadata of
-`reconciliation_table.py` as it stands.
+`reconciliation/table.py` as it stands.
 """
 
 from alembic import op
 
 from zerosum.store.migrate import VERSION_TABLE
 from zerosum.store.migrations import grant, step
-from zerosum.store.reconciliation_table import RECONCILIATION, ROLE, SCHEMA
+from zerosum.store.reconciliation.table import RECONCILIATION, ROLE, SCHEMA
 
 revision = "0003"
 down_revision = "0002"

@@ -32,14 +32,14 @@ from zerosum.errors import Misconfigured
 from zerosum.reconciling import RunRow, RunState
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_books import Books, Home, Place
-from zerosum.store.reconciliation_case import close_settled, find_settled
-from zerosum.store.reconciliation_line import Groups, RunRows, movement_row, position_of
-from zerosum.store.reconciliation_record import record
-from zerosum.store.reconciliation_run import Claim, RunBook
-from zerosum.store.reconciliation_settle import settle_part
-from zerosum.store.reconciliation_summary import counted, summary_of
-from zerosum.store.reconciliation_table import FILES, LEFTOVERS, MOVEMENTS
+from zerosum.store.reconciliation.books import Books, Home, Place
+from zerosum.store.reconciliation.case import close_settled, find_settled
+from zerosum.store.reconciliation.line import Groups, RunRows, movement_row, position_of
+from zerosum.store.reconciliation.record import record
+from zerosum.store.reconciliation.run import Claim, RunBook
+from zerosum.store.reconciliation.settle import settle_part
+from zerosum.store.reconciliation.summary import counted, summary_of
+from zerosum.store.reconciliation.table import FILES, LEFTOVERS, MOVEMENTS
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, int_array, text_array
 from zerosum.store.wire import compiled

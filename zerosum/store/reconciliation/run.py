@@ -22,7 +22,7 @@ from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row, canonical_json
-from zerosum.store.reconciliation_table import RUNS
+from zerosum.store.reconciliation.table import RUNS
 from zerosum.store.session import Session
 from zerosum.store.wire import compiled
 

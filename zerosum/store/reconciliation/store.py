@@ -24,13 +24,13 @@ from zerosum.reconciling import (
     Summary,
 )
 from zerosum.store.database import Database
-from zerosum.store.reconciliation_calendar import DAY_MS, Calendar
-from zerosum.store.reconciliation_compare import compare
-from zerosum.store.reconciliation_file import FileStore
-from zerosum.store.reconciliation_inside import Inside
-from zerosum.store.reconciliation_nightly import Nightly
-from zerosum.store.reconciliation_outbox import Peers, SqlOutbox
-from zerosum.store.reconciliation_run import Claim, RunBook
+from zerosum.store.reconciliation.calendar import DAY_MS, Calendar
+from zerosum.store.reconciliation.compare import compare
+from zerosum.store.reconciliation.file import FileStore
+from zerosum.store.reconciliation.inside import Inside
+from zerosum.store.reconciliation.nightly import Nightly
+from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation.run import Claim, RunBook
 
 
 @dataclass(frozen=True, slots=True)

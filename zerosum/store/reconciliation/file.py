@@ -31,8 +31,8 @@ from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_settle import reverse_settlement
-from zerosum.store.reconciliation_table import FILES, LINES
+from zerosum.store.reconciliation.settle import reverse_settlement
+from zerosum.store.reconciliation.table import FILES, LINES
 from zerosum.store.session import Session
 from zerosum.store.wire import compiled
 

@@ -15,7 +15,7 @@ from zerosum.reconciling import LateFile
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_table import EXPECTED_FILES
+from zerosum.store.reconciliation.table import EXPECTED_FILES
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
 from zerosum.store.wire import compiled

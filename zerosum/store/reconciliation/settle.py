@@ -23,9 +23,9 @@ from zerosum.domain.reconcile_item import Item, MatchedBy, State
 from zerosum.domain.settlement import Line
 from zerosum.domain.settlement_posting import Settled, settled, settlement_entries, settlement_journal, total
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_line import PAGE_LINES, line_of
-from zerosum.store.reconciliation_record import delivery_row
-from zerosum.store.reconciliation_table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
+from zerosum.store.reconciliation.line import PAGE_LINES, line_of
+from zerosum.store.reconciliation.record import delivery_row
+from zerosum.store.reconciliation.table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
 from zerosum.store.session import Session
 from zerosum.store.statement import insert
 from zerosum.store.wire import compiled

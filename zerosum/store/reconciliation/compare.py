@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from zerosum.reconciling import Difference
 from zerosum.store.database import Database
-from zerosum.store.reconciliation_table import ITEMS, MISMATCHES
+from zerosum.store.reconciliation.table import ITEMS, MISMATCHES
 from zerosum.store.wire import compiled
 
 CHUNK_ITEMS = 5_000

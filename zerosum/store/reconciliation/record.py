@@ -20,7 +20,7 @@ from zerosum.domain.discrepancy import Action, Class, Discrepancy
 from zerosum.domain.reconcile_item import Item
 from zerosum.domain.settlement import Line
 from zerosum.store.mapping import Row, canonical_json
-from zerosum.store.reconciliation_table import ACTS, DELIVERIES, ITEMS, MISMATCHES
+from zerosum.store.reconciliation.table import ACTS, DELIVERIES, ITEMS, MISMATCHES
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array, update
 from zerosum.store.wire import Call, compiled

@@ -34,8 +34,8 @@ from zerosum.reconciling import PaymentPeer, SettlementReport
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_record import act_row
-from zerosum.store.reconciliation_table import ACTS, DELIVERIES, MISMATCHES
+from zerosum.store.reconciliation.record import act_row
+from zerosum.store.reconciliation.table import ACTS, DELIVERIES, MISMATCHES
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
 from zerosum.store.wire import compiled

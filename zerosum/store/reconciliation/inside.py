@@ -37,13 +37,13 @@ from zerosum.domain.wallet import Transfer
 from zerosum.reconciling import RunRow, RunState
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_case import Right, close_settled
-from zerosum.store.reconciliation_outbox import journal_of
-from zerosum.store.reconciliation_posted import Heads, Snapshot
-from zerosum.store.reconciliation_record import Found, record_rows
-from zerosum.store.reconciliation_run import Claim, RunBook
-from zerosum.store.reconciliation_settle import journal_body
-from zerosum.store.reconciliation_summary import summary_of
+from zerosum.store.reconciliation.case import Right, close_settled
+from zerosum.store.reconciliation.outbox import journal_of
+from zerosum.store.reconciliation.posted import Heads, Snapshot
+from zerosum.store.reconciliation.record import Found, record_rows
+from zerosum.store.reconciliation.run import Claim, RunBook
+from zerosum.store.reconciliation.settle import journal_body
+from zerosum.store.reconciliation.summary import summary_of
 from zerosum.store.session import Session
 
 CHECKOUTS_A_STEP = 200

@@ -17,8 +17,8 @@ from sqlalchemy import text
 
 from zerosum.reconciling import RunRow
 from zerosum.store.database import Database
-from zerosum.store.reconciliation_record import close_alone
-from zerosum.store.reconciliation_table import ACTS, FILES, LINES, MISMATCHES, RUNS
+from zerosum.store.reconciliation.record import close_alone
+from zerosum.store.reconciliation.table import ACTS, FILES, LINES, MISMATCHES, RUNS
 from zerosum.store.session import Session
 from zerosum.store.statement import text_array
 from zerosum.store.wire import compiled

@@ -20,7 +20,7 @@ from zerosum.domain.reconcile_item import Movement, MovementKind, Standing
 from zerosum.domain.settlement import Category, Line
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation_table import FILES, ITEMS, LEFTOVERS, LINES, MOVEMENTS
+from zerosum.store.reconciliation.table import FILES, ITEMS, LEFTOVERS, LINES, MOVEMENTS
 from zerosum.store.statement import text_array
 from zerosum.store.wire import Query, compiled
 

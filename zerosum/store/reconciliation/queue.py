@@ -44,9 +44,9 @@ from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
 from zerosum.store.paging import after_parameters, beyond, page, position_of
-from zerosum.store.reconciliation_delivery import case_delivery
-from zerosum.store.reconciliation_table import ACTS, DELIVERIES
-from zerosum.store.reconciliation_view import case_of, next_number, row_of, shown, view
+from zerosum.store.reconciliation.delivery import case_delivery
+from zerosum.store.reconciliation.table import ACTS, DELIVERIES
+from zerosum.store.reconciliation.view import case_of, next_number, row_of, shown, view
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, int_array, text_array
 from zerosum.store.wire import Call, compiled
