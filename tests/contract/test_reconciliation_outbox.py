@@ -11,13 +11,16 @@ import pytest
 
 from loadtest.bench_reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
-from zerosum.domain.journal import Journal
+from zerosum.domain.case import Approve, Propose, Resolution
+from zerosum.domain.journal import Journal, Movement
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import OutcomeUnknown, Unavailable
+from zerosum.finance_queue import Acted
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
 from zerosum.store.reconciliation import settle as reconciliation_settle
 from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation.queue import SqlFinanceQueue
 from zerosum.store.reconciliation.store import Reconciliation
 
 MANY = 10_000
@@ -264,3 +267,50 @@ async def test_a_fix_that_did_not_hold_is_opened_again(desk: Desk, world: World)
 
     assert desk.cases() == [("unresolved_order", "automatic", "OPEN")]
     assert acts(desk) == ["fix", "settle", "reopen"]
+
+
+# ---- what two people approved --------------------------------------------------------------------------------------
+
+
+async def approved(desk: Desk) -> Reconciliation:
+    """A charge for an order we do not have: one person proposes to write it off, another approves."""
+    store = desk.open()
+    known, unknown = desk.orders(2)
+    desk.write([known])
+    await desk.take(store, desk.file([known, unknown]))
+    await desk.night(store)
+    ((case,),) = desk.rows("SELECT mismatch_id FROM reconciliation.mismatches WHERE psp = %s", desk.psp)
+    queue = SqlFinanceQueue(store.database)
+    proposed = await queue.act(case, Propose(Resolution.WRITE_OFF, "a restored backup"), by="ann", key="k1")
+    assert isinstance(proposed, Acted)
+    assert proposed.view.proposal is not None
+    agreed = await queue.act(case, Approve(proposed.view.proposal.number), by="bob", key="k2")
+    assert isinstance(agreed, Acted)
+    return store
+
+
+async def test_an_approved_write_off_is_posted_once_and_the_case_written_off(desk: Desk, world: World) -> None:
+    """Four eyes, then the outbox: what settled without a home leaves clearing for suspense."""
+    store = await approved(desk)
+
+    await store.outbox(world.peers()).deliver(MANY)
+    await store.outbox(world.peers()).deliver(MANY)
+
+    written = [journal for journal in world.journals if journal.movement is Movement.WRITE_OFF]
+    assert [[(entry.account.replace(desk.psp, "psp"), entry.money.amount_minor) for entry in written[0].entries]] == [
+        [("psp:psp:clearing:USD", 1_007), ("suspense:USD", -1_007)]
+    ]
+    assert len(written) == 1
+    assert desk.cases() == [("unknown_charge", "unclassified", "WRITTEN_OFF")]
+    assert acts(desk) == ["propose", "approve", "write_off"]
+
+
+async def test_an_approved_posting_that_the_ledger_refuses_goes_back_to_people(desk: Desk, world: World) -> None:
+    """Nothing is in the books, and the case says so."""
+    store = await approved(desk)
+    world.answer = lambda: Refusal(Reason.ACCOUNT_MALFORMED, "", "no such account")
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert desk.cases() == [("unknown_charge", "unclassified", "OPEN")]
+    assert acts(desk) == ["propose", "approve", "give_up"]
