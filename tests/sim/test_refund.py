@@ -8,18 +8,20 @@ import pytest
 
 from actors.answer import Answer, Applied, Refused
 from tests.sim.faults import CrashDoors
-from tests.sim.house import TENANT, Doors, House, checkout, rows
+from tests.sim.house import TENANT, Doors, House, checkout, rows, webhook
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, STORED_AFTER, ScriptedPsp
 from tests.sim.test_crash import PLACES_MAX, keep_alive
 from tests.sim.test_reversal import close
 from tests.sim.virtual import run
+from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, Key, OrderId
 from zerosum.domain.money import Money
-from zerosum.domain.order import OrderStatus
+from zerosum.domain.order import OperationKind, OrderStatus
 from zerosum.domain.refund import RefundCause, RefundStatus, RequestRefund
 from zerosum.domain.refusal import Reason
+from zerosum.domain.todo import TodoKind, todo_id
 from zerosum.domain.wallet import Transfer, TransferKind
 
 KEY = EntityKey(TENANT, "c-1")
@@ -158,6 +160,42 @@ def test_a_refund_that_the_psp_refuses_gives_the_seller_the_money_back() -> None
     ]  # fmt: skip
     assert [row["amount_minor"] for row in rows(house, "wallet", "entries")] == [1_000, -1_000, 1_000, -1_000, 1_000]
     assert len(house.psp.refused_refunds) == 2
+    assert findings(house) == []
+
+
+@pytest.mark.parametrize("status", [m.ObjectStatus.REFUND_FAILED, m.ObjectStatus.REFUNDED])
+@pytest.mark.parametrize("is_told_by_its_run", [True, False])
+def test_what_is_told_late_of_a_failed_refund_says_nothing_of_the_next(
+    status: m.ObjectStatus, is_told_by_its_run: bool
+) -> None:
+    """Answers, webhooks and lines come doubled and late: a fact is about the refund whose key or run it names."""
+
+    async def late() -> tuple[Checkout, Checkout, House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000, token="tok_no_refund"))
+        await house.settle("c-1")
+        await house.tell(KEY, ASKED)
+        first = (await house.settle("c-1")).orders[ORDER].operation(OperationKind.REFUND, 1)
+        assert first is not None
+        house.psp.always, house.psp.objects["pi_1"].token = {"refund": DROP_REQUEST, "read": DROP_REQUEST}, "tok_visa"
+        await house.tell(KEY, replace(ASKED, key=Key("r-2")))
+        await asyncio.sleep(2)
+        fact = replace(webhook("evt_1", status), refund_key=first.key)
+        if is_told_by_its_run:
+            fact = replace(
+                fact, source=m.ReportSource.ANSWER, delivery=None, refund_key="", tries=1,
+                todo_id=todo_id(TodoKind.REFUND, ORDER, 1),
+            )  # fmt: skip
+        await house.tell(KEY, fact)
+        told = await house.checkout("c-1")
+        house.psp.always = {}
+        return told, await house.settle("c-1"), house
+
+    told, done, house = run(late())
+
+    assert [refund.status for refund in told.orders[ORDER].refunds] == [RefundStatus.FAILED, RefundStatus.PENDING]
+    assert [refund.status for refund in done.orders[ORDER].refunds] == [RefundStatus.FAILED, RefundStatus.SUCCEEDED]
+    assert [row["amount_minor"] for row in rows(house, "wallet", "entries")] == [1_000, -1_000, 1_000, -1_000]
     assert findings(house) == []
 
 

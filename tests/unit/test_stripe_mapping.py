@@ -118,7 +118,10 @@ def test_what_is_not_as_documented_is_unreadable(shown: object) -> None:
 )
 def test_a_refund_says_what_the_charge_is_now(word: str, status: ObjectStatus, reason: str) -> None:
     """A refund that failed leaves the buyer charged; it is no decline, which could be taken for "no charge"."""
-    report = Report(ReportSource.POLL, OrderId("o-1"), "stripe", INTENT_ID, status, Money(1_250, "USD"), "o-1", reason)
+    report = Report(
+        ReportSource.POLL, OrderId("o-1"), "stripe", INTENT_ID, status, Money(1_250, "USD"), "o-1", reason,
+        refund_key="refund-1",
+    )  # fmt: skip
 
     assert report == read_refund(refund(word))
     assert report == read_refund(refund(word, payment_intent={"id": INTENT_ID, "object": "payment_intent"}))

@@ -131,10 +131,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class SettlementLineRef:
-    """Which line of which settlement file told it. `line_id`: the PSP's own id of the movement, unique for ever at the PSP.
-
-    The same line of a corrected file (another `file_id`) is the same fact.
-    """
+    """A line of a settlement file, by the PSP's own id of the movement: in a corrected file it is the same fact."""
 
     psp: str
     line_id: str
@@ -152,6 +149,7 @@ class Report:
 
     `money` and `reference` are what the PSP says they are, to be compared with what was asked. `reason`: its decline or
     pending code in our words. `todo_id` and `tries`: the run that learned it, "" and 0 for a webhook or a settlement line.
+    `refund_key`: of the refund it tells of, "" where the PSP does not name it.
     """
 
     source: ReportSource
@@ -166,6 +164,7 @@ class Report:
     tries: int = 0
     delivery: Delivery | None = None
     settlement: SettlementLineRef | None = None
+    refund_key: str = ""
 
     def fingerprint(self) -> str:
         """A versioned hash over what the PSP says: tells a line told twice from another fact under the same line's id."""

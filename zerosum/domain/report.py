@@ -14,7 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.reversal import declined, proven
+from zerosum.domain.reversal import declined, is_about, proven
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
@@ -178,7 +178,7 @@ def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
     if late is None:
         proven(draft, order, fact)
         return
-    if refund is None or refund.state is not _STATE.UNKNOWN:
+    if refund is None or refund.state is not _STATE.UNKNOWN or not is_about(fact, refund):
         return
     draft.settle(order.id, _KIND.REFUND, _STATE.DONE, fact.object_id)
     draft.happen(m.MismatchResolved(late.id, order.id))

@@ -14,7 +14,7 @@ Trouble is retried, never reversed: only a typed refusal of wallet or ledger beg
 "Refunds and pay-outs: reserve, call, settle", failures.md rows P16 to P18, specification "Error handling".
 
 Invariant: one refund per order that has not failed, and money of a refund leaves suspense or the seller's books only with the
-PSP's proof.
+PSP's proof of that very refund.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from typing import Final
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.identity import OrderId
-from zerosum.domain.order import OperationKind, OperationState, Order, OrderStatus
+from zerosum.domain.order import Operation, OperationKind, OperationState, Order, OrderStatus
 from zerosum.domain.record import replace
 from zerosum.domain.refund import (
     PostingRefused,
@@ -193,7 +193,7 @@ def _open_case(draft: Draft, order: Order, refund: Refund) -> m.Mismatch:
 
 def proven(draft: Draft, order: Order, fact: m.Report) -> None:
     """The PSP says that the buyer has the money: the books follow."""
-    refund = _asked_for(order)
+    refund = _asked_for(order, fact)
     if refund is None:
         return
     if fact.money != refund.money:
@@ -219,7 +219,7 @@ def proven(draft: Draft, order: Order, fact: m.Report) -> None:
 
 def declined(draft: Draft, order: Order, fact: m.Report) -> None:
     """The PSP has refused for good: the buyer's charge stands. What the wallet was debited for it comes back."""
-    refund = _asked_for(order)
+    refund = _asked_for(order, fact)
     if refund is None:
         return
     draft.settle(order.id, _REFUND, OperationState.DECLINED, fact.reason)
@@ -234,12 +234,21 @@ def declined(draft: Draft, order: Order, fact: m.Report) -> None:
         )  # fmt: skip
 
 
-def _asked_for(order: Order) -> Refund | None:
-    """The pending refund that the PSP was asked for and has not settled."""
+def _asked_for(order: Order, fact: m.Report) -> Refund | None:
+    """The pending refund that the PSP was asked for and has not settled, where the fact is about it."""
     refund = order.refund
     operation = order.operation(_REFUND, refund.number) if refund is not None else None
-    is_open = operation is not None and operation.state is OperationState.UNKNOWN
+    is_open = operation is not None and operation.state is OperationState.UNKNOWN and is_about(fact, operation)
     return refund if is_open else None
+
+
+def is_about(fact: m.Report, operation: Operation) -> bool:
+    """Whether a fact about a refund tells of this one: by its key where the PSP names it, and by the run that learned it.
+
+    What is late may tell of an earlier one of the order, which failed.
+    """
+    own = todo_id(TodoKind.REFUND, fact.order_id, operation.number)
+    return fact.refund_key in ("", operation.key) and fact.todo_id in ("", own)
 
 
 def _end(draft: Draft, order_id: OrderId, refund: Refund, status: RefundStatus, outcome: str) -> None:

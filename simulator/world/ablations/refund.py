@@ -103,7 +103,7 @@ def second_refund_key(plant: Plant) -> None:
             draft.start(order.id, OperationKind.REFUND, psp=attempt.psp, object_id=attempt.object_id)
         return True
 
-    def asked_for(order: Order) -> Any:
+    def asked_for(order: Order, _: m.Report) -> Any:
         newest = order.newest(OperationKind.REFUND)
         return order.refund if newest is not None and newest.state is OperationState.UNKNOWN else None
 
@@ -144,7 +144,7 @@ def wallet_not_taken_back(plant: Plant) -> None:
 @ablation("refused-refund-kept", "a refund that the PSP refuses leaves the seller without the money", "P18, I5")
 def refused_refund_kept(plant: Plant) -> None:
     def declined(draft: Draft, order: Order, fact: m.Report) -> None:
-        refund = reversal._asked_for(order)
+        refund = reversal._asked_for(order, fact)
         if refund is not None:
             draft.settle(order.id, OperationKind.REFUND, OperationState.DECLINED, fact.reason)
             reversal._end(draft, order.id, refund, RefundStatus.FAILED, fact.reason)

@@ -101,7 +101,8 @@ def report_of_refund(shown: object, *, source: ReportSource, psp: str, order_id:
     if isinstance(money, Unreadable):
         return money
     status, reason = found
-    return Report(source, order_id, psp, object_id, status, money, _reference(shown), reason)
+    key = metadata_of(shown).get(REFUND_KEY, "")
+    return Report(source, order_id, psp, object_id, status, money, _reference(shown), reason, refund_key=key)
 
 
 def refused(request: PspRequest, reason: str) -> Report:
