@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from tests.sim.house import HOUR_MS, TENANT, House, checkout, rows, webhook
-from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, STORED_AFTER, ScriptedPsp
+from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, STORED_AFTER, Object, ScriptedPsp
 from tests.sim.virtual import run
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
-from zerosum.domain.identity import EntityKey, OrderId
+from zerosum.domain.identity import EntityKey, OrderId, derived_key
 from zerosum.domain.money import Money
-from zerosum.domain.order import OrderStatus
+from zerosum.domain.order import OperationKind, OrderStatus
 from zerosum.domain.todo import TodoState
 from zerosum.v1.payment_pb2 import CreatePaymentResponse
 from zerosum.v1.payment_pb2 import OrderStatus as WireStatus
@@ -160,6 +160,29 @@ def test_a_pending_order_answers_the_caller_and_ends_by_poll_without_any_webhook
     assert reply.payment.payment_orders[0].status == WireStatus.ORDER_STATUS_PENDING
     assert done.status is CheckoutStatus.DONE
     assert reads < 10
+
+
+@pytest.mark.parametrize(
+    "waits", [m.ObjectStatus.PROCESSING, m.ObjectStatus.ACTION_REQUIRED, m.ObjectStatus.AUTHORIZED]
+)
+def test_an_object_of_a_lost_life_that_waits_is_asked_about_until_it_ends(waits: m.ObjectStatus) -> None:
+    """D10, I9: after a restore a prepare may find one that was confirmed already; no webhook need come."""
+
+    async def taken_over() -> tuple[Checkout, House]:
+        house = await House().start()
+        key = derived_key(TENANT, "c-1-o0", OperationKind.PREPARE, 1)
+        house.psp.answered[key] = "pi_lost"
+        house.psp.objects["pi_lost"] = Object("pi_lost", "c-1-o0", Money(1_000, "USD"), "tok_3ds", waits)
+        await house.pay(checkout("c-1", 1_000, token="tok_3ds"))
+        await asyncio.sleep(300)
+        house.psp.pay_now("pi_lost")
+        await asyncio.sleep(2 * HOUR_MS / 1_000)
+        return await house.settle("c-1"), house
+
+    done, house = run(taken_over())
+
+    assert done.orders[OrderId("c-1-o0")].status is OrderStatus.SUCCESS
+    assert (house.psp.charges, house.psp.counts["confirm"]) == ({"c-1-o0": 1}, 0)
 
 
 def test_a_charge_whose_key_the_psp_has_forgotten_is_not_repeated() -> None:

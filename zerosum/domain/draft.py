@@ -88,10 +88,13 @@ class Draft:
         todo = self.checkout.todos.get(todo_id(kind, order_id, number))
         return todo if todo is not None and todo.is_open else None
 
-    def run(self, kind: TodoKind, order_id: str, number: int, *, since_ms: int | None = None) -> None:
-        """Opens a to-do whose first run starts once this is committed. `since_ms`: when its budget in time began."""
+    def run(self, kind: TodoKind, order_id: str, number: int, *, since_ms: int | None = None, tries: int = 1) -> None:
+        """Opens a to-do that starts to run once this is committed. `since_ms`: when its budget in time began.
+
+        `tries`: 2 for an operation that is asked about before it is sent.
+        """
         lease_end_ms = self.now_ms + self.policy.lease_ms
-        self._open(kind, order_id, number, tries=1, due_at_ms=lease_end_ms, since_ms=since_ms)
+        self._open(kind, order_id, number, tries=tries, due_at_ms=lease_end_ms, since_ms=since_ms)
         self._runs.append(todo_id(kind, order_id, number))
 
     def wait(self, kind: TodoKind, order_id: str, number: int, *, until_ms: int) -> None:
@@ -170,8 +173,9 @@ class Draft:
         object_id: str,
         since_ms: int | None = None,
         number: int = 0,
+        tries: int = 1,
     ) -> None:
-        """Starts an operation under its own derived key, and its to-do. `number`: 0 = the next of its kind."""
+        """Starts an operation under its own derived key, and its to-do. `number`: 0 = the next. `tries`: see `run`."""
         order = self.order(order_id)
         newest = order.newest(kind)
         number = number or (newest.number + 1 if newest else 1)
@@ -180,7 +184,7 @@ class Draft:
         attempt = order.attempt.number if order.attempt else 0
         operation = Operation(kind, number, attempt, key, request, OperationState.UNKNOWN, "", self.now_ms)
         self.happen(m.OperationStarted(order_id, operation))
-        self.run(TodoKind(kind.value), order_id, number, since_ms=since_ms)
+        self.run(TodoKind(kind.value), order_id, number, since_ms=since_ms, tries=tries)
 
     def settle(self, order_id: OrderId, kind: OperationKind, state: OperationState, answer: str) -> None:
         """Settles the newest operation of a kind if it is still unknown, and closes its to-do."""

@@ -19,6 +19,8 @@ from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
 _KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
+_FIRST_RUN: Final = {_IS.UNCONFIRMED: 1, _IS.PROCESSING: 2, _IS.ACTION_REQUIRED: 2, _IS.AUTHORIZED: 2}
+"""How the confirm of an object begins that was just learned of: 1 = it is sent, 2 = it is asked about. Others have an end."""
 
 
 def report(draft: Draft, fact: m.Report) -> None:
@@ -68,12 +70,14 @@ def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
 
 
 def _learn_object(draft: Draft, order: Order, attempt: Attempt, fact: m.Report) -> None:
-    """The object exists and its id is known: only now may a confirm be sent."""
+    """The object exists and its id is known: only now may a confirm be sent. One that waits was confirmed in a life that our
+    books have lost: it is asked about before anything is sent."""
     draft.happen(m.ObjectPrepared(order.id, fact.object_id))
     draft.settle(order.id, _KIND.PREPARE, _STATE.DONE, fact.object_id)
-    if fact.status is _IS.UNCONFIRMED and order.status in _MOVING:
+    tries = _FIRST_RUN.get(fact.status)
+    if tries is not None and order.status in _MOVING:
         since_ms = _budget_since_ms(draft, order, _KIND.PREPARE)
-        draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=since_ms)
+        draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=since_ms, tries=tries)
 
 
 def _budget_since_ms(draft: Draft, order: Order, kind: OperationKind) -> int:
