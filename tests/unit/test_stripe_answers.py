@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.stripe_objects import INTENT_ID, any_json, intent, refund, request
+from tests.unit.stripe_objects import INTENT_ID, REFERENCES, any_json, intent, refund, request
 from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.money import Money
 from zerosum.domain.request import PspRequest, PspVerb
@@ -205,3 +205,23 @@ def test_an_empty_key_is_misconfigured() -> None:
     """Before anything is asked."""
     with pytest.raises(Misconfigured):
         StripeAdapter("  \n")
+
+
+# ---- after a restore -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [{"payment_order_id": "O-1"}, {"tenant": "SHOP-A"}, {"checkout_id": "C-1"}])
+def test_a_search_that_finds_a_name_in_other_letters_has_not_found_ours(
+    monkeypatch: pytest.MonkeyPatch, other: dict[str, str]
+) -> None:
+    """D10: Stripe's search knows no case, our ids do; another tenant's charge is never taken over."""
+    theirs = intent("succeeded", metadata={**REFERENCES, **other})
+    found = {"object": "search_result", "data": [theirs]}
+
+    def answer(method: str, _: str) -> Answer:
+        return 200, json.dumps(found if method == "get" else intent(id="pi_new")).encode()
+
+    scripted(monkeypatch, answer)
+    report = asyncio.run(StripeAdapter("sk_test_x", asks_first=True).call(request(PspVerb.PREPARE)))
+
+    assert (report.object_id, report.status) == ("pi_new", ObjectStatus.UNCONFIRMED)

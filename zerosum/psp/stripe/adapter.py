@@ -159,7 +159,8 @@ class StripeAdapter:
         """The object of a life that our books have lost, the one with money first; None: none that is, or can be, paid.
 
         None is no proof that there is none: Stripe's search lags by about a minute. What is looked for is older than the
-        restore. Raises as the search does: then nothing is created. Source: docs.stripe.com/search#data-freshness.
+        restore. Its matches are compared once more, for it knows no case and our ids do. Raises as the search does: then
+        nothing is created. Source: docs.stripe.com/search#data-freshness.
         """
         query = " AND ".join(f"metadata['{name}']:'{_quoted(value)}'" for name, value in _references(request).items())
         try:
@@ -170,7 +171,7 @@ class StripeAdapter:
         data = page.get("data") if isinstance(page, dict) else None
         if not isinstance(data, list):
             return Unreadable("a search without results")
-        reports = [_intent(each, request) for each in data]
+        reports = [_intent(each, request) for each in data if not isinstance(each, dict) or _is_ours(each, request)]
         alive = [each for each in reports if isinstance(each, Unreadable) or each.status is not ObjectStatus.CANCELED]
         return min(alive, key=_by_money, default=None)
 
@@ -226,6 +227,10 @@ def _quoted(value: str) -> str:
 def _references(request: PspRequest) -> dict[str, str]:
     """What every object of ours carries, so that it can be found. Source: design section 4."""
     return {TENANT: request.tenant, CHECKOUT_ID: request.checkout_id, ORDER_ID: request.order_id}
+
+
+def _is_ours(shown: Json, request: PspRequest) -> bool:
+    return _references(request).items() <= metadata_of(shown).items()
 
 
 def _intent(shown: object, request: PspRequest) -> Report | Unreadable:
