@@ -16,7 +16,7 @@ from simulator.audit.finding import Findings, Harm
 from simulator.audit.settlement import Settlement
 
 _GIVEN_BACK = frozenset({"late_charge", "second_charge"})
-_OF_OWN_CHARGE = frozenset({"account_closed", "reversal_failed"})
+_OF_OWN_CHARGE = frozenset({"account_closed", "reversal_failed", "refund_failed"})
 """Cases about the order's own charge: it is looked at as any other."""
 
 

@@ -199,6 +199,32 @@ def test_what_is_told_late_of_a_failed_refund_says_nothing_of_the_next(
     assert findings(house) == []
 
 
+def test_a_refund_that_came_back_after_it_had_succeeded_is_a_case_for_finance_once() -> None:
+    """P18: the bank sends it back weeks later. Nothing moves by itself: the buyer is paid another way, the books by hand."""
+
+    async def returned() -> tuple[Checkout, list[Answer], House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000))
+        await house.settle("c-1")
+        await house.tell(KEY, ASKED)
+        operation = (await house.settle("c-1")).orders[ORDER].operation(OperationKind.REFUND, 1)
+        assert operation is not None
+        facts = [
+            replace(webhook(f"evt_{at}", m.ObjectStatus.REFUND_FAILED), refund_key=key)
+            for at, key in enumerate(["another", operation.key, operation.key])
+        ]
+        answers = [await house.tell(KEY, fact) for fact in facts]
+        return await house.settle("c-1"), answers, house
+
+    done, answers, house = run(returned())
+
+    assert answers == [Applied(is_replay=False)] * 3
+    assert [(case.kind, case.is_resolved) for case in done.mismatches.values()] == [("refund_failed", False)]
+    assert [refund.status for refund in done.orders[ORDER].refunds] == [RefundStatus.SUCCEEDED]
+    assert [row["outcome"] for row in rows(house, "payment", "inbox")] == ["IGNORED", "APPLIED", "IGNORED"]
+    assert [row["movement"] for row in rows(house, "ledger", "journals")] == ["capture", "refund"]
+
+
 @pytest.mark.parametrize("fault", [DROP_REQUEST, DROP_RESPONSE, STORED_AFTER, LATE])
 def test_a_refund_whose_answer_is_unknown_stays_reserved_and_is_made_once(fault: str) -> None:
     """P17, Q4: never given back on silence; asked again under the same key."""

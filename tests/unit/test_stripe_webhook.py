@@ -15,6 +15,7 @@ from zerosum.domain.message import Delivery, ObjectStatus, ReportSource
 from zerosum.limits import WEBHOOK_BODY_MAX
 from zerosum.psp.stripe.webhook import (
     INTENT_TYPES,
+    REFUND_TYPES,
     Event,
     Ignored,
     Reason,
@@ -272,7 +273,7 @@ def test_an_intent_that_cannot_be_read_is_unmatched() -> None:
 
 
 @pytest.mark.parametrize(
-    "type_", ["payment_intent.created", "charge.succeeded", "refund.updated", "invoice.paid", "something.new"]
+    "type_", ["payment_intent.created", "charge.succeeded", "refund.created", "invoice.paid", "something.new"]
 )
 def test_other_types_are_ignored_but_named_for_the_inbox(type_: str) -> None:
     """Recorded all the same."""
@@ -301,7 +302,6 @@ def test_a_refund_of_ours_in_a_charge_is_a_fact() -> None:
         charge(),
         charge(refund(metadata=intent()["metadata"])),
         charge(refund("pending")),
-        charge(refund("failed")),
         {"id": "ch_1", "refunds": ["re_1"]},
     ],
 )
@@ -310,9 +310,36 @@ def test_any_other_refunded_charge_is_ignored(shown: dict[str, Any]) -> None:
     assert isinstance(report_of(verified(event("charge.refunded", shown))), Ignored)
 
 
+@pytest.mark.parametrize(
+    ("type_", "word", "status"),
+    [
+        ("refund.updated", "succeeded", ObjectStatus.REFUNDED),
+        ("refund.updated", "failed", ObjectStatus.REFUND_FAILED),
+        ("refund.failed", "failed", ObjectStatus.REFUND_FAILED),
+        ("refund.updated", "canceled", ObjectStatus.REFUND_FAILED),
+    ],
+)
+def test_a_refund_of_ours_that_has_ended_is_a_fact_of_that_refund(type_: str, word: str, status: ObjectStatus) -> None:
+    """P18: also one that had succeeded and came back, which nothing of ours asks about any more."""
+    said = report_of(verified(event(type_, refund(word))))
+
+    assert isinstance(said, WebhookReport)
+    assert (said.tenant, said.checkout_id, said.order_id) == ("shop-a", "c-1", "o-1")
+    assert (said.report.status, said.report.object_id, said.report.refund_key) == (status, INTENT_ID, "refund-1")
+
+
+@pytest.mark.parametrize(
+    "shown", [refund("pending"), refund("requires_action"), refund("failed", metadata={}), intent()]
+)
+def test_any_other_refund_is_ignored(shown: dict[str, Any]) -> None:
+    """On its way, or made by people at Stripe: our own reads and the settlement file tell."""
+    assert isinstance(report_of(verified(event("refund.updated", shown))), Ignored)
+
+
 @pytest.mark.slow
 @given(
-    st.sampled_from([*sorted(INTENT_TYPES), "charge.refunded", "x.y"]), st.dictionaries(st.text(), any_json) | any_json
+    st.sampled_from([*sorted(INTENT_TYPES | REFUND_TYPES), "charge.refunded", "x.y"]),
+    st.dictionaries(st.text(), any_json) | any_json,
 )
 def test_any_signed_json_becomes_a_typed_result(type_: str, shown: object) -> None:
     """Nothing a PSP may ever send raises."""

@@ -331,6 +331,7 @@ class MismatchKind(StrEnum):
     UNKNOWN_ORDER = "unknown_order"
     ACCOUNT_CLOSED = "account_closed"
     REVERSAL_FAILED = "reversal_failed"
+    REFUND_FAILED = "refund_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.reversal import declined, is_about, proven
+from zerosum.domain.reversal import came_back, declined, is_about, proven
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
@@ -191,6 +191,8 @@ def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
 
 def _refund_failed(draft: Draft, order: Order, fact: m.Report) -> None:
     """The buyer's charge stands. A late charge's refund is asked for until its budget is spent, then people send the money."""
+    if came_back(draft, order, fact):
+        return
     if _late_charge_of(draft, order) is not None:
         _ask_again_for_refund(draft, fact)
     else:

@@ -218,7 +218,10 @@ def proven(draft: Draft, order: Order, fact: m.Report) -> None:
 
 
 def declined(draft: Draft, order: Order, fact: m.Report) -> None:
-    """The PSP has refused for good: the buyer's charge stands. What the wallet was debited for it comes back."""
+    """The PSP has refused for good: the buyer's charge stands. What the wallet was debited for it comes back.
+
+    Of a refund that had succeeded, `came_back` tells.
+    """
     refund = _asked_for(order, fact)
     if refund is None:
         return
@@ -232,6 +235,17 @@ def declined(draft: Draft, order: Order, fact: m.Report) -> None:
             m.MismatchKind.REVERSAL_FAILED, order.id, psp=fact.psp, object_id=fact.object_id, money=order.money,
             detail=f"{refund.cause}: the PSP refused to give the money back",
         )  # fmt: skip
+
+
+def came_back(draft: Draft, order: Order, fact: m.Report) -> bool:
+    """Whether the fact says that a refund which had succeeded has failed after all: the buyer does not have the money, and
+    finance has a case. Nothing moves by itself: the PSP holds it for us, and people send it another way."""
+    ended = (op for op in order.operations if op.kind is _REFUND and op.state is OperationState.DONE)
+    if all(op.key != fact.refund_key for op in ended):
+        return False
+    kind, detail = m.MismatchKind.REFUND_FAILED, f"{fact.reason}: the refund had succeeded, and came back"
+    draft.open_case(kind, order.id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
+    return True
 
 
 def _asked_for(order: Order, fact: m.Report) -> Refund | None:

@@ -216,6 +216,11 @@ INTENT_TYPES: Final = frozenset(
 
 REFUNDED_TYPE: Final = "charge.refunded"
 
+REFUND_TYPES: Final = frozenset({"refund.updated", "refund.failed"})
+"""Their object is the refund itself. A bank may send one back weeks after it had succeeded, when nothing asks any more."""
+
+_ENDED: Final = frozenset({ObjectStatus.REFUNDED, ObjectStatus.REFUND_FAILED})
+
 
 def report_of(event: Event) -> WebhookReport | Ignored | Unmatched:
     """What a verified event means. Everything it brings, the order it names included, is compared by the checkout."""
@@ -226,18 +231,19 @@ def report_of(event: Event) -> WebhookReport | Ignored | Unmatched:
         report = report_of_intent(event.shown, source=ReportSource.WEBHOOK, psp=PSP, order_id=names[2])
         return _reported(event, names, report)
     if event.delivery.type == REFUNDED_TYPE:
-        return _refunded(event)
+        return _refund(event, _our_refund(event.shown))
+    if event.delivery.type in REFUND_TYPES and REFUND_KEY in metadata_of(event.shown):
+        return _refund(event, event.shown)
     return Ignored(event.delivery.type, event.delivery, event.object_id)
 
 
-def _refunded(event: Event) -> WebhookReport | Ignored | Unmatched:
-    """A refund of ours inside a refunded charge. Others are ignored: our own reads see what became of ours."""
-    refund = _our_refund(event.shown)
+def _refund(event: Event, refund: Json | None) -> WebhookReport | Ignored | Unmatched:
+    """A refund of ours that has ended. Others are ignored: our own reads see what becomes of ours."""
     names = _names(refund) if refund is not None else None
     if refund is None or names is None:
         return Ignored(event.delivery.type, event.delivery, event.object_id)
     report = report_of_refund(refund, source=ReportSource.WEBHOOK, psp=PSP, order_id=names[2])
-    if isinstance(report, Report) and report.status is not ObjectStatus.REFUNDED:
+    if isinstance(report, Report) and report.status not in _ENDED:
         return Ignored(event.delivery.type, event.delivery, event.object_id)
     return _reported(event, names, report)
 
