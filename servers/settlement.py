@@ -35,6 +35,7 @@ def settlement_report(line: pb.SettlementLine) -> Report | Refusal:
         reference=line.reference,
         reason="",
         settlement=SettlementLineRef(line.psp, line.line_id, line.file_id),
+        refund_key=line.refund_key,
     )
 
 

@@ -110,7 +110,7 @@ class Reconciler:
         fact = m.Report(
             source=m.ReportSource.SETTLEMENT, order_id=movement.order_id, psp=line.psp, object_id=line.object_id,
             status=status, money=money, reference=line.reference, reason="",
-            settlement=m.SettlementLineRef(line.psp, line.id, FILE),
+            settlement=m.SettlementLineRef(line.psp, line.id, FILE), refund_key=line.refund_key,
         )  # fmt: skip
         try:
             async with asyncio.timeout(_PATIENCE_S):

@@ -20,11 +20,13 @@ from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
 
 
-def report(category: Category = Category.CHARGE, minor: int = 1_250, order_id: str = "po-0") -> SettlementReport:
+def report(
+    category: Category = Category.CHARGE, minor: int = 1_250, order_id: str = "po-0", refund_key: str = ""
+) -> SettlementReport:
     """A line about the first order of checkout co-1."""
     line = Line(
         psp="stripe", number=7, id="txn_1", category=category, object_id="pi_1", tenant=Tenant("acme"), checkout_id="",
-        reference="po-0", refund_key="", gross=Money(minor, "USD"), fee_minor=0, net_minor=minor, created_at_ms=1,
+        reference="po-0", refund_key=refund_key, gross=Money(minor, "USD"), fee_minor=0, net_minor=minor, created_at_ms=1,
         payout_id="po_1", file_id="f1",
     )  # fmt: skip
     return SettlementReport(line, "f1", OrderId(order_id))
@@ -65,12 +67,13 @@ async def test_each_answer_has_one_meaning(answer: Answer, expected: object) -> 
     assert len(shards.submitted) == 1
 
 
-async def test_a_refund_is_told_as_a_positive_amount() -> None:
-    """The file has it negative; the contract of ReportSettlement wants the gross, positive."""
-    outcome, shards = await told([Applied(is_replay=False)], report(Category.REFUND, -1_250))
+async def test_a_refund_is_told_as_a_positive_amount_and_names_itself() -> None:
+    """The file has it negative; the contract of ReportSettlement wants the gross, positive. Its key tells which refund."""
+    outcome, shards = await told([Applied(is_replay=False)], report(Category.REFUND, -1_250, refund_key="refund-1"))
 
     assert outcome == Done()
     assert shards.submitted[0].body.money == Money(1_250, "USD")
+    assert shards.submitted[0].body.refund_key == "refund-1"
 
 
 async def test_an_order_that_is_not_there_is_refused() -> None:

@@ -78,6 +78,7 @@ def _message(report: SettlementReport) -> payment_pb2.SettlementLine:
         reference=line.reference,
         line_id=line.id,
         file_id=report.file_id,
+        refund_key=line.refund_key,
     )
 
 

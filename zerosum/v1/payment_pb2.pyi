@@ -1003,6 +1003,7 @@ class SettlementLine(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     LINE_ID_FIELD_NUMBER: _builtins.int
     FILE_ID_FIELD_NUMBER: _builtins.int
+    REFUND_KEY_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant whose order it is: the reconciler acts for many."""
     checkout_id: _builtins.str
@@ -1020,6 +1021,8 @@ class SettlementLine(_message.Message):
     """The PSP's own id of the movement (Stripe: the balance transaction): the idempotency key, together with `psp`."""
     file_id: _builtins.str
     """The file it stands in, for the history."""
+    refund_key: _builtins.str
+    """Optional: the key of our refund that was paid, as the PSP tells it. It then proves that refund and no other."""
     @_builtins.property
     def money(self) -> _common_pb2.Money:
         """The gross, positive, as the PSP says; compared with what was asked."""
@@ -1037,10 +1040,11 @@ class SettlementLine(_message.Message):
         reference: _builtins.str = ...,
         line_id: _builtins.str = ...,
         file_id: _builtins.str = ...,
+        refund_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["money", b"money"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkout_id", b"checkout_id", "file_id", b"file_id", "line_id", b"line_id", "money", b"money", "payment_order_id", b"payment_order_id", "psp", b"psp", "psp_object_id", b"psp_object_id", "reference", b"reference", "status", b"status", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkout_id", b"checkout_id", "file_id", b"file_id", "line_id", b"line_id", "money", b"money", "payment_order_id", b"payment_order_id", "psp", b"psp", "psp_object_id", b"psp_object_id", "reference", b"reference", "refund_key", b"refund_key", "status", b"status", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
