@@ -185,6 +185,23 @@ def test_an_object_of_a_lost_life_that_waits_is_asked_about_until_it_ends(waits:
     assert (house.psp.charges, house.psp.counts["confirm"]) == ({"c-1-o0": 1}, 0)
 
 
+@pytest.mark.parametrize("said", [m.ObjectStatus.REFUNDED, m.ObjectStatus.REFUND_FAILED])
+def test_a_refund_of_a_lost_life_that_is_heard_before_its_charge_leaves_nothing_unasked(said: m.ObjectStatus) -> None:
+    """D10, I9: the PSP repeats its webhooks after a restore; the object they name is asked what it is."""
+
+    async def heard() -> Checkout:
+        house = await House(psp=ScriptedPsp(always={"prepare": DROP_REQUEST})).start()
+        house.psp.objects["pi_lost"] = Object(
+            "pi_lost", "c-1-o0", Money(1_000, "USD"), "tok_visa", m.ObjectStatus.CHARGED, paid=1
+        )
+        await house.submit(checkout("c-1", 1_000))
+        await asyncio.sleep(2)
+        await house.tell(EntityKey(TENANT, "c-1"), webhook("evt_1", said, "pi_lost"))
+        return await house.settle("c-1")
+
+    assert run(heard()).orders[OrderId("c-1-o0")].status is OrderStatus.SUCCESS
+
+
 def test_a_charge_whose_key_the_psp_has_forgotten_is_not_repeated() -> None:
     """S10: three virtual days with every answer lost; the object can be paid only once."""
 

@@ -19,8 +19,11 @@ from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
 _KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
-_FIRST_RUN: Final = {_IS.UNCONFIRMED: 1, _IS.PROCESSING: 2, _IS.ACTION_REQUIRED: 2, _IS.AUTHORIZED: 2}
-"""How the confirm of an object begins that was just learned of: 1 = it is sent, 2 = it is asked about. Others have an end."""
+_FIRST_RUN: Final = {
+    _IS.UNCONFIRMED: 1, _IS.PROCESSING: 2, _IS.ACTION_REQUIRED: 2, _IS.AUTHORIZED: 2, _IS.REFUNDED: 2, _IS.REFUND_FAILED: 2
+}  # fmt: skip
+"""How the confirm of an object begins that was just learned of: 1 = it is sent, 2 = it is asked about. What is charged,
+declined or canceled needs none."""
 
 
 def report(draft: Draft, fact: m.Report) -> None:
@@ -70,8 +73,8 @@ def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
 
 
 def _learn_object(draft: Draft, order: Order, attempt: Attempt, fact: m.Report) -> None:
-    """The object exists and its id is known: only now may a confirm be sent. One that waits was confirmed in a life that our
-    books have lost: it is asked about before anything is sent."""
+    """The object exists and its id is known: only now may a confirm be sent. One that waits, or was refunded, was confirmed in
+    a life that our books have lost: it is asked about before anything is sent."""
     draft.happen(m.ObjectPrepared(order.id, fact.object_id))
     draft.settle(order.id, _KIND.PREPARE, _STATE.DONE, fact.object_id)
     tries = _FIRST_RUN.get(fact.status)
