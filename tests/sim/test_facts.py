@@ -1,6 +1,7 @@
 """Facts that come late, twice, out of order or about something else, through the whole house. Rows P29, P35, S4 to S11."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,31 @@ def test_money_that_moves_after_the_order_failed_is_suspended_and_refunded_once(
         "suspense_charge",
         "suspense_refund",
     ]
+
+
+def test_a_late_charge_is_given_back_whole_or_its_money_stays_in_suspense() -> None:
+    """P35, I22: suspense is left by proof of the whole; a refund of another amount is a case of its own."""
+
+    async def tell() -> tuple[Checkout, list[str], Checkout]:
+        house = await House(psp=ScriptedPsp(always={"refund": DROP_REQUEST})).start()
+        await house.pay(checkout("c-1", 1_000, token="tok_decline"))
+        failed = await house.settle("c-1")
+        house.psp.pay_now("pi_1")
+        await house.tell(failed.key, webhook("evt_1", m.ObjectStatus.CHARGED))
+        partly = replace(webhook("evt_2", m.ObjectStatus.REFUNDED), money=Money(400, "USD"))
+        await house.tell(failed.key, partly)
+        await asyncio.sleep(2)
+        then, movements = await house.checkout("c-1"), [row["movement"] for row in rows(house, "ledger", "journals")]
+        house.psp.always.clear()
+        return then, movements, await house.settle("c-1")
+
+    then, movements, done = run(tell())
+
+    assert [(case.kind, case.is_resolved) for case in then.mismatches.values()] == [
+        ("late_charge", False), ("wrong_money", False),
+    ]  # fmt: skip
+    assert movements == ["suspense_charge"]
+    assert next(iter(done.mismatches.values())).is_resolved
 
 
 @pytest.mark.parametrize("fault", [DROP_REQUEST, DROP_RESPONSE, STORED_AFTER])

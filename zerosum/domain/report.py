@@ -14,7 +14,7 @@ from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.reversal import came_back, declined, is_about, proven
+from zerosum.domain.reversal import came_back, declined, is_about, is_whole, proven
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
@@ -185,7 +185,8 @@ def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
     if late is None:
         proven(draft, order, fact)
         return
-    if refund is None or refund.state is not _STATE.UNKNOWN or not is_about(fact, refund):
+    is_open = refund is not None and refund.state is _STATE.UNKNOWN and is_about(fact, refund)
+    if not is_open or not is_whole(draft, fact, late.money):
         return
     draft.settle(order.id, _KIND.REFUND, _STATE.DONE, fact.object_id)
     draft.happen(m.MismatchResolved(late.id, order.id))

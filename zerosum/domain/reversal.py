@@ -23,6 +23,7 @@ from typing import Final
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.identity import OrderId
+from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, OperationState, Order, OrderStatus
 from zerosum.domain.record import replace
 from zerosum.domain.refund import (
@@ -194,18 +195,7 @@ def _open_case(draft: Draft, order: Order, refund: Refund) -> m.Mismatch:
 def proven(draft: Draft, order: Order, fact: m.Report) -> None:
     """The PSP says that the buyer has the money: the books follow."""
     refund = _asked_for(order, fact)
-    if refund is None:
-        return
-    if fact.money != refund.money:
-        detail = f"the refund was to be of {refund.money}, the PSP says {fact.money}"
-        draft.open_case(
-            m.MismatchKind.WRONG_MONEY,
-            order.id,
-            psp=fact.psp,
-            object_id=fact.object_id,
-            money=fact.money,
-            detail=detail,
-        )
+    if refund is None or not is_whole(draft, fact, refund.money):
         return
     draft.settle(order.id, _REFUND, OperationState.DONE, fact.object_id)
     _end(draft, order.id, refund, RefundStatus.SUCCEEDED, "")
@@ -246,6 +236,15 @@ def came_back(draft: Draft, order: Order, fact: m.Report) -> bool:
     kind, detail = m.MismatchKind.REFUND_FAILED, f"{fact.reason}: the refund had succeeded, and came back"
     draft.open_case(kind, order.id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
     return True
+
+
+def is_whole(draft: Draft, fact: m.Report, whole: Money) -> bool:
+    """Whether what the PSP gave back is all of it; a case where it is not, and nothing is proven."""
+    if fact.money == whole:
+        return True
+    kind, detail = m.MismatchKind.WRONG_MONEY, f"the refund was to be of {whole}, the PSP says {fact.money}"
+    draft.open_case(kind, fact.order_id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
+    return False
 
 
 def _asked_for(order: Order, fact: m.Report) -> Refund | None:
