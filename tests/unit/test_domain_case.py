@@ -112,6 +112,12 @@ def test_whoever_proposed_cannot_approve() -> None:
     assert decided(proposed(by="ada"), Approve(3), by="ben").case.state is CaseState.APPROVED
 
 
+@pytest.mark.parametrize("by", ["Ada", "ADA", " ada", "ada "])
+def test_the_same_person_in_other_letters_is_no_second_person(by: str) -> None:
+    """Four eyes: two tokens of one person, whose names differ in case or blanks, are two eyes."""
+    assert reason(decide(proposed(by="ada"), Approve(3), by=by)) is Reason.FOUR_EYES
+
+
 def test_an_approval_of_another_proposal_than_the_one_that_stands_is_refused() -> None:
     """What is approved is what was seen: here the third act's, and nobody else's."""
     assert reason(decide(proposed(), Approve(2), by="ben")) is Reason.PROPOSAL_CHANGED
@@ -172,6 +178,14 @@ def test_a_proposal_keeps_the_dry_run_it_was_made_of(
 def test_asking_the_psp_is_no_settlement() -> None:
     """Nothing is posted before the PSP has answered: then people write off, or close with a reason."""
     refused = decide(case(action=Action.ASK_PSP), Propose(Resolution.AS_PROPOSED, "r"), by="ada")
+
+    assert reason(refused) is Reason.NOTHING_TO_POST
+
+
+@pytest.mark.parametrize("action", [Action.BOOK_FEE, Action.WRITE_OFF_TO_SUSPENSE])
+def test_a_posting_without_sides_cannot_be_proposed(action: Action) -> None:
+    """A line of zero leaves the machine a dry run of nothing: no ledger takes such a journal."""
+    refused = decide(case(action=action, dry_run=()), Propose(Resolution.AS_PROPOSED, "r"), by="ada")
 
     assert reason(refused) is Reason.NOTHING_TO_POST
 

@@ -64,6 +64,9 @@ PEOPLES: Final = frozenset({Act.ASSIGN, Act.COMMENT, Act.PROPOSE, Act.APPROVE, A
 
 CLOSED: Final = frozenset({CaseState.RESOLVED, CaseState.WRITTEN_OFF})
 
+POSTED: Final = frozenset({Action.WRITE_OFF_TO_SUSPENSE, Action.BOOK_FEE})
+"""What two people may have posted: a journal of its own, which must have sides."""
+
 _S, _A = CaseState, Act
 
 TRANSITIONS: Final[Mapping[tuple[CaseState, Act], CaseState]] = {
@@ -251,7 +254,7 @@ def decide(case: Case, asked: Asked, *, by: str) -> Decided | Refusal:
 
 
 def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
-    """The proposal. Refuses NOTHING_TO_POST: a write-off without money, or the machine proposes to ask the PSP first."""
+    """The proposal. Refuses NOTHING_TO_POST: a posting without money, or the machine proposes to ask the PSP first."""
     number = case.acts + 1
     match asked.resolution:
         case Resolution.CLOSE:
@@ -270,6 +273,8 @@ def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
                     "resolution",
                     "ask the PSP first; then write it off, or close it with a reason",
                 )
+            if case.action in POSTED and not case.dry_run:
+                return Refusal(Reason.NOTHING_TO_POST, "resolution", "there is no amount to post; close it instead")
             return Proposal(number, by, asked.resolution, case.action, case.dry_run, asked.reason)
 
 
@@ -278,9 +283,14 @@ def _approve(approved: Case, asked: Approve, by: str) -> Decided | Refusal:
     proposal = approved.proposal
     if proposal is None or proposal.number != asked.proposal_number:
         return Refusal(Reason.PROPOSAL_CHANGED, "proposal_number", "another proposal stands now; look at it first")
-    if proposal.by == by:
+    if _is_same_person(proposal.by, by):
         return Refusal(Reason.FOUR_EYES, "", "whoever proposed it cannot approve it; another person must")
     if proposal.action is Action.NONE:
         settled = TRANSITIONS[approved.state, Act.SETTLE]
         return Decided(replace(approved, state=settled, acts=approved.acts + 1), is_settled=True)
     return Decided(approved, to_deliver=proposal)
+
+
+def _is_same_person(one: str, other: str) -> bool:
+    """Names are compared as people read them: a second token in other letters is no second person."""
+    return one.strip().casefold() == other.strip().casefold()

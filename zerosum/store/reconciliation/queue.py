@@ -14,6 +14,7 @@ from sqlalchemy import text
 from zerosum.domain.case import (
     ACT_OF,
     CLOSED,
+    POSTED,
     Act,
     Approve,
     Asked,
@@ -26,7 +27,7 @@ from zerosum.domain.case import (
     Reject,
     decide,
 )
-from zerosum.domain.discrepancy import Action, Class
+from zerosum.domain.discrepancy import Class
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import SerializationConflict
 from zerosum.finance_queue import (
@@ -148,7 +149,7 @@ async def _deliver(session: Session, found: Row, proposal: Proposal) -> bool:
     False: there is nothing to be sent again. Raises SerializationConflict where somebody was faster.
     """
     ((now_ms,),) = (await session.send([CLOCK])).all()[0]
-    if proposal.action in _POSTED:
+    if proposal.action in POSTED:
         new = case_delivery(found, proposal, now_ms)
         (taken,) = (await session.send([session.call(insert(DELIVERIES), [new])])).all()
         if len(taken) != 1:
@@ -157,9 +158,6 @@ async def _deliver(session: Session, found: Row, proposal: Proposal) -> bool:
     command = json.loads(found["proposal"])["command"]
     (again,) = (await session.send([_AGAIN.call({"key": command, "now_ms": now_ms})])).all()
     return len(again) == 1
-
-
-_POSTED = frozenset({Action.WRITE_OFF_TO_SUSPENSE, Action.BOOK_FEE})
 
 
 async def _record(
