@@ -14,8 +14,9 @@ from tests.contract.reconciliation_desk import Desk
 from zerosum.domain.case import Approve, Propose, Resolution
 from zerosum.domain.journal import Journal, Movement
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.errors import OutcomeUnknown, Unavailable
+from zerosum.errors import Bug, OutcomeUnknown, Unavailable
 from zerosum.finance_queue import Acted
+from zerosum.limits import PEER_TRIES_MAX
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
 from zerosum.store.reconciliation import settle as reconciliation_settle
@@ -157,6 +158,58 @@ async def test_silence_is_sent_again_under_the_same_id_until_it_is_answered(desk
     assert len(world.journals) == 3
     assert len({journal.journal_id for journal in world.journals}) == 1
     assert _states(desk) == [("DONE", 3)]
+
+
+async def test_settlement_is_sent_until_it_is_answered_however_long_the_ledger_is_silent(
+    desk: Desk, world: World
+) -> None:
+    """D10: no case waits for it, so nobody would ever see that it was given up."""
+    store, _ = await settled(desk)
+    spend_the_budget(desk)
+    world.answer = _unknown
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert _states(desk) == [("OPEN", PEER_TRIES_MAX)]
+
+
+async def test_what_the_ledger_refused_of_a_file_is_not_taken_back_with_it(desk: Desk, world: World) -> None:
+    """It was never posted: its reverse would be money from nowhere."""
+    store, orders = await settled(desk, 4)
+    world.answer = lambda: Refusal(Reason.ACCOUNT_MALFORMED, "", "no such account")
+    await store.outbox(world.peers()).deliver(MANY)
+    refused = len(world.journals)
+
+    world.answer = Done
+    await desk.take(store, desk.file(orders[:3]))
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert (refused, len(world.journals)) == (1, 1)
+
+
+async def test_one_that_cannot_be_sent_does_not_hold_up_the_outcomes_of_others(desk: Desk, world: World) -> None:
+    """A Bug is told, after what came of all the others is recorded."""
+    store, _ = await settled(desk)
+    desk.rows(
+        "INSERT INTO reconciliation.deliveries SELECT key || '-empty', kind, tenant, '', run_id, "
+        "replace(body, '\"entries\": [[', '\"entries\": [], \"was\": [['), state, '', 0, 0, created_at_ms "
+        "FROM reconciliation.deliveries WHERE body LIKE %s",
+        f"%{desk.psp}%",
+    )
+
+    with pytest.raises(Bug):
+        await store.outbox(world.peers()).deliver(MANY)
+    desk.rows("DELETE FROM reconciliation.deliveries WHERE key LIKE '%%-empty'")
+
+    assert _states(desk) == [("DONE", 1)]
+
+
+def spend_the_budget(desk: Desk) -> None:
+    """All tries but the last one were silence."""
+    desk.rows(
+        "UPDATE reconciliation.deliveries SET due_at_ms = 0, tries = %s WHERE state = 'OPEN' AND body LIKE %s",
+        PEER_TRIES_MAX - 1, f"%{desk.psp}%",
+    )  # fmt: skip
 
 
 def _unknown() -> ItemOutcome:
@@ -314,3 +367,28 @@ async def test_an_approved_posting_that_the_ledger_refuses_goes_back_to_people(d
 
     assert desk.cases() == [("unknown_charge", "unclassified", "OPEN")]
     assert acts(desk) == ["propose", "approve", "give_up"]
+
+
+async def test_an_approved_posting_whose_outcome_is_unknown_never_comes_back_to_people(
+    desk: Desk, world: World
+) -> None:
+    """It may be in the ledger: another proposal would post it a second time, under another key."""
+    store = await approved(desk)
+    spend_the_budget(desk)
+    world.answer = _unknown
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert desk.cases() == [("unknown_charge", "unclassified", "APPROVED")]
+    assert acts(desk) == ["propose", "approve"]
+
+
+async def test_a_fix_of_the_machine_that_nobody_answers_goes_to_people(desk: Desk, world: World) -> None:
+    """They can have the same command sent again, under its own key."""
+    store = await unresolved(desk)
+    spend_the_budget(desk)
+    world.answer = _unknown
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert acts(desk) == ["fix", "give_up"]

@@ -58,11 +58,20 @@ class SqlOutbox:
         self._peers = peers
 
     async def deliver(self, rows_max: int) -> int:
-        """Sends what is due, oldest first, all at once; how many were sent. Raises Unavailable. Money may move."""
+        """Sends what is due, oldest first, all at once; how many were sent. Raises Unavailable. Money may move.
+
+        What one of them stumbles over (a Bug) is raised after the outcomes of all the others are recorded.
+        """
         claimed = await self._claim(rows_max)
-        outcomes = await asyncio.gather(*(self._send(row) for row in claimed))
+        outcomes = await asyncio.gather(*(self._send(row) for row in claimed), return_exceptions=True)
+        broken: list[BaseException] = []
         for row, outcome in zip(claimed, outcomes, strict=True):
-            await self._record(row, outcome)
+            if isinstance(outcome, BaseException) and not isinstance(outcome, PspTrouble):
+                broken.append(outcome)
+            else:
+                await self._record(row, outcome)
+        if broken:
+            raise broken[0]
         return len(claimed)
 
     async def waiting(self) -> int:
@@ -111,12 +120,21 @@ def _judged(row: Row, outcome: ItemOutcome | PspTrouble) -> tuple[str, str, int]
             return "DONE", "", 0
         case Refusal():
             return "DEAD", f"{outcome.reason}: {outcome.message}", 0
-        case _ if row["tries"] >= PEER_TRIES_MAX:
+        case _ if row["tries"] >= PEER_TRIES_MAX and _may_be_given_up(row):
             return "DEAD", f"not delivered in {row['tries']} tries", 0
         case TryLater(retry_after_ms):
             return "OPEN", "try later", max(retry_after_ms, BACKOFF_BASE_MS)
         case _:
             return "OPEN", str(outcome), min(BACKOFF_CAP_MS, BACKOFF_BASE_MS << min(row["tries"], 16))
+
+
+def _may_be_given_up(row: Row) -> bool:
+    """Whether silence may end it: only the machine's command of a case, which people can have sent again under its key.
+
+    What two people approved may be in the ledger all the same: given back to them, their next proposal would post it a second
+    time under another key. And nobody would ever post a file's settlement again.
+    """
+    return bool(row["mismatch_id"] and row["run_id"])
 
 
 # ---- the case behind it --------------------------------------------------------------------------------------------

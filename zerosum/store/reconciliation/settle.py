@@ -104,7 +104,7 @@ async def _post(session: Session, psp: str, run_id: str, file_id: str, part: _Pa
 
 
 async def reverse_settlement(session: Session, file_id: str, now_ms: int) -> None:
-    """Puts the reverse of everything that was posted of a superseded file into the outbox, each once."""
+    """Puts the reverse of everything that is or will be posted of a superseded file into the outbox, each once."""
     (posted,) = (await session.send([_POSTED.call({"run_id": settle_name(file_id)})])).all()
     rows = []
     for key, tenant, body in posted:
@@ -175,6 +175,8 @@ _DOUBTS = compiled(
 """Cases of the run that settling does not believe: 1 % of damage is some hundred rows."""
 _POSTED = compiled(
     text(
-        f"SELECT key, tenant, body FROM {DELIVERIES.fullname} WHERE run_id = :run_id AND kind = 'journal' ORDER BY key"
+        f"SELECT key, tenant, body FROM {DELIVERIES.fullname} WHERE run_id = :run_id AND kind = 'journal' "
+        "AND state <> 'DEAD' ORDER BY key"
     )
 )
+"""What the ledger refused for good was never posted: there is nothing to take back."""
