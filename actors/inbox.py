@@ -4,19 +4,22 @@
     done/               what was taken, under the beginning of its id
     refused/            what was not, with the reason beside it
 
-A file counts when its manifest is beside it (it comes last), or when it has not grown since the look before.
+A file counts when its manifest is beside it (it comes last, and is not empty), or when it has not grown since the look before.
+What is wrong with one file is told, and holds up no other: it stays where it is.
 
 Invariant: a file leaves the inbox only after it is recorded; whoever dies in between finds it there again, and taking it a
 second time changes nothing.
 """
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
-from zerosum.errors import Retryable
+from zerosum.errors import Retryable, RowsRefused
+from zerosum.limits import SETTLEMENT_MANIFEST_BYTES_MAX
 from zerosum.reconciling import Files, FileState, Imported, Incoming
 
 _log = structlog.get_logger()
@@ -48,8 +51,15 @@ class Inbox:
         ready = []
         for psp in self._psps:
             files = filter(_is_file, sorted(self._folder("inbox", psp).iterdir()))
-            ready += [(psp, path) for path in files if _manifest_of(path).exists() or self._stands_still(path)]
+            ready += [(psp, path) for path in files if self._is_ready(path)]
         return ready
+
+    def _is_ready(self, path: Path) -> bool:
+        try:
+            manifest = _manifest_of(path)
+            return manifest.stat().st_size > 0 if manifest.exists() else self._stands_still(path)
+        except OSError as wrong:
+            return _waits(path, wrong)
 
     def _stands_still(self, path: Path) -> bool:
         """Whether it is as it was at the look before."""
@@ -61,26 +71,28 @@ class Inbox:
     async def _take(self, psp: str, path: Path) -> bool:
         try:
             with path.open("rb") as content:
-                imported = await self._files.take(content, Incoming(psp, path.name, _manifest_text(path), RECEIVED_BY))
-        except Retryable as away:
-            _log.warning("a settlement file waits", file=path.name, reason=str(away))
-            return False
-        self._seen.pop(path, None)
-        self._put_away(path, imported)
+                imported = await self._files.take(
+                    content, Incoming(psp, _name_of(path), _manifest_text(path), RECEIVED_BY)
+                )
+            self._seen.pop(path, None)
+            self._put_away(path, imported)
+        except (Retryable, RowsRefused, OSError) as wrong:
+            return _waits(path, wrong)
         return True
 
     def _put_away(self, path: Path, imported: Imported) -> None:
+        """The file before its manifest: who dies in between never leaves a file that would count without it."""
         file, manifest = imported.file, _manifest_of(path)
         is_refused = file.state is FileState.REFUSED
         folder = self._folder("refused" if is_refused else "done")
         prefix = file.file_id[:_ID_SHOWN]
         if is_refused:
             (folder / f"{prefix}-{path.name}.reason.txt").write_text(file.reason + "\n", encoding="utf-8")
+        path.replace(folder / f"{prefix}-{path.name}")
         with contextlib.suppress(FileNotFoundError):
             manifest.replace(folder / f"{prefix}-{manifest.name}")
-        path.replace(folder / f"{prefix}-{path.name}")
         say = _log.warning if is_refused else _log.info
-        say("settlement file", file=path.name, file_id=file.file_id, state=str(file.state), reason=file.reason,
+        say("settlement file", file=_name_of(path), file_id=file.file_id, state=str(file.state), reason=file.reason,
             is_known=imported.is_known)  # fmt: skip
 
     def _folder(self, *names: str) -> Path:
@@ -99,7 +111,23 @@ def _manifest_of(path: Path) -> Path:
     return path.with_name(path.stem + MANIFEST)
 
 
+def _waits(path: Path, wrong: Exception) -> bool:
+    """Not now. One that is not there any more was put away by another copy."""
+    if not isinstance(wrong, FileNotFoundError):
+        reason = wrong.strerror if isinstance(wrong, OSError) else str(wrong)
+        _log.warning("a settlement file waits", file=_name_of(path), reason=reason)
+    return False
+
+
+def _name_of(path: Path) -> str:
+    """Its name as text that can be stored: a name may be any bytes."""
+    return os.fsencode(path.name).decode("utf-8", errors="replace")
+
+
 def _manifest_text(path: Path) -> str:
-    """The manifest beside a file, "" where there is none. What is no text is no JSON either: refused with its reason."""
+    """The manifest beside a file, "" where there is none. What is no text, or too long, is refused with its reason."""
     manifest = _manifest_of(path)
-    return manifest.read_text(encoding="utf-8", errors="replace") if manifest.exists() else ""
+    if not manifest.exists():
+        return ""
+    with manifest.open("rb") as content:
+        return content.read(SETTLEMENT_MANIFEST_BYTES_MAX + 1).decode("utf-8", errors="replace")

@@ -71,6 +71,53 @@ async def test_a_file_refused_for_its_manifest_is_taken_when_the_right_one_comes
     assert len(desk.lines(taken.file.file_id)) == 4
 
 
+@pytest.mark.parametrize("manifest", ["\0", '{"rows": 1}\0', "4242424242424242"])
+async def test_a_manifest_that_cannot_be_read_refuses_the_file_and_is_not_kept(desk: Desk, manifest: str) -> None:
+    """U+0000 and card numbers: what was not understood is never stored."""
+    file = desk.file(desk.orders(1))
+
+    refused = await desk.take(desk.open(), File(file.content, manifest))
+
+    assert refused.file.state is FileState.REFUSED
+    assert desk.rows("SELECT manifest FROM reconciliation.files WHERE psp = %s", desk.psp) == [("",)]
+
+
+async def test_another_manifest_for_a_file_whose_import_died_neither_refuses_nor_renames_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P31: half loaded, the same bytes come with a manifest that contradicts them, then with their own."""
+    store = desk.open()
+    file, other = desk.file(desk.orders(3)), desk.file(desk.orders(2), day=1)
+    with monkeypatch.context() as dying:
+        dying.setattr(store.files._store, "_database", Stumbles(store.database, 1))
+        with pytest.raises(Unavailable):
+            await desk.take(store, file)
+
+    contradicted = await desk.take(store, File(file.content, other.manifest))
+    taken = await desk.take(store, file)
+
+    assert (contradicted.file.state, taken.file.state) == (FileState.REFUSED, FileState.ACCEPTED)
+    assert (taken.file.day, taken.file.lines) == (DAY, 4)
+
+
+async def test_a_file_whose_import_died_counts_under_the_series_it_came_with_at_last(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next version would not take its place, and both would settle."""
+    store = desk.open()
+    orders = desk.orders(3)
+    file = desk.file(orders)
+    with monkeypatch.context() as dying:
+        dying.setattr(store.files._store, "_database", Stumbles(store.database, 1))
+        with pytest.raises(Unavailable):
+            await desk.take(store, File(file.content, ""))
+
+    first = await desk.take(store, file)
+    second = await desk.take(store, desk.file(orders[:2]))
+
+    assert second.superseded == first.file.file_id
+
+
 async def test_an_import_that_dies_anywhere_goes_on_and_ends_the_same(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

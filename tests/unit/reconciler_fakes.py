@@ -21,7 +21,10 @@ from zerosum.reconciling import (
 
 
 class MemoryFiles:
-    """Accepts what does not begin with "bad"; the same bytes are known the second time. `away`: so many calls fail first."""
+    """Accepts what does not begin with "bad"; the same bytes are known the second time. `away`: so many calls fail first.
+
+    `troubles`: what the taking of these bytes raises.
+    """
 
     def __init__(self, day: str = "2026-11-25") -> None:
         self.rows: dict[str, FileRow] = {}
@@ -29,6 +32,7 @@ class MemoryFiles:
         self.day = day
         self.now_ms = 1
         self.away = 0
+        self.troubles: dict[bytes, Exception] = {}
 
     async def take(self, content: BinaryIO, told: Incoming) -> Imported:
         """See `Files.take`."""
@@ -36,6 +40,8 @@ class MemoryFiles:
             self.away -= 1
             raise Unavailable("the database is away")
         whole = content.read()
+        if whole in self.troubles:
+            raise self.troubles[whole]
         self.told.append(told)
         file_id = hashlib.sha256(whole).hexdigest()
         if file_id in self.rows:

@@ -10,7 +10,7 @@ from actors.inbox import RECEIVED_BY, Inbox
 from actors.reconciler import Reconciler, RunAsked, keep
 from actors.schedule import Schedule
 from tests.unit.reconciler_fakes import MemoryFiles, MemoryOutbox, MemoryRuns
-from zerosum.errors import Bug, Unavailable
+from zerosum.errors import Bug, RowsRefused, Unavailable
 from zerosum.reconciling import FileState, RunKey, RunKind, RunRow
 
 YESTERDAY = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25")
@@ -233,3 +233,64 @@ async def test_what_is_no_finished_file_is_left_alone(house: House, name: str) -
 
     assert looks == [0, 0, 0]
     assert house.names("inbox/stripe") == [name]
+
+
+@pytest.mark.parametrize("trouble", [RowsRefused("22P05"), PermissionError(13, "Permission denied")])
+async def test_a_file_that_cannot_be_taken_holds_up_neither_the_others_nor_what_is_due(
+    house: House, trouble: Exception
+) -> None:
+    """One bad file in the folder: the next is taken, the day is run, what waits is sent; and it stays for people."""
+    house.put("a.csv", b"odd", manifest="{}")
+    house.put("b.csv", b"good", manifest="{}")
+    house.files.troubles[b"odd"] = trouble
+    house.outbox.waiting = 1
+    reconciler = house.copy()
+
+    await reconciler.tick()
+
+    assert house.names("inbox/stripe") == ["a.csv", "a.manifest.json"]
+    assert (reconciler.figures.files, reconciler.figures.sent) == (1, 1)
+    assert (YESTERDAY, 1) in house.ran()
+
+
+async def test_a_name_that_is_too_long_to_be_put_away_is_told_and_stays(house: House) -> None:
+    """The file system's own limit is no reason to stop."""
+    house.put("n" * 245 + ".csv")
+    inbox = Inbox(house.root, house.files, ["stripe"])
+
+    assert [await inbox.look() for _ in range(3)] == [0, 0, 0]
+    assert len(house.names("inbox/stripe")) == 1
+
+
+async def test_a_manifest_that_is_still_empty_is_waited_for(house: House) -> None:
+    """Whoever writes it has only opened it: the file does not count without it."""
+    path = house.put("day.csv")
+    manifest = path.with_name("day.manifest.json")
+    manifest.touch()
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    before = [await inbox.look() for _ in range(3)]
+    manifest.write_text("{}")
+
+    assert (before, await inbox.look()) == ([0, 0, 0], 1)
+    assert [told.manifest for told in house.files.told] == ["{}"]
+
+
+async def test_who_dies_while_a_refused_file_is_put_away_leaves_no_file_without_its_manifest(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: the process ends at each of the two moves. Without the manifest the file might count."""
+    moves = 0
+
+    def dies(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves % 2 == 0:
+            raise MemoryError("the process is gone")
+        return self.rename(target)
+
+    house.put("day.csv", b"bad", manifest="{}")
+    monkeypatch.setattr(Path, "replace", dies)
+    with pytest.raises(MemoryError):
+        await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert house.names("inbox/stripe") == ["day.manifest.json"]

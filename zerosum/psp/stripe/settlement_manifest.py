@@ -19,6 +19,11 @@ from zerosum.psp.stripe.settlement import amount_of
 
 REPORT_TYPE: Final = "payout_reconciliation.itemized.5"
 
+_TO_MS_MAX: Final = 253_402_300_800_000
+"""The end of the year 9999: later instants are no dates."""
+_VERSION_MAX: Final = 2**31 - 1
+"""A column of 32 bits keeps it."""
+
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_]{1,255}", re.ASCII)
 _CURRENCY: Final = re.compile(r"[a-z]{3}", re.ASCII)
@@ -38,9 +43,9 @@ def read_manifest(content: bytes) -> Manifest | Refusal:
     period = period if isinstance(period, dict) else {}
     from_ms, to_ms = _whole(period.get("from_ms")), _whole(period.get("to_ms"))
     rows, version = _whole(told.get("rows")), _whole(told.get("version"))
-    if from_ms is None or to_ms is None or from_ms >= to_ms:
+    if from_ms is None or to_ms is None or not from_ms < to_ms <= _TO_MS_MAX:
         return _wrong("period", "not a period in milliseconds")
-    if rows is None or not version:
+    if rows is None or not version or version > _VERSION_MAX:
         return _wrong("rows" if rows is None else "version", "not a whole number")
     if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
         return _wrong("sha256", "not 64 hex digits")

@@ -14,7 +14,7 @@ Invariant: the stored lines of a file are a prefix of it, and only an ACCEPTED f
 import asyncio
 import marshal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
@@ -30,7 +30,7 @@ from zerosum.reconciling import FileRow, FileState, Imported, Incoming
 from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
-from zerosum.store.mapping import Row
+from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation.settle import reverse_settlement
 from zerosum.store.reconciliation.table import FILES, LINES
 from zerosum.store.session import Session
@@ -62,6 +62,10 @@ class FileStore:
             file = await self._record(told, read)
             if file.state is not FileState.LOADING:
                 return Imported(file, is_known=before is not None)
+            if (
+                read.refused
+            ):  # another taking of the same bytes is under way, or died: this one's manifest is no part of it
+                return Imported(replace(file, state=FileState.REFUSED, reason=read.refused))
             await self._load(read, spool)
             return await self._accept(file, read)
 
@@ -101,6 +105,7 @@ class FileStore:
 
     async def _accept(self, file: FileRow, read: "_Read") -> Imported:
         values = {"file_id": file.file_id, "psp": file.psp, "series": read.series, "day": read.day}
+        values["manifest"] = read.manifest
 
         async def work(session: Session) -> Imported:
             rows, before = (await session.send([_GET.call(values), _VERSIONS.call(values)])).all()
@@ -131,7 +136,7 @@ class FileStore:
 class _Read:
     """What a whole reading told. `chunks`: how many the spool has. `version`: 0 = the PSP does not count.
 
-    `refused`: why the file may not count, "" where it may.
+    `refused`: why the file may not count, "" where it may. `manifest`: what was understood of it, "" where nothing was.
     """
 
     file_id: str
@@ -142,6 +147,7 @@ class _Read:
     period_ms: tuple[int, int]
     version: int
     refused: str
+    manifest: str
 
 
 def _read(content: BinaryIO, manifest: str, dialect: Dialect, spool: BinaryIO) -> _Read:
@@ -170,7 +176,18 @@ def _read(content: BinaryIO, manifest: str, dialect: Dialect, spool: BinaryIO) -
     day = datetime.fromtimestamp(max(period_ms[1] - 1, 0) / 1_000, UTC).strftime("%Y-%m-%d")
     reason = _reason(refused) if refused else ""
     version = manifest_of.version if manifest_of else 0
-    return _Read(controls.sha256, controls.rows, chunks + 1, day, series, period_ms, version, reason)
+    understood = _manifest_text(manifest_of) if manifest_of else ""
+    return _Read(controls.sha256, controls.rows, chunks + 1, day, series, period_ms, version, reason, understood)
+
+
+def _manifest_text(manifest: Manifest) -> str:
+    """What was understood of a manifest, as JSON: whatever else stood in it is not kept."""
+    sums = {currency: [each.gross_minor, each.fee_minor, each.net_minor] for currency, each in manifest.sums.items()}
+    return canonical_json({
+        "rows": manifest.rows, "sums": sums, "payouts": [[*key, minor] for key, minor in manifest.payouts.items()],
+        "sha256": manifest.sha256, "series": manifest.series, "version": manifest.version,
+        "period_ms": [manifest.period_from_ms, manifest.period_to_ms],
+    })  # fmt: skip
 
 
 def _reason(refused: Refusal) -> str:
@@ -185,7 +202,7 @@ def _new_row(told: Incoming, read: _Read, now_ms: int) -> Row:
     state = FileState.REFUSED if read.refused else FileState.LOADING
     return {
         "file_id": read.file_id, "psp": told.psp, "name": told.name, "series": read.series, "version": 0, "state": state,
-        "reason": read.refused, "manifest": told.manifest, "lines": read.lines, "day": read.day,
+        "reason": read.refused, "manifest": read.manifest, "lines": read.lines, "day": read.day,
         "period_from_ms": read.period_ms[0], "period_to_ms": read.period_ms[1], "received_by": told.received_by,
         "received_at_ms": now_ms, "decided_at_ms": now_ms if read.refused else None,
     }  # fmt: skip
@@ -254,8 +271,8 @@ _SUPERSEDE = compiled(
 )
 _DECIDE = compiled(
     text(
-        f"UPDATE {_F} SET state = :state, version = CAST(:version AS INT4), decided_at_ms = {_NOW} "
-        f"WHERE file_id = :file_id AND state = 'LOADING' RETURNING {_COLUMNS}"
+        f"UPDATE {_F} SET state = :state, version = CAST(:version AS INT4), series = :series, day = :day, "
+        f"manifest = :manifest, decided_at_ms = {_NOW} WHERE file_id = :file_id AND state = 'LOADING' RETURNING {_COLUMNS}"
     )
 )
 _ARRIVED = compiled(

@@ -51,7 +51,8 @@ def _table(name: str, kind: str, *parts: Any, key: tuple[str, ...]) -> Table:
 
 
 # file_id: SHA-256 of the content, hex. state: LOADING, ACCEPTED, REFUSED, SUPERSEDED. `series` names what re-issues share
-# (psp, payout or period); the newest accepted version of a series counts. manifest: JSON, "" where the PSP has none.
+# (psp, payout or period); the newest accepted version of a series counts. manifest: JSON of what was
+# understood of it, "" where the PSP has none.
 FILES = _table(
     "files", "state",
     _text("file_id"), _text("psp"), _text("name"), _text("series"), _small("version"), _text("state"), _text("reason"),
