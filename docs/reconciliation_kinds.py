@@ -91,7 +91,7 @@ MEANINGS = {
     Kind.POSTED_DIFFERENTLY: "The posting is there under its id, with another amount, account, owner or order.",
     Kind.CLEARING_NOT_OPEN_ITEMS: (
         "The PSP's clearing account holds something else than what is captured and not settled, or settled and not "
-        "written off. Items are compared one by one; sums that agree by chance do not hide it."
+        "written off. The items that differ are named; sums that agree by chance do not hide them."
     ),
     Kind.PAYMENT_CASE: (
         "A case of the payment service: a fact that it recorded and could not apply (a second charge, another "

@@ -11,14 +11,19 @@ from sqlalchemy import make_url
 from loadtest.bench_reconcile_books import Order, write_books
 from tests.contract.house import SqlHouse, session
 from tests.contract.reconciliation_desk import FROM_MS
-from zerosum.domain.identity import EntityKey, Key, Tenant, slot_of
-from zerosum.domain.journal import Journal
+from zerosum.domain.case import Approve, Propose, Resolution
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, slot_of
+from zerosum.domain.journal import Entry, Journal, Movement
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile_inside import Promise, promises_of
 from zerosum.domain.wallet import Transfer
+from zerosum.finance_queue import Acted
+from zerosum.ports import Done
 from zerosum.reconciling import RunKey, RunKind, RunRow
 from zerosum.store.migrate import migrate
 from zerosum.store.opening import open_reader, open_reconciliation
+from zerosum.store.reconciliation.outbox import Peers
+from zerosum.store.reconciliation.queue import SqlFinanceQueue
 
 TENANT = Tenant("shop")
 
@@ -31,6 +36,7 @@ class Inside:
         self._reader = open_reader("payment", urls["payment"])
         self._admin = make_url(urls["admin"]).set(drivername="postgresql").render_as_string(hide_password=False)
         self._seq = count(1)
+        self._days = (f"2026-03-{day:02}" for day in count(3))
         self._hours = (f"2026-03-02T{hour:02}" for hour in count(1))
 
     async def paid(self, name: str) -> list[Promise]:
@@ -102,6 +108,46 @@ class Inside:
         assert found is not None
         return found
 
+    async def midnight(self) -> RunRow:
+        """The next day's first hour: everything is looked at."""
+        self.heads()
+        found = await self.store.runs.run(RunKey(RunKind.INSIDE, "", f"{next(self._days)}T00"), "test")
+        assert found is not None
+        return found
+
+    def stray(self, name: str, journal_id: str, *, sign: int = 1) -> None:
+        """The journal of an order is in the ledger once more, under an id that nobody promised; `sign` -1: reversed."""
+        entries = (
+            Entry("psp:stripe:clearing:USD", Money(sign * 1_250, "USD")),
+            Entry("suspense:USD", Money(-sign * 1_250, "USD")),
+        )
+        made = Journal(TENANT, Key(journal_id), "s", Movement.SUSPENSE_CHARGE, entries, OrderId(f"o-{name}"))
+        self._post_journal(made, next(self._seq), 0)
+
+    async def settle(self, resolution: Resolution) -> None:
+        """Two people settle the clearing account's case; what it posts is posted."""
+        queue = SqlFinanceQueue(self.store.database)
+        ((case,),) = self.sql(
+            "SELECT mismatch_id FROM reconciliation.mismatches WHERE kind = 'clearing_not_open_items'"
+        )
+        proposed = await queue.act(case, Propose(resolution, "found out"), by="ann", key=f"p{next(self._seq)}")
+        assert isinstance(proposed, Acted)
+        assert proposed.view.proposal is not None
+        number = proposed.view.proposal.number
+        assert isinstance(await queue.act(case, Approve(number), by="bob", key=f"a{number}"), Acted)
+        ledger: Any = _Ledger(self)
+        await self.store.outbox(Peers(ledger, ledger, ledger)).deliver(100)
+
+    def take(self, journal: Journal) -> None:
+        """The ledger posts what is sent to it."""
+        self._post_journal(journal, next(self._seq), 0)
+
+    def clearing(self) -> list[tuple[Any, ...]]:
+        """State, both sides and money of the clearing account's case."""
+        return self.sql(
+            "SELECT state, ours, theirs, amount_minor FROM reconciliation.mismatches WHERE kind = 'clearing_not_open_items'"
+        )
+
     def cases(self) -> list[tuple[Any, ...]]:
         """Kind and state of each case, by kind."""
         return self.sql("SELECT kind, state FROM reconciliation.mismatches ORDER BY kind, mismatch_id")
@@ -110,6 +156,18 @@ class Inside:
         """Closes what was opened."""
         await self.store.close()
         await self._reader.close()
+
+
+class _Ledger:
+    """A fake of `ports.LedgerPeer`: what is sent is posted."""
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside = inside
+
+    async def post(self, journal: Journal) -> Done:
+        """Once."""
+        self._inside.take(journal)
+        return Done()
 
 
 @pytest.fixture
@@ -227,3 +285,85 @@ async def test_an_hour_is_run_once(inside: Inside) -> None:
     first = await inside.store.runs.run(key, "a")
 
     assert first == await inside.store.runs.run(key, "b")
+
+
+# ---- the clearing account ------------------------------------------------------------------------------------------
+
+
+async def balanced(inside: Inside) -> None:
+    """Two orders, posted as promised."""
+    for name in "ab":
+        for promise in await inside.paid(name):
+            inside.post(promise)
+
+
+async def test_a_clearing_account_that_is_off_names_what_differs_and_only_that(inside: Inside) -> None:
+    await balanced(inside)
+    inside.stray("b", "stray-1")
+
+    await inside.midnight()
+
+    assert inside.clearing() == [("OPEN", "37.50 USD (o-b 12.50)", "25.00 USD (o-b 0.00)", -1_250)]
+
+
+async def test_two_errors_that_cancel_out_in_a_clearing_account_are_two_names(inside: Inside) -> None:
+    """Sums that agree by chance hide nothing."""
+    await balanced(inside)
+    inside.stray("a", "stray-1")
+    inside.stray("b", "stray-2", sign=-1)
+
+    await inside.midnight()
+
+    assert inside.clearing() == [
+        ("OPEN", "25.00 USD (o-a 12.50, o-b -12.50)", "25.00 USD (o-a 0.00, o-b 0.00)", 0),
+    ]  # fmt: skip
+
+
+async def test_a_clearing_account_that_agrees_again_closes_its_case_and_the_next_difference_opens_it(
+    inside: Inside,
+) -> None:
+    await balanced(inside)
+    inside.stray("b", "stray-1")
+    await inside.midnight()
+    for table in ("journals", "entries"):
+        inside.sql(f"ALTER TABLE ledger.{table} DISABLE TRIGGER ALL")
+        inside.sql(f"DELETE FROM ledger.{table} WHERE journal_id = 'stray-1'")  # noqa: S608 - names of ours
+
+    await inside.midnight()
+    closed = inside.clearing()[0][0]
+    inside.stray("a", "stray-2")
+    await inside.midnight()
+
+    assert (closed, inside.clearing()[0][0]) == ("RESOLVED", "OPEN")
+
+
+async def test_a_difference_that_two_people_closed_stays_closed_and_another_one_opens_the_case_again(
+    inside: Inside,
+) -> None:
+    """The case is of the account: it must not be deaf for ever to what is found later."""
+    await balanced(inside)
+    inside.stray("b", "stray-1")
+    await inside.midnight()
+    await inside.settle(Resolution.CLOSE)
+
+    await inside.midnight()
+    same = inside.clearing()[0][0]
+    inside.stray("a", "stray-2")
+    await inside.midnight()
+
+    assert (same, inside.clearing()[0][0], inside.clearing()[0][3]) == ("RESOLVED", "OPEN", -2_500)
+
+
+async def test_what_was_written_off_of_a_clearing_account_is_right_and_the_same_again_is_not(inside: Inside) -> None:
+    """After the write-off the account agrees; as much once more is found once more."""
+    await balanced(inside)
+    inside.stray("b", "stray-1")
+    await inside.midnight()
+    await inside.settle(Resolution.WRITE_OFF)
+
+    await inside.midnight()
+    same = inside.clearing()[0][0]
+    inside.stray("a", "stray-2")
+    await inside.midnight()
+
+    assert (same, inside.clearing()[0][0], inside.clearing()[0][3]) == ("WRITTEN_OFF", "OPEN", -1_250)

@@ -56,7 +56,7 @@ class Act(StrEnum):
     CLOSE_ALONE = "close_alone"
     """A later run found both sides alike: a line or an answer came late."""
     REOPEN = "reopen"
-    """A later run met again what had closed alone."""
+    """A later run met again what had closed alone, or found something new where a case had been settled."""
 
 
 PEOPLES: Final = frozenset({Act.ASSIGN, Act.COMMENT, Act.PROPOSE, Act.APPROVE, Act.REJECT})
@@ -100,6 +100,7 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Act], CaseState]] = {
     (_S.RESOLVED, _A.REOPEN): _S.OPEN,
     (_S.WRITTEN_OFF, _A.COMMENT): _S.WRITTEN_OFF,
     (_S.WRITTEN_OFF, _A.SEE_AGAIN): _S.WRITTEN_OFF,
+    (_S.WRITTEN_OFF, _A.REOPEN): _S.OPEN,
 }
 
 

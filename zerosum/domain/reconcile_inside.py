@@ -286,7 +286,7 @@ def compare_clearing(
     account = clearing_account(psp, currency)
     off_minor = sum(there.values()) - sum(here.values())
     return Discrepancy(
-        id=mismatch_id(kind, tenant, account),
+        id=clearing_case(tenant, account),
         kind=kind,
         psp=psp,
         tenant=tenant,
@@ -301,6 +301,11 @@ def compare_clearing(
         money=Money(off_minor, currency),
         proposal=Proposal(rule_of(kind).action, (), ""),
     )
+
+
+def clearing_case(tenant: Tenant, account: str) -> Key:
+    """The id of the case of a clearing account: the same whatever differs, today or in a year."""
+    return mismatch_id(Kind.CLEARING_NOT_OPEN_ITEMS, tenant, account)
 
 
 def _summed(items: Iterable[OpenItem]) -> Counter[str]:

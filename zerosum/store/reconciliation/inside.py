@@ -10,23 +10,23 @@ Invariant: only what is not MATCHED is written as an item; a posting that is mis
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.discrepancy import Discrepancy, Kind, Proposal, mismatch_id, rule_of
-from zerosum.domain.identity import CheckoutId, Tenant
+from zerosum.domain.identity import CheckoutId, Key
 from zerosum.domain.journal import Journal
 from zerosum.domain.message import Mismatch
 from zerosum.domain.money import Money
+from zerosum.domain.reconcile_clearing import OpenItems, is_write_off_of_clearing
 from zerosum.domain.reconcile_inside import (
-    OpenItem,
     Posted,
     Promise,
     Side,
     Verdict,
+    clearing_case,
     compare,
-    compare_clearing,
     promises_of,
 )
 from zerosum.domain.reconcile_item import State
@@ -92,7 +92,7 @@ class _Hour:
         self._snapshot = snapshot
         self._since = since
         self._since_ms = since_ms
-        self._clearing: Counter[tuple[str, str]] = Counter()
+        self._open = OpenItems()
 
     async def go(self) -> None:
         """All of it, a step at a time."""
@@ -140,42 +140,35 @@ class _Hour:
                 Side.LEDGER, [(journal.tenant, journal.journal_id) for journal, _ in journals]
             )
             promises = [_promise_of(journal, row["state"]) for journal, row in journals]
-            await self._judge(promises, posted)
+            off = {each.journal_id for each, row in journals if is_write_off_of_clearing(each, row["mismatch_id"])}
+            await self._judge(promises, posted, written_off=off)
 
     async def _sums(self) -> None:
-        """Each clearing account's entries against what was promised of it."""
-        booked = Counter(await self._snapshot.clearing())
-        found = []
-        for tenant, account in sorted({*booked, *self._clearing}):
-            _, psp, _, currency = account.split(":")
-            here, there = booked[tenant, account], self._clearing[tenant, account]
-            case = compare_clearing(
-                Tenant(tenant), psp, currency, booked=[OpenItem("all", here)], open_items=[OpenItem("all", there)]
-            )
-            found += [Found(case)] if case is not None else []
-        await self._write([], found, [])
+        """Each clearing account's entries against what was promised of it; a case whose account agrees by now is right."""
+        found, right = [], []
+        booked = await self._snapshot.clearing()
+        for tenant, account in sorted({*booked, *self._open.accounts}):
+            case = self._open.compare(tenant, account, booked.get((tenant, account), 0))
+            if case is not None:
+                found.append(Found(case))
+            else:
+                right.append(Right(clearing_case(tenant, account), "the account is the sum of its open items"))
+        await self._write([], found, right)
 
     # ---- judging ---------------------------------------------------------------------------------------------
 
     async def _judge(
         self, promises: Sequence[Promise], posted: Sequence[Posted], *, more: Iterable[Found] = (),
-        right: Sequence[Right] = (),
+        right: Sequence[Right] = (), written_off: Collection[Key] = (),
     ) -> None:  # fmt: skip
         verdicts = compare(promises, posted)
         by_id = {(promise.side, promise.id): promise for promise in promises}
         found = [_found(verdict, by_id.get((verdict.side, verdict.id))) for verdict in verdicts if verdict.discrepancy]
-        self._count_clearing([by_id[v.side, v.id] for v in verdicts if _is_there(v)])
+        self._open.count(verdicts, by_id, posted, written_off=written_off)
         self.counts.update(f"state/{verdict.state}" for verdict in verdicts)
         self.counts["movements"] += len(verdicts)
         rows = [_row(self.claim.run.run_id, verdict) for verdict in verdicts if verdict.state is not State.MATCHED]
         await self._write(rows, [*found, *more], right)
-
-    def _count_clearing(self, promises: Iterable[Promise]) -> None:
-        for promise in promises:
-            if isinstance(promise.request, Journal):
-                for entry in promise.request.entries:
-                    if entry.account.startswith("psp:") and ":clearing:" in entry.account:
-                        self._clearing[promise.request.tenant, entry.account] += entry.money.amount_minor
 
     async def _write(self, rows: Sequence[Row], found: Sequence[Found], right: Sequence[Right]) -> None:
         if not (rows or found or right):
@@ -195,13 +188,6 @@ class _Hour:
 
 def _ids(promises: Iterable[Promise], side: Side) -> list[tuple[str, str]]:
     return [(promise.request.tenant, promise.id) for promise in promises if promise.side is side]
-
-
-def _is_there(verdict: Verdict) -> bool:
-    """Promised and posted, be it differently. What is missing is a case of its own, and not one of the sum as well."""
-    return verdict.state is State.MATCHED or (
-        verdict.discrepancy is not None and verdict.discrepancy.kind is Kind.POSTED_DIFFERENTLY
-    )
 
 
 def _is_own(posted: Posted) -> bool:

@@ -96,9 +96,9 @@ class Snapshot:
         (reply,) = (await self.session.send([_HOMES.call(values)])).all()
         return {(tenant, order): EntityKey(Tenant(tenant), checkout) for tenant, order, checkout in reply}
 
-    async def clearing(self) -> dict[tuple[str, str], int]:
+    async def clearing(self) -> dict[tuple[Tenant, str], int]:
         """(tenant, clearing account) -> the sum of its entries, slot by slot."""
-        sums: dict[tuple[str, str], int] = {}
+        sums: dict[tuple[Tenant, str], int] = {}
         for slot in range(SLOTS):
             (reply,) = (await self.session.send([_CLEARING.call({"slot": slot})])).all()
             for tenant, account, minor in reply:
@@ -214,7 +214,7 @@ _CLEARING = compiled(
 )
 _DELIVERIES = compiled(
     text(
-        "SELECT key, tenant, body, state, tries FROM reconciliation.deliveries WHERE kind = 'journal' AND key > :after "
+        "SELECT key, tenant, mismatch_id, body, state FROM reconciliation.deliveries WHERE kind = 'journal' AND key > :after "
         "AND due_at_ms >= CAST(:from_ms AS INT8) ORDER BY key LIMIT CAST(:rows AS INT8)"
     )
 )

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import text
 
 from zerosum.domain.case import Act, CaseState
-from zerosum.domain.discrepancy import Action, Class, Discrepancy
+from zerosum.domain.discrepancy import Action, Class, Discrepancy, Kind
 from zerosum.domain.reconcile_item import Item
 from zerosum.domain.settlement import Line
 from zerosum.store.mapping import Row, canonical_json
@@ -100,7 +100,7 @@ async def _meet_again(
     """Cases that were there: told of the run, those that did not hold opened again, open ones told as they are now."""
     if not cases:
         return
-    again = [case for case in cases if case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]]
+    again = [case for case in cases if _is_open_again(case, found[case["mismatch_id"]].case)]
     ids = [case["mismatch_id"] for case in again]
     calls = [_SEEN.call({"ids": text_array([case["mismatch_id"] for case in cases]), "run_id": run_id})]
     if again:
@@ -112,6 +112,20 @@ async def _meet_again(
         calls.append(session.call(update(MISMATCHES, _NOT_TOLD_ANEW), rows))
     (await session.send(calls)).all()
 
+
+def _is_open_again(case: Row, found: Discrepancy) -> bool:
+    """Whether a case that was closed is so no more, now that it is met again.
+
+    A case of an account, unlike one of a line or a posting, is settled only as it stood: another difference is another matter,
+    and what was written off is in the account.
+    """
+    if found.kind is Kind.CLEARING_NOT_OPEN_ITEMS:
+        is_other = case["amount_minor"] != found.money.amount_minor
+        return case["closed_by"] in _OF_AN_ACCOUNT or (case["closed_by"] is not None and is_other)
+    return case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]
+
+
+_OF_AN_ACCOUNT = frozenset({Act.CLOSE_ALONE, Act.WRITE_OFF})
 
 _NOT_TOLD_ANEW = frozenset(
     {"kind", "class", "state", "version", "assignee", "proposed_by", "opened_at_ms", "closed_at_ms", "first_run"}
@@ -206,10 +220,11 @@ _OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
 
 _KNOWN = compiled(
     text(
-        "SELECT m.mismatch_id, m.state, m.class, CAST(m.proposal AS JSON) ->> 'action' AS action, "
+        "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, CAST(m.proposal AS JSON) ->> 'action' AS action, "
         f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
-        f"CASE WHEN m.state = 'RESOLVED' THEN (SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id "
-        "AND a.act IN ('close_alone', 'settle', 'write_off') ORDER BY a.number DESC LIMIT 1) END AS closed_by "
+        "CASE WHEN m.state IN ('RESOLVED', 'WRITTEN_OFF') THEN "
+        f"(SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id AND a.act IN "
+        "('close_alone', 'settle', 'write_off') ORDER BY a.number DESC LIMIT 1) END AS closed_by "
         f"FROM {_M} AS m WHERE m.{_OF_IDS}"
     )
 )
