@@ -19,8 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -33,6 +32,7 @@ from rich.table import Table
 
 from loadtest.bench_reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
 from loadtest.bench_reconcile_work import URL_VARIABLE
+from loadtest.planted import Case, Judgement, judge
 from simulator.psp import settlement_file
 from simulator.psp.damage import Plan
 from simulator.psp.damage_file import write_damaged
@@ -48,21 +48,6 @@ JUDGED_LINES: Final = 100_000
 _NEXT_DAY_ORDERS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What was planted, by kind: how many, found, found in its class. `false_alarms`: cases no damage explains."""
-
-    planted: Mapping[str, int]
-    found: Mapping[str, int]
-    in_class: Mapping[str, int]
-    false_alarms: tuple[str, ...]
-
-    @property
-    def holds(self) -> bool:
-        """All found, all in their class, nothing else."""
-        return self.planted == self.found == self.in_class and not self.false_alarms
-
-
 def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int:
     """Makes a database of its own, measures, judges, removes it. 0 when everything holds, else 1."""
     console = Console(stderr=as_json)
@@ -76,7 +61,7 @@ def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int
         made = _make(server.urls()["admin"], folder, lines=lines, rate=rate, seed=seed, console=console)
         console.print("reconciling", style="dim")
         told = _reconcile(server.urls()["reconciler"], folder, made)
-        judged = judge(_cases(server.urls()["auditor"]), made.records)
+        judged = judge(made.records, _cases(server.urls()["auditor"]), is_over=True)
     finally:
         server.stop()
         shutil.rmtree(folder)
@@ -133,38 +118,10 @@ def _reconcile(url: str, folder: Path, made: _Made) -> dict[str, Any]:
 # ---- judging -------------------------------------------------------------------------------------------------------
 
 
-Case = tuple[str, str, str, str]
-"""Kind, class, line id and payment order id of a case."""
-
-
 def _cases(url: str) -> list[Case]:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
         found = connection.execute("SELECT kind, class, line_id, payment_order_id FROM reconciliation.mismatches")
-        return [(kind, group, line_id, order_id) for kind, group, line_id, order_id in found]
-
-
-def judge(cases: Sequence[Case], records: Sequence[Mapping[str, Any]]) -> Judgement:
-    """What was found of what was planted. A case answers one damage only; what answers none is a false alarm."""
-    planted, found, in_class = Counter[str](), Counter[str](), Counter[str]()
-    left = list(cases)
-    for record in records:
-        name, expected = record["kind"], record["expected"]
-        planted[name] += 1
-        if not expected["mismatch"]:  # it closes by itself: nothing may be left of it
-            is_closed = not any(_is_about(case, record) for case in left)
-            found[name] += is_closed
-            in_class[name] += is_closed
-            continue
-        mine = [case for case in left if case[0] == expected["mismatch"] and _is_about(case, record)]
-        left = [case for case in left if case not in mine]
-        found[name] += bool(mine)
-        in_class[name] += any(case[1] == expected["class"] for case in mine)
-    return Judgement(planted, found, in_class, tuple(" ".join(case[:3]) for case in left))
-
-
-def _is_about(case: Case, record: Mapping[str, Any]) -> bool:
-    """A line of the record, or an order that has no line."""
-    return case[2] in record["lines"] or (not case[2] and case[3] == record["payment_order_id"])
+        return [Case(*row) for row in found]
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------
@@ -176,12 +133,12 @@ def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines
     is_timed = lines <= JUDGED_LINES
     limit = f"limit {SECONDS_MAX:.0f}" if is_timed else "not judged"
     table = Table("damage", "planted", "found", "in its class", title=f"a file of {first['lines']} lines")
-    for kind in sorted(judged.planted):
-        table.add_row(kind, *(str(each[kind]) for each in (judged.planted, judged.found, judged.in_class)))
+    for each in judged.kinds:
+        table.add_row(each.kind, str(each.planted), str(each.found), str(each.in_class))
     console.print(table)
     figures = [
-        ("planted damage found", f"{_percent(judged.found, judged.planted)}", judged.planted == judged.found),
-        ("in its class", f"{_percent(judged.in_class, judged.planted)}", judged.planted == judged.in_class),
+        ("planted damage found", _percent(judged.found, judged.planted), judged.found == judged.planted),
+        ("in its class", _percent(judged.planted - judged.missed, judged.planted), not judged.missed),
         ("false alarms", str(len(judged.false_alarms)), not judged.false_alarms),
         (
             "seconds", f"{seconds:.1f} (import {first['import_s']:.1f}, run {first['run_s']:.1f}; {limit})",
@@ -200,12 +157,13 @@ def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines
     holds = all(held for _, _, held in figures)
     if as_json:
         Console().print_json(json.dumps({
-            "holds": holds, "planted": judged.planted, "found": judged.found, "in_class": judged.in_class,
+            "holds": holds, "planted": {each.kind: each.planted for each in judged.kinds},
+            "found": {each.kind: each.found for each in judged.kinds},
+            "in_class": {each.kind: each.in_class for each in judged.kinds},
             "false_alarms": judged.false_alarms, "seconds": seconds, "memory_mb": memory_mb, "tasks": told["tasks"],
         }))  # fmt: skip
     return 0 if holds else 1
 
 
-def _percent(part: Mapping[str, int], whole: Mapping[str, int]) -> str:
-    every = sum(whole.values())
-    return f"{100 * sum(part.values()) / every:.2f} %" if every else "nothing was planted"
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "nothing was planted"

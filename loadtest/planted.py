@@ -2,7 +2,8 @@
 
 Pure. A damage is found when there is a case of the expected kind about one of its lines (or about its order, where it has
 no line any more), and in its class when that case is of the expected class. Damage that is no exception yet (a line that may
-still come) is found when its order is waited for. Source of the log: simulator/psp/damage.py.
+still come) is found when its order is waited for; what closes by itself is found, once nothing is waited for any more, when no
+case is left of it. Source of the log: simulator/psp/damage.py.
 
 Invariant: each case counts for one damage; a case that no damage explains is a false alarm.
 """
@@ -49,6 +50,11 @@ class Judgement:
         return sum(each.planted for each in self.kinds)
 
     @property
+    def found(self) -> int:
+        """How many of them were found, in whichever class."""
+        return sum(each.found for each in self.kinds)
+
+    @property
     def missed(self) -> int:
         """Damages that were not found, or not in their class."""
         return self.planted - sum(each.in_class for each in self.kinds)
@@ -93,8 +99,11 @@ class Reconciled:
         return f"{share}; the others are cases, each in its class; reconciled in {self.ms / 1_000:.1f} s"
 
 
-def judge(records: Iterable[Mapping[str, Any]], cases: Iterable[Case], waiting: Collection[str] = ()) -> Judgement:
-    """Compare the damage log with the cases. `waiting`: orders whose line is expected and not yet missing."""
+def judge(
+    records: Iterable[Mapping[str, Any]], cases: Iterable[Case], waiting: Collection[str] = (), *, is_over: bool = False
+) -> Judgement:
+    """Compare the damage log with the cases. `waiting`: orders whose line is expected and not yet missing. `is_over`: what may
+    come later has come."""
     planted, found, in_class = Counter[str](), Counter[str](), Counter[str]()
     groups: dict[str, str] = {}
     left = list(cases)
@@ -103,7 +112,9 @@ def judge(records: Iterable[Mapping[str, Any]], cases: Iterable[Case], waiting: 
         planted[kind] += 1
         mine = [case for case in left if case.kind == expected["mismatch"] and _is_about(case, record)]
         left = [case for case in left if case not in mine]
-        group = mine[0].group if mine else EXPECTED if record["payment_order_id"] in waiting else ""
+        is_closed = is_over and not expected["mismatch"] and not any(_is_about(case, record) for case in left)
+        is_explained = is_closed or record["payment_order_id"] in waiting
+        group = mine[0].group if mine else EXPECTED if is_explained else ""
         wanted = {expected["class"]} if mine else {expected["class"], expected["until_due"]}
         found[kind] += bool(group)
         in_class[kind] += group in wanted
