@@ -202,6 +202,15 @@ def test_money_is_written_with_all_the_decimals_of_its_currency(amount_minor: in
     assert text == format_amount(Money(amount_minor, currency))
 
 
+@pytest.mark.parametrize(
+    ("money", "text"),
+    [(Money(1_000, "USD"), "10.00 USD"), (Money(-5, "JPY"), "-5 JPY"), (Money(7, "XXX"), "7 minor units of XXX")],
+)
+def test_money_in_a_sentence_reads_as_people_write_it(money: Money, text: str) -> None:
+    """Refusals and cases name amounts; what a PSP says may be of any currency, and is told all the same."""
+    assert f"{money}" == text
+
+
 def test_money_of_an_unknown_currency_cannot_be_written() -> None:
     with pytest.raises(Bug):
         format_amount(Money(1, "XXX"))

@@ -29,6 +29,11 @@ class Money:
     amount_minor: int
     currency: str
 
+    def __str__(self) -> str:
+        """For people, in a sentence: "10.00 USD". Never raises: what a PSP says may be of a currency that we do not take."""
+        is_ours = self.currency in EXPONENTS
+        return f"{format_amount(self) if is_ours else f'{self.amount_minor} minor units of'} {self.currency}"
+
 
 # ---- currencies ----------------------------------------------------------------------------------------------------
 
