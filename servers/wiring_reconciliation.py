@@ -39,7 +39,7 @@ from zerosum.store.loading import CLOCK
 from zerosum.store.opening import open_reconciliation
 from zerosum.store.reconciliation.outbox import Peers
 from zerosum.store.reconciliation.queue import SqlFinanceQueue
-from zerosum.store.reconciliation.store import Reconciliation, ReconciliationPolicy
+from zerosum.store.reconciliation.store import AFTER_CATCH_UP_DAYS, Reconciliation, ReconciliationPolicy
 from zerosum.v1 import reconciliation_pb2_grpc
 
 
@@ -128,6 +128,7 @@ def _open(settings: Settings) -> Reconciliation:
         file_due_ms=settings.settlement_file_due_ms,
         line_due_ms=settings.settlement_line_due_ms,
         lease_ms=settings.reconcile_lease_ms,
+        kept_days=settings.reconcile_catch_up_days + AFTER_CATCH_UP_DAYS,
     )
     return open_reconciliation(database_url(settings, "reconciler"), dialects, policy)
 

@@ -11,6 +11,7 @@ from zerosum.errors import Bug, Misconfigured, Superseded, Unavailable
 from zerosum.reconciling import RunKey, RunKind, RunState
 from zerosum.store.reconciliation import line as reconciliation_line
 from zerosum.store.reconciliation import nightly as reconciliation_nightly
+from zerosum.store.reconciliation import prune as reconciliation_prune
 from zerosum.store.reconciliation import settle as reconciliation_settle
 from zerosum.store.reconciliation.run import Claim, RunBook
 
@@ -222,6 +223,29 @@ async def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(desk: Desk, mo
     assert run.summary == undisturbed.summary
     assert await patient.runs.compare(run.run_id, undisturbed.run_id, 100, "") == []
     assert desk.cases() == [("missing_line", "manual", "OPEN")]
+
+
+async def test_what_old_nights_left_is_pruned_once_no_kept_day_begins_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three orders wait for ever: each night hands them on. With two days kept, a night begins with none older than these."""
+    monkeypatch.setattr(reconciliation_prune, "PAGE_LINES", 2)
+    store = desk.open(line_due_ms=LONG_MS, kept_days=2)
+    desk.write(desk.orders(3))
+    days = [f"2026-03-{number:02}" for number in range(2, 8)]
+
+    left = []
+    for day in days:
+        await desk.night(store, day)
+        left.append(desk.rows(
+            "SELECT r.period, count(*) FROM reconciliation.movements AS m JOIN reconciliation.runs AS r ON r.run_id = m.run_id "
+            "WHERE m.psp = %s GROUP BY r.period ORDER BY r.period", desk.psp,
+        ))  # fmt: skip
+    again = await desk.night(store, days[-2], is_again=True)
+
+    assert left[3] == [(day, 3) for day in days[:4]]
+    assert left[5] == [(day, 3) for day in days[2:]]
+    assert dict(again.summary.by_state) == {"EXPECTED": 3}
 
 
 async def test_a_holder_that_was_taken_over_commits_nothing_more(desk: Desk) -> None:

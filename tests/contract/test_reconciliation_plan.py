@@ -12,7 +12,19 @@ from tests.contract.house import session
 from zerosum.domain.reconcile_inside import Side
 from zerosum.store.engine import connect_args
 from zerosum.store.migrate import migrate
-from zerosum.store.reconciliation import books, case, compare, file, line, nightly, outbox, posted, record, settle
+from zerosum.store.reconciliation import (
+    books,
+    case,
+    compare,
+    file,
+    line,
+    nightly,
+    outbox,
+    posted,
+    prune,
+    record,
+    settle,
+)
 from zerosum.store.wire import Query
 
 ORDERS = {"payment_orders_pkey", "attempts_pkey", "operations_pkey", "mismatches_pkey"}
@@ -31,7 +43,9 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "movements of objects": (line._MOVEMENTS_OF_OBJECTS, {"movements_pkey"}),
     "movements with state": (line._MOVEMENTS_WITH_STATE, {"movements_pkey", "items_pkey"}),
     "taken movements": (line._TAKEN, {"items_pkey", "lines_pkey"}),
-    "movements put away": (nightly._PUT_AWAY, {"movements_pkey"}),
+    "movements put away": (prune._PUT_AWAY, {"movements_pkey"}),
+    "the oldest night left": (prune._OLDEST_LEFT, {"runs_once", "runs_pkey", "movements_pkey"}),
+    "a page of an old night": (prune._PRUNE, {"movements_pkey"}),
     "leftovers used": (nightly._USED, {"leftovers_pkey"}),
     "tenants of a slot": (books._TENANT, {"payment_events_by_time"}),
     "checkouts of a period": (books._CHECKOUTS, {"payment_events_by_time"}),

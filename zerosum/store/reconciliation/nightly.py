@@ -9,6 +9,7 @@
     movements       movements without a line: expected, settled by another file, or missing; the settled are put away
     settle          what the lines settle, into the outbox
     close           cases that have become right by themselves
+    prune           movements of nights so long ago that no run begins with them any more
 
 Each step commits its rows and how far it is in one transaction, fenced by the run's epoch. Rules: `domain.reconcile`.
 
@@ -35,6 +36,7 @@ from zerosum.store.mapping import Row
 from zerosum.store.reconciliation.books import Books, Home, Place
 from zerosum.store.reconciliation.case import close_settled, find_settled
 from zerosum.store.reconciliation.line import Groups, RunRows, movement_row, position_of
+from zerosum.store.reconciliation.prune import oldest_left, prune_page, put_away
 from zerosum.store.reconciliation.record import record
 from zerosum.store.reconciliation.run import Claim, RunBook
 from zerosum.store.reconciliation.settle import settle_part
@@ -58,14 +60,23 @@ class Nightly:
     """The steps of a nightly run."""
 
     def __init__(
-        self, database: Database, book: RunBook, *, due_after_ms: int, contracts: Mapping[str, FeeContract]
+        self,
+        database: Database,
+        book: RunBook,
+        *,
+        due_after_ms: int,
+        contracts: Mapping[str, FeeContract],
+        kept_days: int,
     ) -> None:
-        """`due_after_ms`: a movement's line is expected for so long before it is missing. `contracts`: by PSP."""
+        """`due_after_ms`: a movement's line is expected for so long before it is missing. `contracts`: by PSP. `kept_days`: so
+        far back a day may be run, or run again.
+        """
         self._database = database
         self._book = book
         self._books = Books(database)
         self._due_after_ms = due_after_ms
         self._contracts = contracts
+        self._kept_days = kept_days
 
     async def go(self, claim: Claim) -> RunRow:
         """Goes on from where the run stands to its end. Raises Superseded, Unavailable, Misconfigured."""
@@ -73,7 +84,7 @@ class Nightly:
         if not claim.progress:
             claim = await self._book.step(claim, await self._begin(claim))
         rules = Rules(claim.progress["now_ms"], self._due_after_ms, contract)
-        night = _Night(self._database, self._book, self._books, claim, rules)
+        night = _Night(self._database, self._book, self._books, claim, rules, self._kept_days)
         await night.go()
         return await self._book.finish(night.claim, RunState.DONE, summary_of(night.progress))
 
@@ -101,13 +112,16 @@ class Nightly:
 class _Night:
     """One run at work."""
 
-    def __init__(self, database: Database, book: RunBook, books: Books, claim: Claim, rules: Rules) -> None:
+    def __init__(
+        self, database: Database, book: RunBook, books: Books, claim: Claim, rules: Rules, kept_days: int
+    ) -> None:
         self.claim = claim
         self.progress: Progress = dict(claim.progress)
         self._database = database
         self._book = book
         self._books = books
         self._rules = rules
+        self._kept_days = kept_days
         self._run_id, self._psp = claim.run.run_id, claim.run.key.psp
         self._rows = RunRows(database, self._run_id, self._psp, self.progress["files"])
 
@@ -214,8 +228,8 @@ class _Night:
         kept = {item.movement.item for item in items if item.movement and item.state is State.EXPECTED}
         kept |= {movement.item for movement, state in rows if state == State.EXPECTED}
         done = [movement for movement, _ in rows if movement.item not in kept]
-        put_away = _PUT_AWAY.call(_keys(self._run_id, done)) if done else None
-        await self._step(position_of(rows[-1][0]) if rows else None, items=items, call=put_away)
+        away = put_away(self._run_id, done) if done else None
+        await self._step(position_of(rows[-1][0]) if rows else None, items=items, call=away)
 
     async def _pass(
         self, at: Any, groups: Groups, match: Callable[[str, list[Line]], Outcome], *, number: int = 1
@@ -260,6 +274,11 @@ class _Night:
 
         self.claim, self.progress = await self._book.step(self.claim, after, write), after
 
+    async def prune(self) -> None:
+        """A page of what the oldest night left."""
+        run_id = await oldest_left(self._database, self._psp, self.claim.run.key.period, self._kept_days)
+        await self._step(run_id, call=prune_page(run_id) if run_id else None)
+
     # ---- one step --------------------------------------------------------------------------------------------
 
     async def _step(
@@ -298,7 +317,7 @@ class _Night:
 _STEPS: Mapping[str, Callable[[_Night], Awaitable[None]]] = {
     "carry": _Night.carry, "stage": _Night.stage, "objects": _Night.objects, "references": _Night.references,
     "amounts": _Night.amounts, "lines": _Night.lines, "movements": _Night.movements, "settle": _Night.settle,
-    "close": _Night.close,
+    "close": _Night.close, "prune": _Night.prune,
 }  # fmt: skip
 PHASES = (*_STEPS, "done")
 
@@ -345,15 +364,6 @@ def _settled(movement: Movement, lines: Sequence[Line]) -> Movement:
     return movement
 
 
-def _keys(run_id: str, movements: Sequence[Movement]) -> dict[str, Any]:
-    return {
-        "run_id": run_id, "objects": text_array([each.object_id for each in movements]),
-        "tenants": text_array([each.tenant for each in movements]),
-        "orders": text_array([each.order_id for each in movements]),
-        "kinds": text_array([each.kind for each in movements]), "numbers": int_array(each.number for each in movements),
-    }  # fmt: skip
-
-
 def _progress(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
     found: Mapping[str, Any] = json.loads(row["progress"]) if row else {}
     return found
@@ -371,13 +381,5 @@ _USED = compiled(
         f"DELETE FROM {LEFTOVERS.fullname} AS r USING unnest(CAST(:groups AS TEXT[]), CAST(:files AS TEXT[]), "
         "CAST(:numbers AS INT8[])) AS u (grp, file_id, line_no) WHERE r.run_id = :run_id "
         "AND r.pass = CAST(:pass AS INT4) AND r.grp = u.grp AND r.file_id = u.file_id AND r.line_no = u.line_no"
-    )
-)
-_PUT_AWAY = compiled(
-    text(
-        f"DELETE FROM {MOVEMENTS.fullname} AS m USING unnest(CAST(:objects AS TEXT[]), CAST(:tenants AS TEXT[]), "
-        "CAST(:orders AS TEXT[]), CAST(:kinds AS TEXT[]), CAST(:numbers AS INT4[])) AS u (object, tenant, id, kind, number) "
-        "WHERE m.run_id = :run_id AND m.psp_object_id = u.object AND m.tenant = u.tenant AND m.payment_order_id = u.id "
-        "AND m.kind = u.kind AND m.number = u.number"
     )
 )

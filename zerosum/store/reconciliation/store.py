@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from zerosum.domain.fee_contract import CONTRACTS, FeeContract
 from zerosum.errors import Bug, RowsRefused
-from zerosum.limits import RECONCILE_LEASE_MS
+from zerosum.limits import RECONCILE_CATCH_UP_DAYS, RECONCILE_LEASE_MS
 from zerosum.ports import Dialect
 from zerosum.reconciling import (
     Difference,
@@ -32,18 +32,23 @@ from zerosum.store.reconciliation.nightly import Nightly
 from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
 from zerosum.store.reconciliation.run import Claim, RunBook
 
+AFTER_CATCH_UP_DAYS = 14
+"""Beyond what the schedule catches up by itself, people may still have a day run again: two weeks."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationPolicy:
     """What a deployment sets. `psps`: whose files come daily.
 
     `file_due_ms`: how long after the end of its day (UTC) a file may take; `line_due_ms`: after its movement, a line.
+    `kept_days`: how far back a day may be run again with what it began with.
     """
 
     psps: tuple[str, ...] = ("stripe",)
     file_due_ms: int = 12 * 3_600_000
     line_due_ms: int = 3 * DAY_MS
     lease_ms: int = RECONCILE_LEASE_MS
+    kept_days: int = RECONCILE_CATCH_UP_DAYS + AFTER_CATCH_UP_DAYS
     contracts: Mapping[str, FeeContract] = field(default_factory=lambda: CONTRACTS)
 
 
@@ -79,7 +84,13 @@ class SqlRuns:
         self._database = database
         self._book = RunBook(database, policy.lease_ms)
         self._inside = Inside(long_reads, self._book)
-        self._nightly = Nightly(database, self._book, due_after_ms=policy.line_due_ms, contracts=policy.contracts)
+        self._nightly = Nightly(
+            database,
+            self._book,
+            due_after_ms=policy.line_due_ms,
+            contracts=policy.contracts,
+            kept_days=policy.kept_days,
+        )
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
         """Runs a period to its end; FAILED with its reason where it met what cannot be, until it is asked for again.

@@ -103,8 +103,8 @@ RUNS = _table(
 
 # What our books know of a PSP's objects when a run began: a row an attempt, and one a refund. It stands still while the run
 # works, so that one that died goes on with the same. Rows left after the run are those still EXPECTED: the next run of the PSP
-# begins with them, and with what came since. kind: charge, refund. number: of the attempt, or of the refund. standing: what our
-# side says of it, in the words of `domain.reconcile`.
+# begins with them, and with what came since; those of nights long ago are pruned. kind: charge, refund. number: of the attempt,
+# or of the refund. standing: what our side says of it, in the words of `domain.reconcile`.
 MOVEMENTS = _table(
     "movements", "scratch",
     _text("run_id"), _text("psp_object_id"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"),
