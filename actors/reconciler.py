@@ -17,7 +17,7 @@ from actors.inbox import Inbox
 from actors.outcome import News
 from actors.schedule import Schedule, due_runs
 from zerosum.errors import Retryable, Superseded, Unavailable
-from zerosum.reconciling import Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
+from zerosum.reconciling import FileRow, Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
 
 _log = structlog.get_logger()
 
@@ -79,7 +79,8 @@ class Reconciler:
         """One round: files in, every run that is due, then what is to be sent. Raises Unavailable; the next goes on."""
         self.figures.ticks += 1
         self.figures.files += await self._inbox.look()
-        for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(), came=await self._came()):
+        files = [file for file in await self._files.list("", "", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
+        for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(files), came=_came(files)):
             await self._joined(due.key, is_again=due.is_again)
         await self.send()
 
@@ -125,19 +126,35 @@ class Reconciler:
                       mismatches=dict(row.summary.by_kind), reason=row.summary.reason)  # fmt: skip
         return row
 
-    async def _ran(self) -> dict[RunKey, int]:
-        """Of each key that has run to its end, when its newest attempt began. One that is half done has not run."""
+    async def _ran(self, files: Sequence[FileRow]) -> dict[RunKey, int]:
+        """Of each key that has run to its end, when its newest attempt began. One that is half done has not run.
+
+        0 where it ended without an accepted file of its day: that was being committed while the run began, whatever the clocks
+        say of the two.
+        """
         rows = [row for kind in RunKind for row in await self._runs.list(kind, _LOOKED_AT, "")]
         newest = {row.key: row for row in sorted(rows, key=lambda row: row.attempt)}
-        return {key: row.started_at_ms for key, row in newest.items() if row.state is not RunState.RUNNING}
+        return {
+            key: 0 if row.state is RunState.DONE and _lacks_file(row, files) else row.started_at_ms
+            for key, row in newest.items()
+            if row.state is not RunState.RUNNING
+        }
 
-    async def _came(self) -> dict[tuple[str, str], int]:
-        """Of each PSP and day with an accepted file, when the newest was accepted."""
-        came: dict[tuple[str, str], int] = {}
-        for file in await self._files.list("", "", _LOOKED_AT, ""):
-            if file.state is FileState.ACCEPTED and file.decided_at_ms is not None:
-                came[file.psp, file.day] = max(file.decided_at_ms, came.get((file.psp, file.day), 0))
-        return came
+
+def _lacks_file(row: RunRow, files: Sequence[FileRow]) -> bool:
+    return any(
+        (file.psp, file.day) == (row.key.psp, row.key.period) and file.file_id not in row.summary.files
+        for file in files
+    )
+
+
+def _came(files: Sequence[FileRow]) -> dict[tuple[str, str], int]:
+    """Of each PSP and day with an accepted file, when the newest was accepted."""
+    came: dict[tuple[str, str], int] = {}
+    for file in files:
+        if file.decided_at_ms is not None:
+            came[file.psp, file.day] = max(file.decided_at_ms, came.get((file.psp, file.day), 0))
+    return came
 
 
 async def keep(

@@ -65,9 +65,14 @@ class MemoryFiles:
 
 
 class MemoryRuns:
-    """Each run ends at once. `left_running`: keys whose run dies midway the first time."""
+    """Each run ends at once. `left_running`: keys whose run dies midway the first time.
 
-    def __init__(self) -> None:
+    `files`: what a run finds; `unseen`: ids of those that are still being committed.
+    """
+
+    def __init__(self, files: MemoryFiles) -> None:
+        self._files = files
+        self.unseen: set[str] = set()
         self.rows: list[RunRow] = []
         self.now_ms = 10
         self.left_running: set[RunKey] = set()
@@ -94,7 +99,7 @@ class MemoryRuns:
             "1",
             state,
             holder,
-            Summary(),
+            Summary(files=self._of_day(key)),
             self.now_ms,
             None,
         )
@@ -102,6 +107,10 @@ class MemoryRuns:
         if is_dying:
             raise Unavailable("the database went away midway")
         return row
+
+    def _of_day(self, key: RunKey) -> tuple[str, ...]:
+        files = self._files.rows.values()
+        return tuple(file.file_id for file in files if file.day == key.period and file.file_id not in self.unseen)
 
     async def get(self, run_id: str) -> RunRow | None:
         """One."""

@@ -22,7 +22,8 @@ class House:
     """One reconciler over memory; another copy of it on the same tables."""
 
     def __init__(self, root: Path) -> None:
-        self.files, self.runs, self.outbox = MemoryFiles(), MemoryRuns(), MemoryOutbox()
+        self.files, self.outbox = MemoryFiles(), MemoryOutbox()
+        self.runs = MemoryRuns(self.files)
         self.root = root
         self.now_ms = NOW_MS
 
@@ -93,6 +94,21 @@ async def test_a_late_file_makes_its_day_run_again(house: House) -> None:
     await reconciler.tick()
 
     assert house.ran() == [(YESTERDAY, 1), (HOUR, 1), (YESTERDAY, 2)]
+
+
+async def test_a_file_that_was_committed_while_its_day_began_to_run_makes_it_run_again_once(house: House) -> None:
+    """It was decided before the run began and seen after it: its clock alone would leave it out for ever."""
+    house.put("day.csv", manifest="{}")
+    reconciler = house.copy()
+    house.files.now_ms, house.runs.now_ms = 5, 10
+    await Inbox(house.root, house.files, ["stripe"]).look()
+    house.runs.unseen = set(house.files.rows)
+    await reconciler.tick()
+    house.runs.unseen = set()
+    await reconciler.tick()
+    await reconciler.tick()
+
+    assert [ran for ran in house.ran() if ran[0] == YESTERDAY] == [(YESTERDAY, 1), (YESTERDAY, 2)]
 
 
 async def test_a_run_that_died_midway_is_gone_on_with_by_the_next_copy(house: House) -> None:

@@ -80,7 +80,7 @@ async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(mo
     monkeypatch.setattr(reconciliation_watch, "_log", log)
     with pytest.raises(asyncio.CancelledError):
         await watch_queue(
-            queue=ages, runs=MemoryRuns(), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            queue=ages, runs=MemoryRuns(MemoryFiles()), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
             sleep=ages.sleep,
         )  # fmt: skip
 
