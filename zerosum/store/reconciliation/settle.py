@@ -27,7 +27,7 @@ from zerosum.store.reconciliation.line import PAGE_LINES, line_of
 from zerosum.store.reconciliation.record import delivery_row
 from zerosum.store.reconciliation.table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
 from zerosum.store.session import Session
-from zerosum.store.statement import insert
+from zerosum.store.statement import insert, text_array
 from zerosum.store.wire import compiled
 
 PART_LINES = 10_000
@@ -48,20 +48,27 @@ async def settle_part(
     if number >= len(files):
         return None
     file_id = files[number]
-    values: dict[str, Any] = {"run_id": run_id, "file_id": file_id, "after": after, "rows": min(PAGE_LINES, PART_LINES)}
-    (doubts,) = (await session.send([_DOUBTS.call(values)])).all()
-    cases = {row["item"]: row for row in doubts.by_name()}
+    values: dict[str, Any] = {"file_id": file_id, "after": after, "rows": min(PAGE_LINES, PART_LINES)}
     part = _Part()
     while part.lines < PART_LINES:
         (reply,) = (await session.send([_LINES.call(values)])).all()
-        for row in reply.by_name():
-            part.add(_item(line_of(psp, row), cases))
+        lines = [line_of(psp, row) for row in reply.by_name()]
+        cases = await _doubts(session, run_id, lines)
+        for line in lines:
+            part.add(_item(line, cases))
         values["after"] = part.last
         if len(reply) < values["rows"]:
             break
     if part.lines:
         await _post(session, psp, run_id, file_id, part, now_ms)
     return [number, part.last] if part.lines >= PART_LINES else [number + 1, 0]
+
+
+async def _doubts(session: Session, run_id: str, lines: Sequence[Line]) -> Mapping[str, Row]:
+    """The cases of these lines that settling does not believe, by item: of a page, for a PSP may change every fee of a file."""
+    items = text_array([line.item for line in lines])
+    (found,) = (await session.send([_DOUBTS.call({"run_id": run_id, "items": items})])).all()
+    return {row["item"]: row for row in found.by_name()}
 
 
 @dataclass(slots=True)
@@ -165,14 +172,14 @@ _LINES = compiled(
 )
 _DOUBTS = compiled(
     text(
-        f"SELECT i.item, m.mismatch_id, m.kind, m.amount_minor, m.currency FROM {MISMATCHES.fullname} AS m "
-        f"JOIN {ITEMS.fullname} AS i ON i.mismatch_id = m.mismatch_id AND i.mismatch_id <> '' "
-        "AND i.run_id = CAST(:run_id AS TEXT) WHERE m.last_run = CAST(:run_id AS TEXT) AND m.kind = ANY(CAST('{"
+        "SELECT i.item, m.mismatch_id, m.kind, m.amount_minor, m.currency FROM unnest(CAST(:items AS TEXT[])) AS u (id) "
+        f"JOIN {ITEMS.fullname} AS i ON i.run_id = CAST(:run_id AS TEXT) AND i.item = u.id AND i.mismatch_id || '' <> '' "
+        f"JOIN {MISMATCHES.fullname} AS m ON m.mismatch_id = i.mismatch_id WHERE m.kind = ANY(CAST('{{"
         f"{','.join((Kind.WRONG_FEE, Kind.UNKNOWN_FEE, Kind.DUPLICATE_LINE))}"
         "}' AS TEXT[]))"
     )
 )
-"""Cases of the run that settling does not believe: 1 % of damage is some hundred rows."""
+"""By the run's own items: another run may have met the same case since."""
 _POSTED = compiled(
     text(
         f"SELECT key, tenant, body FROM {DELIVERIES.fullname} WHERE run_id = :run_id AND kind = 'journal' "

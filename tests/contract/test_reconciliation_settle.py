@@ -1,0 +1,75 @@
+"""What a file's lines settle: what a case of the run doubts is not believed, whatever else happens to that case."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from simulator.psp.settlement import AT, Row
+from tests.contract.reconciliation_desk import Desk
+from zerosum.domain.fee_contract import STRIPE, charge_fee_minor
+from zerosum.store.reconciliation import nightly as reconciliation_nightly
+from zerosum.store.reconciliation import settle as reconciliation_settle
+
+
+def dearer(rows: list[Row]) -> list[Row]:
+    """Each fee is a dollar more than the contract's."""
+    for row in rows:
+        row[AT["fee"]] = str(Decimal(row[AT["fee"]]) + 1)
+        row[AT["net"]] = str(Decimal(row[AT["net"]]) - 1)
+    return rows
+
+
+def fees(desk: Desk) -> list[int]:
+    """What each journal books as fees."""
+    rows = desk.rows(
+        "SELECT body FROM reconciliation.deliveries WHERE kind = 'journal' AND body LIKE %s ORDER BY created_at_ms, key",
+        f"%{desk.psp}%",
+    )
+    entries = [entry for (body,) in rows for entry in json.loads(body)["entries"]]
+    return [minor for account, minor, _ in entries if account.startswith("fees:psp:")]
+
+
+async def test_a_fee_whose_case_another_run_has_met_since_is_still_not_believed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: the other run meets it between matching and settling."""
+    store, orders = desk.open(), desk.orders(1)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=dearer))
+    settle = reconciliation_nightly._STEPS["settle"]
+
+    async def met_before(night: Any) -> None:
+        desk.rows("UPDATE reconciliation.mismatches SET last_run = 'another' WHERE psp = %s", desk.psp)
+        await settle(night)
+
+    monkeypatch.setattr(reconciliation_nightly, "_STEPS", {**reconciliation_nightly._STEPS, "settle": met_before})
+    await desk.night(store)
+
+    assert fees(desk) == [59]
+
+
+async def test_a_file_of_nothing_but_other_fees_settles_with_the_contracts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PSP that changed its prices: every line has a case, and no more of them than a page's are in memory."""
+    monkeypatch.setattr(reconciliation_settle, "PAGE_LINES", 2)
+    monkeypatch.setattr(reconciliation_settle, "PART_LINES", 4)
+    store, orders = desk.open(), desk.orders(9)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=dearer))
+    read: list[int] = []
+    real = reconciliation_settle._doubts
+
+    async def counted(*arguments: Any) -> Any:
+        found = await real(*arguments)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(reconciliation_settle, "_doubts", counted)
+    run = await desk.night(store)
+
+    assert dict(run.summary.by_kind) == {"wrong_fee": 9}
+    assert max(read) == 2
+    assert sum(fees(desk)) == sum(charge_fee_minor(STRIPE, order.money) for order in orders)
