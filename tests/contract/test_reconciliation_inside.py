@@ -108,10 +108,10 @@ class Inside:
         assert found is not None
         return found
 
-    async def midnight(self) -> RunRow:
-        """The next day's first hour: everything is looked at."""
+    async def midnight(self, hour: str = "T00") -> RunRow:
+        """The next day's first run: everything is looked at."""
         self.heads()
-        found = await self.store.runs.run(RunKey(RunKind.INSIDE, "", f"{next(self._days)}T00"), "test")
+        found = await self.store.runs.run(RunKey(RunKind.INSIDE, "", next(self._days) + hour), "test")
         assert found is not None
         return found
 
@@ -304,6 +304,15 @@ async def test_a_clearing_account_that_is_off_names_what_differs_and_only_that(i
     await inside.midnight()
 
     assert inside.clearing() == [("OPEN", "37.50 USD (o-b 12.50)", "25.00 USD (o-b 0.00)", -1_250)]
+
+
+async def test_a_day_whose_first_hour_was_missed_is_looked_at_whole_by_the_first_that_runs(inside: Inside) -> None:
+    """Downtime at midnight does not leave the clearing accounts unlooked at for a day."""
+    await balanced(inside)
+    before = await inside.midnight()
+    whole = await inside.midnight("T05")
+
+    assert (before.summary.movements, whole.summary.movements) == (4, 4)
 
 
 async def test_two_errors_that_cancel_out_in_a_clearing_account_are_two_names(inside: Inside) -> None:

@@ -1,7 +1,7 @@
 """An hour inside: orders against wallet and ledger, the outbox against the ledger, clearing accounts, and payment's own cases.
 
 Everything is read in one snapshot of all three services. An hour looks at what has changed since the last run, by the heads of
-the services' logs. It looks at everything, the sums of the clearing accounts too, in the first hour of a day, where it is asked
+the services' logs. It looks at everything, the sums of the clearing accounts too, in the first run of a day, where it is asked
 for again, and where a log does not lead through the heads the last run saw: a service was restored from a backup.
 Rules: `domain.reconcile_inside`.
 
@@ -49,7 +49,8 @@ from zerosum.store.session import Session
 CHECKOUTS_A_STEP = 200
 """Checkouts compared at once: 200 x 1 to 30 orders with all their rows are some 4 MB."""
 
-FIRST_HOUR = "T00"
+_DAY = len("2026-11-26")
+"""A period begins with its day."""
 
 SENT_WITHIN_MS = 3_600_000
 """What was delivered up to an hour before the last run is looked at again: its record may have come after that snapshot."""
@@ -69,7 +70,8 @@ class Inside:
         """
         before = await self._book.last_before(claim.run.key)
         heads: Heads = json.loads(before["progress"]).get("heads", {}) if before else {}
-        is_whole = claim.run.attempt > 1 or claim.run.key.period.endswith(FIRST_HOUR)
+        is_first = before is None or before["period"][:_DAY] != claim.run.key.period[:_DAY]
+        is_whole = claim.run.attempt > 1 or is_first
 
         async def work(session: Session) -> _Hour:
             snapshot = Snapshot(session)
