@@ -39,12 +39,17 @@ def show(rows: Sequence[Mapping[str, Any]], as_json: bool, title: str, *, whole:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{title}: {len(rows)}", title_justify="left")
+    table = Table(title=Text(f"{plain(title)}: {len(rows)}"), title_justify="left")
     for name in rows[0] if rows else ("nothing",):
         table.add_column(name, overflow="fold", no_wrap=name in whole)
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(plain(str(value))) for value in row.values()))
     Console().print(table)
+
+
+def plain(text: str) -> str:
+    """What others have written, as a terminal may show it: what would steer the terminal is written out."""
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
 
 
 def exit_with(status: int | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from servers.cli_frame import EXIT_FAILED, AsJson, DataDir, exit_with, settings_of, show, told
+from servers.cli_frame import EXIT_FAILED, AsJson, DataDir, exit_with, plain, settings_of, show, told
 
 if TYPE_CHECKING:
     from servers.finance_client import Finance
@@ -229,7 +229,8 @@ def approve(
         if not seen.proposal.number:
             raise Refused("ILLEGAL_TRANSITION: nothing is proposed for this case")
         if not yes:
-            typer.echo(f"{seen.proposal.proposed_by} proposes {seen.proposal.action}: {seen.proposal.reason}")
+            said = f"{seen.proposal.proposed_by} proposes {seen.proposal.action}: {seen.proposal.reason}"
+            typer.echo(plain(said))
             show(posting_rows(seen.proposal.postings), False, "It posts", whole=["account", "amount"])
             typer.confirm("Approve?", abort=True)
         request = pb.ApproveResolutionRequest(proposal_number=seen.proposal.number)
