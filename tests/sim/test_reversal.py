@@ -17,10 +17,10 @@ from tests.sim.test_crash import PLACES_MAX, keep_alive
 from tests.sim.virtual import run
 from zerosum.domain.account import CloseAccount
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
-from zerosum.domain.identity import Key, OrderId
+from zerosum.domain.identity import EntityKey, Key, OrderId
 from zerosum.domain.message import OnPartial
 from zerosum.domain.order import OrderStatus
-from zerosum.domain.refund import RefundCause, RefundStatus
+from zerosum.domain.refund import RefundCause, RefundStatus, RequestRefund
 from zerosum.domain.todo import TodoState
 
 ORDER = OrderId("c-1-o0")
@@ -179,6 +179,29 @@ def test_all_or_none_counts_an_order_that_had_to_go_back() -> None:
         CheckoutStatus.REVERSED, [RefundCause.ACCOUNT_CLOSED, RefundCause.CHECKOUT_FAILED],
     )  # fmt: skip
     assert findings(house) == []
+
+
+def test_all_or_none_asks_no_second_time_for_a_charge_that_people_must_send_back() -> None:
+    """Seed 673: a requested refund of a charge that the ledger refused had failed, and the wallet was debited again."""
+
+    async def story() -> tuple[Checkout, House]:
+        house = House(psp=ScriptedPsp())
+        await house.start()
+        await close(house, ("ledger",))
+        await house.fronts["ledger"].submit(
+            [CloseAccount(TENANT, Key("close-2"), "seller-1", "USD", "fin", "SELLER_LEFT")]
+        )
+        house.peers["ledger"].failures = 2
+        await house.pay(checkout("c-1", 1_000, 2_000, token="tok_no_refund", on_partial=OnPartial.REVERSE))
+        asked = RequestRefund(ORDER, Key("r-1"), None, "REQUESTED_BY_CUSTOMER", "fin")
+        await house.tell(EntityKey(TENANT, "c-1"), asked)
+        return await house.settle("c-1"), house
+
+    done, house = run(story())
+
+    assert [refund.cause for refund in done.orders[ORDER].refunds] == [RefundCause.REQUESTED]
+    assert [row["pending_minor"] for row in rows(house, "wallet", "wallets")] == [0, 0]
+    assert {case.is_resolved for case in done.mismatches.values()} == {False}
 
 
 def test_all_or_none_leaves_a_checkout_alone_that_was_paid_whole() -> None:

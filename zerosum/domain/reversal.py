@@ -86,7 +86,8 @@ def reverse_unless_all_paid(draft: Draft) -> None:
     if len(paid) == len(orders):
         return
     for order in paid:
-        if order.refund is None and not any(refund.is_reversal for refund in order.refunds):
+        is_people_s = _case_of(draft, order) is not None  # it left the seller's books, and its refund failed
+        if order.refund is None and not is_people_s and not any(refund.is_reversal for refund in order.refunds):
             open_refund(draft, order, RefundCause.CHECKOUT_FAILED, reason="another order was not paid")
 
 
