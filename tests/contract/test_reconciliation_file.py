@@ -71,6 +71,24 @@ async def test_a_file_refused_for_its_manifest_is_taken_when_the_right_one_comes
     assert len(desk.lines(taken.file.file_id)) == 4
 
 
+@pytest.mark.parametrize("is_first_told", [True, False])
+async def test_the_same_lines_again_with_and_without_a_manifest_never_count_twice(
+    desk: Desk, is_first_told: bool
+) -> None:
+    """L10: the two name themselves differently, so neither would take the other's place, and both would be settled."""
+    store = desk.open()
+    file = desk.file(desk.orders(3))
+    heading, first, second, *rest = file.content.splitlines(keepends=True)
+    swapped = b"".join([heading, second, first, *rest])
+
+    taken = await desk.take(store, file if is_first_told else File(swapped, ""))
+    again = await desk.take(store, File(swapped, "") if is_first_told else file)
+
+    assert (taken.file.state, again.file.state) == (FileState.ACCEPTED, FileState.REFUSED)
+    assert again.file.reason.startswith("MALFORMED: manifest: the day has files with and without")
+    assert desk.lines(again.file.file_id) == []
+
+
 @pytest.mark.parametrize("manifest", ["\0", '{"rows": 1}\0', "4242424242424242"])
 async def test_a_manifest_that_cannot_be_read_refuses_the_file_and_is_not_kept(desk: Desk, manifest: str) -> None:
     """U+0000 and card numbers: what was not understood is never stored."""

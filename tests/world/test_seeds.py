@@ -137,9 +137,9 @@ def test_whoever_forges_webhooks_is_turned_away() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [119, 135, 145])
+@pytest.mark.parametrize("seed", [139, 145, 183])
 def test_a_clock_that_jumps_back_does_not_restart_an_operation(seed: int) -> None:
-    """K1: numbers say which operation is the newest, times do not. These seeds left checkouts that stood still for good."""
+    """K1: numbers say which operation is the newest, times do not. These seeds object where times are asked."""
     younger = ("wrong_amount", "wrong_currency", "wrong_reference", "forged_webhooks_per_minute")
     result = run_seed(seed, mix=replace(mix_of(seed), **dict.fromkeys(younger, 0)))
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from sqlalchemy import text
 
@@ -85,10 +85,13 @@ class FileStore:
         """The file's row: made, or as it is. One that was REFUSED for want of the right manifest loads when it has come."""
 
         async def work(session: Session) -> FileRow:
-            (clock,) = (await session.send([CLOCK])).all()
-            row = _new_row(told, read, clock[0][0])
+            of_day = {"psp": told.psp, "day": read.day, "file_id": read.file_id}
+            clock, others = (await session.send([CLOCK, _OF_THE_DAY.call(of_day)])).all()
+            is_mixed = any(has_manifest is not bool(read.manifest) for (has_manifest,) in others)
+            checked = replace(read, refused=read.refused or _MIXED) if is_mixed else read
+            row = _new_row(told, checked, clock[0][0])
             calls = [session.call(statement.insert(FILES), [row]), _GET.call(row)]
-            if not read.refused:
+            if not checked.refused:
                 calls.insert(1, _RELOAD.call(row))
             return file_of((await session.send(calls)).all()[-1][0])
 
@@ -198,6 +201,10 @@ def _reason(refused: Refusal) -> str:
     )
 
 
+_MIXED: Final = "MALFORMED: manifest: the day has files with and without one, and the same lines would count twice"
+"""A file is told from its re-issue by what its manifest says, or by its payouts: of one day it must be the same for all."""
+
+
 def _new_row(told: Incoming, read: _Read, now_ms: int) -> Row:
     state = FileState.REFUSED if read.refused else FileState.LOADING
     return {
@@ -255,6 +262,12 @@ _RELOAD = compiled(
         f"UPDATE {_F} SET state = 'LOADING', reason = '', manifest = :manifest, lines = CAST(:lines AS INT8), day = :day, "
         "series = :series, period_from_ms = CAST(:period_from_ms AS INT8), period_to_ms = CAST(:period_to_ms AS INT8), "
         f"decided_at_ms = NULL WHERE file_id = :file_id AND state = 'REFUSED' RETURNING {_COLUMNS}"
+    )
+)
+_OF_THE_DAY = compiled(
+    text(
+        f"SELECT manifest <> '' FROM {_F} WHERE psp = :psp AND day = :day AND state IN ('ACCEPTED', 'LOADING') "
+        "AND file_id <> :file_id"
     )
 )
 _VERSIONS = compiled(
