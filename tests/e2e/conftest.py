@@ -1,4 +1,4 @@
-"""One real system for all tests of this folder, and a caller who finds it at rest.
+"""One real system for all tests of this folder, a caller who finds it at rest, and one of its own for who must end it.
 
 Invariant: a test begins when nothing of an earlier one is under way, so that what it counts is its own.
 """
@@ -19,6 +19,16 @@ def whole() -> Iterator[RunningSystem]:
     system = RunningSystem()
     try:
         system.start()
+        yield system
+    finally:
+        system.end()
+
+
+@pytest.fixture
+def own() -> Iterator[RunningSystem]:
+    """A system that the test may end in any way."""
+    system = RunningSystem()
+    try:
         yield system
     finally:
         system.end()

@@ -3,7 +3,6 @@
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,6 @@ from tests.e2e.money import once, settled
 from tests.e2e.system import RunningSystem
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def own() -> Iterator[RunningSystem]:
-    """A system that the test may end in any way."""
-    system = RunningSystem()
-    try:
-        yield system
-    finally:
-        system.end()
 
 
 def test_checkouts_that_a_restore_lost_are_paid_once_when_their_callers_come_again(own: RunningSystem) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,16 +12,6 @@ from tests.e2e.process import family, survivors
 from tests.e2e.system import RunningSystem
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture
-def own() -> Iterator[RunningSystem]:
-    """A system that the test may end in any way."""
-    system = RunningSystem()
-    try:
-        yield system
-    finally:
-        system.end()
 
 
 def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and_stops_cleanly(
