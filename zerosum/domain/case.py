@@ -10,7 +10,8 @@
 Money moves only out of FIXING (by a command under the key it always had) and out of APPROVED (by two people). Source: issue 4,
 point 5; specification "Reconciliation".
 
-Invariant: whoever proposes never approves, and nothing that was approved changes afterwards.
+Invariant: whoever proposes never approves; what is approved is the case as it was proposed upon, and nothing that was approved
+changes afterwards.
 """
 
 from collections.abc import Mapping
@@ -56,7 +57,8 @@ class Act(StrEnum):
     CLOSE_ALONE = "close_alone"
     """A later run found both sides alike: a line or an answer came late."""
     REOPEN = "reopen"
-    """A later run met again what had closed alone, or found something new where a case had been settled."""
+    """A later run met again what had closed alone, found something new where a case had been settled, or found the case
+    other than it was when somebody proposed how to settle it."""
 
 
 PEOPLES: Final = frozenset({Act.ASSIGN, Act.COMMENT, Act.PROPOSE, Act.APPROVE, Act.REJECT})
@@ -88,6 +90,7 @@ TRANSITIONS: Final[Mapping[tuple[CaseState, Act], CaseState]] = {
     (_S.PROPOSED, _A.REJECT): _S.OPEN,
     (_S.PROPOSED, _A.SEE_AGAIN): _S.PROPOSED,
     (_S.PROPOSED, _A.CLOSE_ALONE): _S.RESOLVED,
+    (_S.PROPOSED, _A.REOPEN): _S.OPEN,
     (_S.APPROVED, _A.ASSIGN): _S.APPROVED,
     (_S.APPROVED, _A.COMMENT): _S.APPROVED,
     (_S.APPROVED, _A.SEE_AGAIN): _S.APPROVED,

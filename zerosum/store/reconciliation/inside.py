@@ -141,7 +141,7 @@ class _Hour:
             posted = await self._snapshot.postings(
                 Side.LEDGER, [(journal.tenant, journal.journal_id) for journal, _ in journals]
             )
-            promises = [_promise_of(journal, row["state"]) for journal, row in journals]
+            promises = [_promise_of(journal, row) for journal, row in journals]
             off = {each.journal_id for each, row in journals if is_write_off_of_clearing(each, row["mismatch_id"])}
             await self._judge(promises, posted, written_off=off)
 
@@ -197,9 +197,11 @@ def _is_own(posted: Posted) -> bool:
     return posted.side is Side.LEDGER and posted.owner.startswith(settlement_owner(""))
 
 
-def _promise_of(journal: Journal, state: str) -> Promise:
-    todo = {"OPEN": TodoState.OPEN, "DEAD": TodoState.DEAD}.get(state, TodoState.DONE)
-    return Promise(Side.LEDGER, CheckoutId(""), journal, todo)
+def _promise_of(journal: Journal, row: Row) -> Promise:
+    """A journal of the outbox as a promise. One that was refused is a dead letter where a case waits for people; a file's
+    settlement has none, and what is missing opens it."""
+    is_waiting = row["state"] == "OPEN" or (row["state"] == "DEAD" and row["mismatch_id"])
+    return Promise(Side.LEDGER, CheckoutId(""), journal, TodoState(row["state"]) if is_waiting else TodoState.DONE)
 
 
 def _row(run_id: str, verdict: Verdict) -> Row:

@@ -97,7 +97,8 @@ async def _open_cases(session: Session, run_id: str, every: Sequence[Found], now
 async def _meet_again(
     session: Session, run_id: str, cases: Sequence[Row], found: Mapping[str, Found], now_ms: int
 ) -> None:
-    """Cases that were there: told of the run, those that did not hold opened again, open ones told as they are now."""
+    """Cases that were there: told of the run; opened again where they did not hold, or are not as somebody proposed upon; those
+    that are open told as they are now."""
     if not cases:
         return
     again = [case for case in cases if _is_open_again(case, found[case["mismatch_id"]].case)]
@@ -114,13 +115,16 @@ async def _meet_again(
 
 
 def _is_open_again(case: Row, found: Discrepancy) -> bool:
-    """Whether a case that was closed is so no more, now that it is met again.
+    """Whether a case that was closed, or proposed upon, is so no more, now that it is met again.
 
-    A case of an account, unlike one of a line or a posting, is settled only as it stood: another difference is another matter,
-    and what was written off is in the account.
+    What one person proposed is what another is shown: where a corrected file tells another amount, the proposal is gone. A case
+    of an account, unlike one of a line or a posting, is settled only as it stood: another difference is another matter, and
+    what was written off is in the account.
     """
+    is_other = case["amount_minor"] != found.money.amount_minor
+    if case["state"] == CaseState.PROPOSED:
+        return bool(is_other or case["proposal"] != proposal_text(found))
     if found.kind is Kind.CLEARING_NOT_OPEN_ITEMS:
-        is_other = case["amount_minor"] != found.money.amount_minor
         return case["closed_by"] in _OF_AN_ACCOUNT or (case["closed_by"] is not None and is_other)
     return case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]
 
@@ -130,7 +134,7 @@ _OF_AN_ACCOUNT = frozenset({Act.CLOSE_ALONE, Act.WRITE_OFF})
 _NOT_TOLD_ANEW = frozenset(
     {"kind", "class", "state", "version", "assignee", "proposed_by", "opened_at_ms", "closed_at_ms", "first_run"}
 )
-"""A corrected file may tell another amount of the same line: while nobody has proposed anything, the case follows."""
+"""A corrected file may tell another amount of the same line: the case follows until two people have agreed."""
 
 _REOPENED: Mapping[str, frozenset[str]] = {
     Class.AUTOMATIC: frozenset({Act.CLOSE_ALONE, Act.SETTLE}),
@@ -220,7 +224,7 @@ _OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
 
 _KNOWN = compiled(
     text(
-        "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, CAST(m.proposal AS JSON) ->> 'action' AS action, "
+        "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, m.proposal, CAST(m.proposal AS JSON) ->> 'action' AS action, "
         f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
         "CASE WHEN m.state IN ('RESOLVED', 'WRITTEN_OFF') THEN "
         f"(SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id AND a.act IN "
@@ -238,7 +242,11 @@ _SEND_AGAIN = compiled(
 """A case that is new and whose command was sent before: sent again under its key, it does what is still to be done."""
 
 _SEEN = compiled(text(f"UPDATE {_M} SET last_run = :run_id WHERE {_OF_IDS}"))
-_REOPEN = compiled(text(f"UPDATE {_M} SET state = 'OPEN', closed_at_ms = NULL, version = version + 1 WHERE {_OF_IDS}"))
+_REOPEN = compiled(
+    text(
+        f"UPDATE {_M} SET state = 'OPEN', proposed_by = '', closed_at_ms = NULL, version = version + 1 WHERE {_OF_IDS}"
+    )
+)
 _CLOSE = compiled(
     text(
         f"UPDATE {_M} SET state = 'RESOLVED', closed_at_ms = CAST(:now_ms AS INT8), version = version + 1 WHERE {_OF_IDS}"

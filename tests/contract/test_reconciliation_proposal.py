@@ -1,0 +1,84 @@
+"""A case that somebody has proposed upon, met again by a later run: what is approved is the case as it was shown.
+
+Issue 4, points 5 and 6: a corrected file may tell another amount of the same line between one person and the other.
+"""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from loadtest.bench_reconcile_books import Order
+from tests.contract.reconciliation_desk import Desk
+from zerosum.domain.case import Approve, CaseState, Propose, Resolution
+from zerosum.domain.money import Money
+from zerosum.domain.refusal import Reason, Refusal
+from zerosum.finance_queue import Acted, CaseView
+from zerosum.store.reconciliation.queue import SqlFinanceQueue
+from zerosum.store.reconciliation.store import Reconciliation
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A charge for an order we do not have, proposed to be written off by ann."""
+
+    store: Reconciliation
+    queue: SqlFinanceQueue
+    mismatch_id: str
+    number: int
+    orders: tuple[Order, Order]
+
+    async def view(self) -> CaseView:
+        """The case as it is shown now."""
+        found = await self.queue.case(self.mismatch_id)
+        assert found is not None
+        return found
+
+    async def approve(self) -> Acted | Refusal | None:
+        """Bob approves what he was shown before."""
+        return await self.queue.act(self.mismatch_id, Approve(self.number), by="bob", key="k2")
+
+
+@pytest.fixture
+async def proposed(desk: Desk) -> Proposed:
+    """See `Proposed`."""
+    store = desk.open()
+    known, unknown = desk.orders(2)
+    desk.write([known])
+    await desk.take(store, desk.file([known, unknown]))
+    await desk.night(store)
+    ((case,),) = desk.rows("SELECT mismatch_id FROM reconciliation.mismatches WHERE psp = %s", desk.psp)
+    queue = SqlFinanceQueue(store.database)
+    acted = await queue.act(case, Propose(Resolution.WRITE_OFF, "a restored backup"), by="ann", key="k1")
+    assert isinstance(acted, Acted)
+    assert acted.view.proposal is not None
+    return Proposed(store, queue, case, acted.view.proposal.number, (known, unknown))
+
+
+async def test_a_proposal_is_gone_when_a_corrected_file_tells_another_amount(desk: Desk, proposed: Proposed) -> None:
+    """Bob cannot approve the postings of the old file; the case waits with the new ones."""
+    known, unknown = proposed.orders
+    await desk.take(proposed.store, desk.file([known, replace(unknown, money=Money(2_500, "USD"))]))
+    await desk.night(proposed.store, is_again=True)
+
+    refused = await proposed.approve()
+
+    seen = await proposed.view()
+    assert isinstance(refused, Refusal)
+    assert refused.reason is Reason.ILLEGAL_TRANSITION
+    assert (seen.row.state, seen.row.money, seen.proposal) == (CaseState.OPEN, Money(2_500, "USD"), None)
+    assert [abs(side.amount_minor) for side in seen.dry_run] == [2_500, 2_500]
+    assert [act.act for act in seen.acts] == ["propose", "reopen"]
+    assert desk.rows("SELECT proposed_by FROM reconciliation.mismatches WHERE psp = %s", desk.psp) == [("",)]
+    assert desk.rows(
+        "SELECT * FROM reconciliation.deliveries WHERE mismatch_id = %s", proposed.mismatch_id
+    ) == []  # fmt: skip
+
+
+async def test_a_proposal_stands_when_the_case_is_met_again_as_it_was(desk: Desk, proposed: Proposed) -> None:
+    """The same day again, nothing new: bob's approval counts."""
+    await desk.night(proposed.store, is_again=True)
+
+    approved = await proposed.approve()
+
+    assert isinstance(approved, Acted)
+    assert approved.view.row.state is CaseState.APPROVED
