@@ -1,0 +1,120 @@
+"""What a payment costs, counted: commits, rows, looks, calls. Times do not repeat, counts do; so these are held by a test.
+
+A count that rises is a decision: change the table here and say in the commit what the payment gets for it. Source: speed.md,
+"The bench" (cost), and its budget of one payment.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.sim.faults import StoreDoor
+from tests.sim.house import Doors, House, LocalPeer, ScriptedRisk, checkout
+from tests.sim.virtual import run
+from zerosum.domain.journal import Journal
+from zerosum.domain.wallet import Transfer
+from zerosum.ports import NOTHING, Batch, Clash, Committed, ItemOutcome, Loaded, Store, Wanted
+from zerosum.store.memory import MemoryStore
+from zerosum.store.plan import Plan, plan
+
+LONE = {
+    "commits of payment": 4, "statements of payment": 35, "rows of payment": 47, "loads of payment": 1,
+    "commits of wallet": 1, "statements of wallet": 5, "rows of wallet": 5, "loads of wallet": 1,
+    "commits of ledger": 1, "statements of ledger": 7, "rows of ledger": 10, "loads of ledger": 1,
+    "calls of the PSP": 2, "calls of peers": 2,
+}  # fmt: skip
+"""One checkout of one order, alone on a quiet system. Its four turns are submitted, prepared, charged, posted; a statement is
+one over all its rows; the fence is two. The commits of wallet and ledger are in parallel."""
+
+SELLERS = 10
+CROWD = 100
+
+
+@dataclass(slots=True)
+class CountingDoors(Doors):
+    """Counts what passes, and lets everything through."""
+
+    counts: "Counter[str]" = field(default_factory=Counter)
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return _CountingStore(self.counts, service, store)
+
+    def peer(self, number: int, peer: LocalPeer) -> Any:
+        return _CountingPeer(self.counts, peer)
+
+
+class _CountingStore(StoreDoor):
+    def __init__(self, counts: "Counter[str]", service: str, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self._counts = counts
+        self._service = service
+
+    async def load(self, wanted: Wanted) -> Loaded[Any]:
+        self._counts[f"loads of {self._service}"] += wanted != NOTHING
+        return await self.inner.load(wanted)
+
+    async def commit(self, batch: Batch[Any]) -> Committed | Clash:
+        assert isinstance(self.inner, MemoryStore)
+        rows: Plan = plan(self.inner.aggregate, batch)
+        self._counts[f"commits of {self._service}"] += 1
+        self._counts[f"statements of {self._service}"] += 2 + len(rows.steps)
+        self._counts[f"rows of {self._service}"] += 2 * len(rows.heads) + sum(len(step.rows) for step in rows.steps)
+        return await self.inner.commit(batch)
+
+
+@dataclass(slots=True)
+class _CountingPeer:
+    counts: "Counter[str]"
+    inner: LocalPeer
+
+    async def apply(self, transfer: Transfer) -> ItemOutcome:
+        self.counts["calls of peers"] += 1
+        return await self.inner.apply(transfer)
+
+    async def post(self, journal: Journal) -> ItemOutcome:
+        self.counts["calls of peers"] += 1
+        return await self.inner.post(journal)
+
+
+def counted(checkouts: int, *amounts_minor: int) -> "Counter[str]":
+    """Counts of so many checkouts, all submitted at once, until nothing is owed for any."""
+    doors = CountingDoors()
+    house = House(doors=doors, risk=ScriptedRisk(is_at_once=True))
+
+    async def tell() -> None:
+        await house.start()
+        names = [f"c-{number}" for number in range(checkouts)]
+        await asyncio.gather(*(house.pay(checkout(name, *amounts_minor)) for name in names))
+        for name in names:
+            await house.settle(name)
+
+    run(tell())
+    doors.counts["calls of the PSP"] = len(house.psp.calls)
+    return doors.counts
+
+
+def test_a_lone_payment_costs_what_the_table_says() -> None:
+    """Six commits, two calls of the PSP (prepare, confirm), one of wallet and of ledger; nothing is read but what is new."""
+    assert counted(1, 1_000) == LONE
+
+
+def test_an_order_more_costs_rows_and_no_commit_or_statement_more() -> None:
+    """Its orders are one entity: they share every statement, and the rows of the checkout itself are paid once."""
+    one, ten = counted(1, 1_000), counted(1, *[1_000] * SELLERS)
+
+    shared = [name for name in LONE if name.startswith(("commits", "statements", "loads"))]
+    assert {name: ten[name] for name in shared} == {name: one[name] for name in shared}
+    assert ten["rows of payment"] < 0.65 * SELLERS * one["rows of payment"]
+    assert ten["calls of the PSP"] == SELLERS * one["calls of the PSP"]
+
+
+def test_a_crowd_shares_commits_and_reads() -> None:
+    """The whole speed of the system is in the batch: a hundred at once pay a tenth of a commit each, or less."""
+    lone, crowd = counted(1, 1_000), counted(CROWD, 1_000)
+
+    assert sum(crowd[f"commits of {service}"] for service in ("payment", "wallet", "ledger")) <= CROWD / 10
+    assert crowd["loads of payment"] <= CROWD / 50
+    for service in ("payment", "wallet", "ledger"):
+        assert crowd[f"rows of {service}"] <= CROWD * lone[f"rows of {service}"]
+    assert crowd["calls of the PSP"] == CROWD * lone["calls of the PSP"]
