@@ -88,6 +88,11 @@ class Draft:
         todo = self.checkout.todos.get(todo_id(kind, order_id, number))
         return todo if todo is not None and todo.is_open else None
 
+    def asking(self, fact: m.Report) -> Todo | None:
+        """The to-do whose present run brought this fact; None for one told from outside, or after its lease."""
+        todo = self.checkout.todos.get(fact.todo_id)
+        return todo if todo is not None and todo.is_open and todo.tries == fact.tries else None
+
     def run(self, kind: TodoKind, order_id: str, number: int, *, since_ms: int | None = None, tries: int = 1) -> None:
         """Opens a to-do that starts to run once this is committed. `since_ms`: when its budget in time began.
 
@@ -161,6 +166,12 @@ class Draft:
         case = m.Mismatch(name, number, order_id, kind, psp, object_id, money, detail, False, self.now_ms)
         self.happen(m.MismatchOpened(case))
         return case
+
+    def open_case_about(self, fact: m.Report, kind: m.MismatchKind, detail: str) -> m.Mismatch | None:
+        """The same for what a PSP says of an object."""
+        return self.open_case(
+            kind, fact.order_id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail
+        )
 
     # ---- operations ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Facts from a PSP: what an answer, a poll, a webhook or a settlement line says about an object, and what follows.
 
-The rules are the same for all four. What repeats changes nothing; what comes late is a fact all the same: money that
-moved for an order that cannot take it goes to suspense, opens a case, and is refunded once where it is a late charge.
+The rules are the same for all four. What repeats changes nothing; what comes late is a fact all the same, and what it leads to
+for an order that cannot take the money is told in `late_charge.py`, what leads money back to the buyer in `reversal.py`.
 Amount, currency and reference are compared with what was asked before anything is believed. Source: design section 4.
 
 Invariant: only CHARGED makes a SUCCESS, and only CANCELED or REFUSED (no object) makes a FAILED.
@@ -12,10 +12,11 @@ from typing import Final
 
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
+from zerosum.domain.late_charge import ask_again_for_refund, charged_late, given_back, late_charge_of, suspend
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.reversal import came_back, declined, is_about, is_whole, proven
-from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
+from zerosum.domain.reversal import came_back, declined, proven
+from zerosum.domain.todo import PSP_KINDS, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
 _KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
@@ -30,7 +31,7 @@ def report(draft: Draft, fact: m.Report) -> None:
     """Takes a fact. Never refuses: what has no home becomes a mismatch."""
     order = draft.checkout.orders.get(fact.order_id)
     if order is None:
-        _open_mismatch(draft, fact, m.MismatchKind.UNKNOWN_ORDER, "no such order in this checkout")
+        draft.open_case_about(fact, m.MismatchKind.UNKNOWN_ORDER, "no such order in this checkout")
         return
     if fact.settlement is not None:
         draft.happen(m.SettlementTold(order.id, fact.settlement, fact.status, fact.object_id, fact.money))
@@ -52,7 +53,7 @@ def report(draft: Draft, fact: m.Report) -> None:
 
 def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
     if fact.status is _IS.CHARGED:
-        _suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, "another object than the attempt's own was charged")
+        suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, "another object than the attempt's own was charged")
 
 
 def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
@@ -65,7 +66,7 @@ def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
         kind, detail = m.MismatchKind.WRONG_MONEY, f"asked {order.money}, the PSP says {fact.money}"
     else:
         return True
-    _open_mismatch(draft, fact, kind, detail)
+    draft.open_case_about(fact, kind, detail)
     for todo in list(draft.checkout.todos.values()):
         if todo.order_id == order.id and todo.is_open and todo.kind in PSP_KINDS:
             draft.die(todo, f"{kind}: {detail}")
@@ -105,7 +106,7 @@ def _refused(draft: Draft, order: Order, fact: m.Report) -> None:
 
 def _unconfirmed(draft: Draft, order: Order, fact: m.Report) -> None:
     """A poll proves that what was sent has not been executed: the next number may go."""
-    todo = _asking(draft, fact)
+    todo = draft.asking(fact)
     if todo is None or fact.source is not m.ReportSource.POLL or order.status not in _MOVING:
         return
     kind = OperationKind(todo.kind.value)
@@ -125,7 +126,7 @@ def _pending(draft: Draft, order: Order, fact: m.Report) -> None:
     """The PSP waits for someone: tell the caller so, and ask again after 1, 2, 4 .. 60 minutes."""
     if order.status is OrderStatus.EXECUTING:
         draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_PENDED, fact.reason or fact.status.value))
-    todo = _asking(draft, fact)
+    todo = draft.asking(fact)
     if todo is not None:
         draft.defer(todo, by_ms=poll_after_ms(todo.tries - 1), reason=fact.status.value)
 
@@ -133,14 +134,14 @@ def _pending(draft: Draft, order: Order, fact: m.Report) -> None:
 def _authorized(draft: Draft, order: Order, fact: m.Report) -> None:
     if order.status in (OrderStatus.EXECUTING, OrderStatus.PENDING):
         draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_AUTHORIZED, ""))
-    todo = _asking(draft, fact)
+    todo = draft.asking(fact)
     if todo is not None:
         draft.defer(todo, by_ms=poll_after_ms(todo.tries - 1), reason=fact.status.value)
 
 
 def _charged(draft: Draft, order: Order, fact: m.Report) -> None:
     if order.status in (OrderStatus.FAILED, OrderStatus.CANCELED):
-        _late_charge(draft, order, fact)
+        charged_late(draft, order, fact)
     elif order.status in _MOVING:
         draft.settle(order.id, _KIND.CONFIRM, _STATE.DONE, fact.object_id)
         draft.settle(order.id, _KIND.CANCEL, _STATE.NOT_EXECUTED, "charged")
@@ -149,14 +150,14 @@ def _charged(draft: Draft, order: Order, fact: m.Report) -> None:
         draft.run(TodoKind.CREDIT_WALLET, order.id, 1)
         draft.run(TodoKind.POST_JOURNAL, order.id, 1)
     else:
-        _ask_again_for_refund(draft, fact)
+        ask_again_for_refund(draft, fact)
 
 
 def _declined(draft: Draft, order: Order, fact: m.Report) -> None:
     """The confirm was declined, yet the object could still be paid: cancel it, and believe the decline afterwards."""
     if order.status not in _MOVING or order.attempt is None:
         return
-    todo = _asking(draft, fact)
+    todo = draft.asking(fact)
     cancel = order.newest(_KIND.CANCEL)
     if cancel is None:
         draft.settle(order.id, _KIND.CONFIRM, _STATE.DECLINED, fact.reason)
@@ -179,26 +180,19 @@ def _canceled(draft: Draft, order: Order, fact: m.Report) -> None:
 
 
 def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
-    """The buyer has the money back. A late charge's case is closed, and suspense is cleared; else see `reversal`."""
-    late = _late_charge_of(draft, order)
-    refund = order.newest(_KIND.REFUND)
-    if late is None:
+    """The buyer has the money back: of a charge that came late, or of the order's own refund."""
+    if late_charge_of(draft, order) is not None:
+        given_back(draft, order, fact)
+    else:
         proven(draft, order, fact)
-        return
-    is_open = refund is not None and refund.state is _STATE.UNKNOWN and is_about(fact, refund)
-    if not is_open or not is_whole(draft, fact, late.money):
-        return
-    draft.settle(order.id, _KIND.REFUND, _STATE.DONE, fact.object_id)
-    draft.happen(m.MismatchResolved(late.id, order.id))
-    draft.run(TodoKind.CLEAR_SUSPENSE, order.id, late.number)
 
 
 def _refund_failed(draft: Draft, order: Order, fact: m.Report) -> None:
     """The buyer's charge stands. A late charge's refund is asked for until its budget is spent, then people send the money."""
     if came_back(draft, order, fact):
         return
-    if _late_charge_of(draft, order) is not None:
-        _ask_again_for_refund(draft, fact)
+    if late_charge_of(draft, order) is not None:
+        ask_again_for_refund(draft, fact)
     else:
         declined(draft, order, fact)
 
@@ -215,43 +209,3 @@ _BY_STATUS: Final[dict[m.ObjectStatus, Callable[[Draft, Order, m.Report], None]]
     _IS.REFUNDED: _refunded,
     _IS.REFUND_FAILED: _refund_failed,
 }
-
-
-# ---- money that moved without a home -------------------------------------------------------------------------
-
-
-def _late_charge(draft: Draft, order: Order, fact: m.Report) -> None:
-    """Charged after the order was given up: suspense, a case, and a refund under its own key, once."""
-    if _late_charge_of(draft, order) is not None:
-        _ask_again_for_refund(draft, fact)
-        return
-    _suspend(draft, order, fact, m.MismatchKind.LATE_CHARGE, f"charged while the order was {order.status}")
-    draft.start(order.id, _KIND.REFUND, psp=fact.psp, object_id=fact.object_id)
-
-
-def _ask_again_for_refund(draft: Draft, fact: m.Report) -> None:
-    """A poll found the refund not there (yet): silence proves nothing, so the same refund is sent or asked for again."""
-    todo = _asking(draft, fact)
-    if todo is not None and todo.kind is TodoKind.REFUND:
-        draft.defer(todo, by_ms=min(draft.policy.backoff_cap_ms, 1_000 * todo.tries), reason="refund not seen yet")
-
-
-def _suspend(draft: Draft, order: Order, fact: m.Report, kind: m.MismatchKind, detail: str) -> None:
-    opened = _open_mismatch(draft, fact, kind, detail)
-    if opened is not None:
-        draft.run(TodoKind.POST_SUSPENSE, order.id, opened.number)
-
-
-def _open_mismatch(draft: Draft, fact: m.Report, kind: m.MismatchKind, detail: str) -> m.Mismatch | None:
-    return draft.open_case(kind, fact.order_id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
-
-
-def _late_charge_of(draft: Draft, order: Order) -> m.Mismatch | None:
-    cases = draft.checkout.mismatches.values()
-    return next((case for case in cases if case.kind is m.MismatchKind.LATE_CHARGE and case.order_id == order.id), None)
-
-
-def _asking(draft: Draft, fact: m.Report) -> Todo | None:
-    """The to-do whose present run brought this fact; None for one told from outside, or after its lease."""
-    todo = draft.checkout.todos.get(fact.todo_id)
-    return todo if todo is not None and todo.is_open and todo.tries == fact.tries else None

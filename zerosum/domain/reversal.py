@@ -140,23 +140,31 @@ _BY_REFUSAL: Final[dict[tuple[TodoKind, Reason], Callable[[Draft, Todo], bool]]]
 def advance(draft: Draft, order_id: OrderId) -> None:
     """Takes the steps of a pending refund that nothing stands before any more. Taken again, it takes none twice."""
     order = draft.order(order_id)
-    refund = order.refund
+    refund, attempt = order.refund, order.attempt
     if refund is None or refund.status is not RefundStatus.PENDING or not _both_sides_said(draft, order):
         return
-    ready = not order.wallet_updated or _is_done(draft, TodoKind.DEBIT_WALLET, order_id, refund.number)
-    if is_homeless(order):
-        case = _case_of(draft, order) or _open_case(draft, order, refund)
-        ready = _is_done(draft, TodoKind.POST_SUSPENSE, order_id, case.number) and ready
-    attempt = order.attempt
     if attempt is None:
         raise Bug(f"order {order_id} is refunded and was never charged")
-    if ready and order.operation(_REFUND, refund.number) is None:
+    steps = _before_the_psp(draft, order, refund)
+    for kind, number in steps:
+        if todo_id(kind, order_id, number) not in draft.checkout.todos:
+            draft.run(kind, order_id, number)
+    is_ready = all(_is_done(draft, kind, order_id, number) for kind, number in steps)
+    if is_ready and order.operation(_REFUND, refund.number) is None:
         draft.start(order_id, _REFUND, psp=attempt.psp, object_id=attempt.object_id, number=refund.number)
 
 
+def _before_the_psp(draft: Draft, order: Order, refund: Refund) -> list[tuple[TodoKind, int]]:
+    """What must be done first, by kind and number: the wallet is debited, and a charge without a home is in suspense."""
+    steps = [(TodoKind.DEBIT_WALLET, refund.number)] if order.wallet_updated else []
+    if is_homeless(order):
+        case = _case_of(draft, order) or _open_case(draft, order, refund)
+        steps.append((TodoKind.POST_SUSPENSE, case.number))
+    return steps
+
+
 def _both_sides_said(draft: Draft, order: Order) -> bool:
-    todos = (draft.checkout.todos.get(todo_id(kind, order.id, 1)) for kind in _SIDES)
-    return all(todo is not None and todo.state is TodoState.DONE for todo in todos)
+    return all(_is_done(draft, kind, order.id, 1) for kind in _SIDES)
 
 
 def is_homeless(order: Order) -> bool:
@@ -165,10 +173,7 @@ def is_homeless(order: Order) -> bool:
 
 
 def _is_done(draft: Draft, kind: TodoKind, order_id: OrderId, number: int) -> bool:
-    """Whether the step is done; begins it where it was not."""
     todo = draft.checkout.todos.get(todo_id(kind, order_id, number))
-    if todo is None:
-        draft.run(kind, order_id, number)
     return todo is not None and todo.state is TodoState.DONE
 
 
@@ -244,7 +249,7 @@ def is_whole(draft: Draft, fact: m.Report, whole: Money) -> bool:
     if fact.money == whole:
         return True
     kind, detail = m.MismatchKind.WRONG_MONEY, f"the refund was to be of {whole}, the PSP says {fact.money}"
-    draft.open_case(kind, fact.order_id, psp=fact.psp, object_id=fact.object_id, money=fact.money, detail=detail)
+    draft.open_case_about(fact, kind, detail)
     return False
 
 

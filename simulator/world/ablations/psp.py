@@ -9,7 +9,7 @@ from typing import Any
 
 from actors import payment
 from simulator.world.ablations.plant import Plant, ablation
-from zerosum.domain import checkout, checkout_state, effect, order, report, retry
+from zerosum.domain import checkout, checkout_state, effect, late_charge, order, report, retry
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import AttemptState, OperationKind, OperationState, Order, OrderEvent, OrderStatus
@@ -153,7 +153,7 @@ def status_regresses(plant: Plant) -> None:
 
 @ablation("late-charge-ignored", "money that moves for an order that is given up changes nothing", "P35, I3")
 def late_charge_ignored(plant: Plant) -> None:
-    plant.instead(report, "_late_charge", lambda *_: None)
+    plant.instead(report, "charged_late", lambda *_: None)
 
 
 @ablation("facts-refused", "a report about an order that is given up is refused", "P35, I3")
@@ -174,16 +174,16 @@ def facts_refused(plant: Plant) -> None:
     harmless="a PSP gives back no more than it took: a second full refund is turned away",
 )
 def refund_per_report(plant: Plant) -> None:
-    honest = report._late_charge
+    honest = late_charge.charged_late
 
-    def late_charge(draft: Draft, asked: Order, fact: m.Report) -> None:
-        if report._late_charge_of(draft, asked) is None:
+    def charged_late(draft: Draft, asked: Order, fact: m.Report) -> None:
+        if late_charge.late_charge_of(draft, asked) is None:
             honest(draft, asked, fact)
             return
         draft.settle(asked.id, OperationKind.REFUND, OperationState.NOT_EXECUTED, "")
         draft.start(asked.id, OperationKind.REFUND, psp=fact.psp, object_id=fact.object_id)
 
-    plant.instead(report, "_late_charge", late_charge)
+    plant.instead(report, "charged_late", charged_late)
 
 
 @ablation(

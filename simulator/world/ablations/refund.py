@@ -16,7 +16,7 @@ from zerosum.domain.draft import Draft
 from zerosum.domain.journal import Movement
 from zerosum.domain.order import OperationKind, OperationState, Order
 from zerosum.domain.record import replace
-from zerosum.domain.refund import RefundStatus
+from zerosum.domain.refund import Refund, RefundStatus
 from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.todo import TodoKind
 
@@ -133,12 +133,12 @@ def refund_unproven(plant: Plant) -> None:
 
 @ablation("wallet-not-taken-back", "money goes back to the buyer and stays in the seller's wallet", "P18, I5")
 def wallet_not_taken_back(plant: Plant) -> None:
-    honest = reversal._is_done
+    honest = reversal._before_the_psp
 
-    def is_done(draft: Draft, kind: TodoKind, order_id: Any, number: int) -> bool:
-        return kind is TodoKind.DEBIT_WALLET or honest(draft, kind, order_id, number)
+    def before_the_psp(draft: Draft, order: Order, refund: Refund) -> list[tuple[TodoKind, int]]:
+        return [step for step in honest(draft, order, refund) if step[0] is not TodoKind.DEBIT_WALLET]
 
-    plant.instead(reversal, "_is_done", is_done)
+    plant.instead(reversal, "_before_the_psp", before_the_psp)
 
 
 @ablation("refused-refund-kept", "a refund that the PSP refuses leaves the seller without the money", "P18, I5")
@@ -156,5 +156,4 @@ def refused_refund_kept(plant: Plant) -> None:
     "suspense-skipped", "a capture that the ledger had taken is suspended as if it came from outside", "I2, I5, I22"
 )
 def suspense_skipped(plant: Plant) -> None:
-
-    plant.instead(effect, "_into_suspense", lambda _: Movement.SUSPENSE_CHARGE)
+    plant.instead(effect, "_into_suspense", lambda *_: Movement.SUSPENSE_CHARGE)
