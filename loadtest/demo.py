@@ -25,10 +25,9 @@ from rich.console import Console
 
 from actors.front import slots_of_shard
 from loadtest import verdict
-from loadtest.bench import average_batch
 from loadtest.certificate import Event, Facts, Phase
 from loadtest.display import Display, View
-from loadtest.probe import Books, Psp, is_refused, memory_mb, shard_figures
+from loadtest.probe import Books, Psp, average_batch, is_refused, memory_mb, shard_figures
 from loadtest.reconciliation import IN_THE_BOOKS_AFTER_MS, deliver, reconcile
 from loadtest.run import LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile

@@ -54,6 +54,8 @@ class Chart:
     is_log: bool = False
     limit: float | None = None
     """A value to be drawn as a dashed line, such as 300 ms."""
+    x_unit: str = "s"
+    """Of the other axis, where it is not time: then points, marks and `until_s` are counted in it."""
 
 
 def draw(chart: Chart, *, width: int, height: int) -> str:
@@ -103,7 +105,7 @@ class _Frame:
             if second <= self._until_s:
                 parts.append(
                     f'<text class="tick" x="{self.x(second):.1f}" y="{self._height - 10}" '
-                    f'text-anchor="middle">{_short(second)} s</text>'
+                    f'text-anchor="middle">{_short(second)} {escape(self._chart.x_unit)}</text>'
                 )
         if self._chart.limit is not None:
             at = self.y(self._chart.limit)

@@ -142,6 +142,16 @@ def shard_figures(metrics_url: str) -> dict[str, dict[str, float]]:
     return shards
 
 
+def average_batch(before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Turns a commit of the checkout shards between two readings; a restarted shard counts from zero."""
+    turns = batches = 0.0
+    for shard, figures in after.items():
+        base = before.get(shard, {}) if before.get(shard, {}).get("pid") == figures.get("pid") else {}
+        turns += figures.get("turns", 0) - base.get("turns", 0)
+        batches += figures.get("batches", 0) - base.get("batches", 0)
+    return turns / batches if batches else None
+
+
 def memory_mb() -> float:
     """Proportional memory of this process and all that descend from it, in MB: shared pages counted once."""
     total_kb = 0

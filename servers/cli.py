@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from servers import cli_reconcile
+from servers.cli_bench import bench
 from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, told
 from servers.cli_ledger import ledger
 from servers.cli_money import account, refund
@@ -25,6 +26,7 @@ main = typer.Typer(name="zerosum", help="A payment backend for marketplaces: eve
                    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
 todo = typer.Typer(help="Effects that are not finished, dead letters among them.", no_args_is_help=True)
 main.add_typer(todo, name="todo")
+main.add_typer(bench, name="bench")
 main.add_typer(ledger, name="ledger")
 main.add_typer(account, name="account")
 main.command()(refund)
@@ -278,37 +280,6 @@ def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
     with told():
         exit_with(run_audit(settings_of(data_dir), as_json=as_json))
-
-
-@main.command()
-def bench(
-    what: Annotated[str, typer.Argument(help="knee, hot, memory, recovery or reconcile.")] = "knee",
-    tps: Annotated[float, typer.Option(min=1, help="The rate; knee begins there.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of a step, or of the whole run.")] = 20.0,
-    repeats: Annotated[int, typer.Option(min=1, help="Of each kill, for recovery.")] = 10,
-    lines: Annotated[int, typer.Option(min=100, help="Of the settlement file, for reconcile.")] = 100_000,
-    damage: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are spoiled, likewise.")] = 0.01,
-    as_json: AsJson = False,
-    data_dir: DataDir = None,
-) -> None:
-    """Measure a system of its own on this machine. Figures, never a verdict; for reconcile status 0 only when all was found."""
-    from loadtest.bench import bench as run_bench
-    from loadtest.bench_reconcile import bench_reconcile
-
-    _keep_grpc_out_of_forks()
-    from loadtest.recovery import recovery as run_recovery
-    from zerosum.errors import Misconfigured
-
-    with told():
-        if what not in ("knee", "hot", "memory", "recovery", "reconcile"):
-            raise Misconfigured("there are knee, hot, memory, recovery and reconcile")
-        if what == "reconcile":
-            exit_with(bench_reconcile(lines=lines, rate=damage, seed=1, as_json=as_json))
-            return
-        if what == "recovery":
-            exit_with(run_recovery(settings_of(data_dir), repeats=repeats, as_json=as_json))
-            return
-        exit_with(run_bench(settings_of(data_dir), what=what, tps=tps, seconds=seconds, as_json=as_json))
 
 
 @main.command()

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from loadtest.bench_reconcile_books import DAY_MS, Order, true_rows, write_books
+from loadtest.bench.reconcile_books import DAY_MS, Order, true_rows, write_books
 from simulator.psp import settlement_file
 from simulator.psp.settlement import AT, Row
 from simulator.psp.settlement_file import Head

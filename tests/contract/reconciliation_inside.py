@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-from loadtest.bench_reconcile_books import Order, write_books
+from loadtest.bench.reconcile_books import Order, write_books
 from tests.contract.house import session
 from tests.contract.reconciliation_desk import FROM_MS
 from zerosum.domain.case import Approve, Propose, Resolution

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench_reconcile_books import Order
+from loadtest.bench.reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
 from zerosum.domain.case import Approve, Propose, Resolution
 from zerosum.domain.journal import Journal, Movement

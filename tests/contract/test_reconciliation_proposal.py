@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from loadtest.bench_reconcile_books import Order
+from loadtest.bench.reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
 from zerosum.domain.case import Approve, CaseState, Propose, Resolution
 from zerosum.domain.money import Money

@@ -30,8 +30,9 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.bench_reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
-from loadtest.bench_reconcile_work import URL_VARIABLE
+from loadtest.bench.finding import console_for, write_json
+from loadtest.bench.reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
+from loadtest.bench.reconcile_work import URL_VARIABLE
 from loadtest.planted import Case, Judgement, judge
 from simulator.psp import settlement_file
 from simulator.psp.damage import Plan
@@ -48,9 +49,9 @@ JUDGED_LINES: Final = 100_000
 _NEXT_DAY_ORDERS: Final = 100
 
 
-def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int:
+def bench_reconcile(*, lines: int, rate: float, seed: int, json_file: Path | None) -> int:
     """Makes a database of its own, measures, judges, removes it. 0 when everything holds, else 1."""
-    console = Console(stderr=as_json)
+    console = console_for(json_file)
     folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "postgres")
@@ -65,7 +66,7 @@ def bench_reconcile(*, lines: int, rate: float, seed: int, as_json: bool) -> int
     finally:
         server.stop()
         shutil.rmtree(folder)
-    return _tell(console, told, judged, lines=lines, as_json=as_json)
+    return _tell(console, told, judged, lines=lines, json_file=json_file)
 
 
 # ---- books and files -----------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def _reconcile(url: str, folder: Path, made: _Made) -> dict[str, Any]:
     ]
     path = folder / "tasks.json"
     path.write_text(json.dumps(tasks))
-    command = [sys.executable, "-m", "loadtest.bench_reconcile_work", str(path)]
+    command = [sys.executable, "-m", "loadtest.bench.reconcile_work", str(path)]
     ended = subprocess.run(command, env={**os.environ, URL_VARIABLE: url}, stdout=subprocess.PIPE, check=True)
     told: dict[str, Any] = json.loads(ended.stdout)
     return told
@@ -127,7 +128,7 @@ def _cases(url: str) -> list[Case]:
 # ---- telling -------------------------------------------------------------------------------------------------------
 
 
-def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines: int, as_json: bool) -> int:
+def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines: int, json_file: Path | None) -> int:
     first = told["tasks"][0]
     seconds, memory_mb = first["import_s"] + first["run_s"], told["memory_mb"]
     is_timed = lines <= JUDGED_LINES
@@ -155,13 +156,13 @@ def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines
     for alarm in judged.false_alarms[:20]:
         console.print(f"        false alarm: {alarm}", highlight=False)
     holds = all(held for _, _, held in figures)
-    if as_json:
-        Console().print_json(json.dumps({
+    if json_file is not None:
+        write_json(json_file, {
             "holds": holds, "planted": {each.kind: each.planted for each in judged.kinds},
             "found": {each.kind: each.found for each in judged.kinds},
             "in_class": {each.kind: each.in_class for each in judged.kinds},
             "false_alarms": judged.false_alarms, "seconds": seconds, "memory_mb": memory_mb, "tasks": told["tasks"],
-        }))  # fmt: skip
+        })  # fmt: skip
     return 0 if holds else 1
 
 

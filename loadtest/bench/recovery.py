@@ -9,7 +9,6 @@ Invariant: the clock runs from the signal to a final reply over gRPC; what is as
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.front import shard_of
+from loadtest.bench.finding import console_for, write_json
 from loadtest.probe import shard_figures
 from servers.child import HEALTHY_AFTER_S
 from servers.keys import DEMO_TENANT, token_path
@@ -135,16 +135,16 @@ def _session(leader: int) -> list[int]:
     return members
 
 
-def recovery(settings: Settings, *, repeats: int, as_json: bool) -> int:
+def recovery(settings: Settings, *, repeats: int, json_file: Path | None) -> int:
     """Starts a system of its own on the settings' data folder, kills and measures, stops it. 0 when it could measure."""
-    console = Console(stderr=as_json)
+    console = console_for(json_file)
     found = asyncio.run(_measure(settings, repeats, console))
     table = Table("killed", "median s", "worst s", "goal s", title=f"until a checkout is final again, of {repeats}")
     for name, seconds in found.items():
         table.add_row(name, f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}", f"{GOALS_S[name]:.0f}")
     console.print(table)
-    if as_json:
-        Console().print_json(json.dumps(found))
+    if json_file is not None:
+        write_json(json_file, found)
     return 0
 
 

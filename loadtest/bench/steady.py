@@ -10,7 +10,6 @@ Invariant: a figure is printed with the command that brings it again, and with w
 """
 
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,8 +20,9 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench.finding import console_for, write_json
 from loadtest.outcome import Outcome
-from loadtest.probe import cpu_ms_by_process, cpu_ms_of_ended_children, memory_mb, shard_figures
+from loadtest.probe import average_batch, cpu_ms_by_process, cpu_ms_of_ended_children, memory_mb, shard_figures
 from loadtest.run import LoadOptions, LoadProcess
 from loadtest.sample import Sample, percentiles, read_samples
 from servers.keys import DEMO_TENANT, token_path
@@ -158,9 +158,9 @@ def _cpu_ms() -> dict[str, float]:
 _SUBMITS = frozenset({Outcome.FINAL, Outcome.PENDING, Outcome.UNKNOWN})
 
 
-def bench(settings: Settings, *, what: str, tps: float, seconds: float, as_json: bool) -> int:
+def bench(settings: Settings, *, what: str, tps: float, seconds: float, json_file: Path | None) -> int:
     """Starts a system of its own on the settings' data folder, measures, stops it. 0 when it could measure."""
-    console = Console(stderr=as_json)
+    console = console_for(json_file)
     measures: dict[str, Callable[[Bench], Awaitable[Sequence[object]]]] = {
         "knee": lambda bench: bench.knee(tps, seconds),
         "hot": lambda bench: bench.hot(tps, seconds),
@@ -169,8 +169,8 @@ def bench(settings: Settings, *, what: str, tps: float, seconds: float, as_json:
     found = asyncio.run(_measure(settings, measures[what], console))
     if what == "hot":
         _print_hot([step for step in found if isinstance(step, Step)], console)
-    if as_json:
-        Console().print_json(json.dumps([asdict(each) if isinstance(each, Step) else each for each in found]))
+    if json_file is not None:
+        write_json(json_file, [asdict(each) if isinstance(each, Step) else each for each in found])
     return 0
 
 
@@ -195,16 +195,6 @@ def _print_hot(steps: Sequence[Step], console: Console) -> None:
         figures = [(step.final_per_s, step.p50_ms or 0.0, step.p95_ms or 0.0) for step in mine]
         table.add_row(name, *(f"{statistics.median(column):.1f}" for column in zip(*figures, strict=True)))
     console.print(table)
-
-
-def average_batch(before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Turns a commit of the checkout shards between two readings; a restarted shard counts from zero."""
-    turns = batches = 0.0
-    for shard, figures in after.items():
-        base = before.get(shard, {}) if before.get(shard, {}).get("pid") == figures.get("pid") else {}
-        turns += figures.get("turns", 0) - base.get("turns", 0)
-        batches += figures.get("batches", 0) - base.get("batches", 0)
-    return turns / batches if batches else None
 
 
 def _ms(value: float | None) -> str:

@@ -1,6 +1,6 @@
 """The reconciling process of the bench: imports files, runs their days, and tells what it took. Started by the bench alone.
 
-    python -m loadtest.bench_reconcile_work TASKS
+    python -m loadtest.bench.reconcile_work TASKS
 
 TASKS: a JSON file, a list of {file, manifest, day, line_due_ms}. The database's URL comes in the environment; the answer is one
 JSON object on the standard output.

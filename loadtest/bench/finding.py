@@ -1,0 +1,160 @@
+"""What a bench found, in one form for all of them: a table for people, JSON for programs; `page.py` draws the same as a page.
+
+    finding = Finding(bench="post", command="zerosum bench post", headline="post: 31,000/s", columns=("peer", "posts/s"),
+                      rows=(("ours", spread_of(rates)), ("theirs", spread_of(others))), cards=(before, after))
+    tell(finding, Console(), json_file)
+
+Several measurements of one thing are a `Spread`: told as median and range, never as the best of them.
+
+Invariant: whatever makes a finding void or weak is told above its headline, and the headline is the last line.
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from loadtest.bench.card import NAMES, Card, differences
+from loadtest.plot import Chart
+
+STANDARD_OUTPUT: Final = Path("-")
+_THREE_DIGITS: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One thing, measured several times; in the order measured, never empty."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        if len(self.values) == 1:
+            return number(self.values[0])
+        return f"{number(self.median)} ({number(min(self.values))} to {number(max(self.values))})"
+
+
+def spread_of(values: Iterable[float]) -> Spread | None:
+    """The spread of some figures; None of none."""
+    found = tuple(values)
+    return Spread(found) if found else None
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """Ours over theirs, neighbour by neighbour: the n-th of one was measured beside the n-th of the other."""
+    return spread_of(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+Cell = str | float | Spread | None
+"""What stands in a table: words, a figure, several of one thing, or nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One bench's figures. `command`: brings them again. `headline`: one line, such as "knee: 123 checkouts/s".
+
+    `doubts`: what speaks against the figures, such as a checkout that was acknowledged and is not stored. `notes`: what a
+    reader must know to read them. `facts`: machine, versions, commit (`machine.py`). `charts`: for the page.
+    """
+
+    bench: str
+    command: str
+    headline: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    cards: tuple[Card, Card] | None = None
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    charts: tuple[Chart, ...] = ()
+
+    @property
+    def void_because(self) -> tuple[str, ...]:
+        """Why the figures do not count; none: they do."""
+        changed = differences(*self.cards) if self.cards is not None else ()
+        return (*self.doubts, *(f"the machine changed meanwhile: {each}" for each in changed))
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON, but for the charts, which are drawn from it."""
+        cards = dict(zip(("before", "after"), (asdict(card) for card in self.cards or ()), strict=False))
+        rows = [dict(zip(self.columns, (_plain(cell) for cell in row), strict=True)) for row in self.rows]
+        return {
+            "bench": self.bench, "command": self.command, "headline": self.headline, "is_void": bool(self.void_because),
+            "void_because": list(self.void_because), "rows": rows, "cards": cards, "notes": list(self.notes),
+            "facts": dict(self.facts),
+        }  # fmt: skip
+
+
+def tell(finding: Finding, console: Console, json_file: Path | None = None) -> None:
+    """Prints the table and what belongs to it, the headline last; writes JSON where asked ("-" = standard output)."""
+    table = Table(title=Text(finding.command), title_justify="left")
+    for place, name in enumerate(finding.columns):
+        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in finding.rows:
+        table.add_row(*(Text(cell_text(cell)) for cell in row))
+    console.print(table)
+    if finding.cards is not None:
+        console.print(_cards_line(*finding.cards), style="dim", highlight=False, soft_wrap=True)
+    for note in finding.notes:
+        console.print(note, style="dim", highlight=False, soft_wrap=True)
+    for reason in finding.void_because:
+        console.print(f"VOID  {reason}", style="bold red", highlight=False, soft_wrap=True)
+    console.print(finding.headline, style="bold", highlight=False, soft_wrap=True)
+    if json_file is not None:
+        write_json(json_file, finding.document())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes it to the file, or to the standard output."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if path == STANDARD_OUTPUT:
+        sys.stdout.write(text)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def console_for(json_file: Path | None) -> Console:
+    """Where people read: the standard error where the standard output is taken by JSON."""
+    return Console(stderr=json_file == STANDARD_OUTPUT)
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell as people read it."""
+    match cell:
+        case None:
+            return "-"
+        case float() | int():
+            return number(cell)
+        case _:
+            return str(cell)
+
+
+def number(value: float) -> str:
+    """Three digits are enough to read: 12,345, 123, 12.3, 0.12; whole numbers as they are."""
+    if value == int(value) or abs(value) >= _THREE_DIGITS:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def _plain(cell: Cell) -> Any:
+    if isinstance(cell, Spread):
+        return {"median": cell.median, "min": min(cell.values), "max": max(cell.values), "values": list(cell.values)}
+    return cell
+
+
+def _cards_line(before: Card, after: Card) -> str:
+    pairs = [(NAMES[name], value, getattr(after, name)) for name, value in asdict(before).items()]
+    told = (f"{name} {cell_text(first)} / {cell_text(second)}" for name, first, second in pairs)
+    return f"card before / after: {'; '.join(told)}"

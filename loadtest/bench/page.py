@@ -1,0 +1,73 @@
+"""A finding as one HTML page that needs nothing else, in the look of the certificate's report.
+
+Pure but for the writing. Invariant: what stands in the finding is escaped before it reaches the page.
+"""
+
+from html import escape
+from pathlib import Path
+
+from loadtest.bench.card import NAMES
+from loadtest.bench.finding import Finding, cell_text
+from loadtest.report import card, chart_panel, html_page, pair_table, write_page
+
+
+def write_finding(path: Path, finding: Finding) -> None:
+    """Writes the page, whole or not at all."""
+    write_page(path, render_finding(finding))
+
+
+def render_finding(finding: Finding) -> str:
+    """The finding as one HTML document."""
+    body = [
+        _head(finding),
+        *(f'<p class="warning">{escape(note)}</p>' for note in finding.notes),
+        "<h2>Figures</h2>",
+        _table(finding),
+        *(["<h2>Plots</h2>"] if finding.charts else []),
+        *(chart_panel(chart) for chart in finding.charts),
+        *_machine(finding),
+        "<h2>Run it again</h2>",
+        f"<pre>{escape(finding.command)}</pre>",
+        "<footer>Drawn without a network; nothing on this page loads anything.</footer>",
+    ]
+    return html_page(f"Zerosum · bench {finding.bench}", body)
+
+
+def _head(finding: Finding) -> str:
+    eyebrow = f'<p class="eyebrow">Zerosum · bench {escape(finding.bench)}</p>'
+    if not finding.void_because:
+        return f'<header class="good">{eyebrow}<h1>{escape(finding.headline)}</h1></header>'
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in finding.void_because)
+    return (
+        f'<header class="bad">{eyebrow}<h1>Void</h1><p class="say">{escape(finding.headline)}, which does not count:</p>'
+        f"<ul>{reasons}</ul></header>"
+    )
+
+
+def _table(finding: Finding) -> str:
+    heads = "".join(
+        f"<th{' class=n' if place else ''}>{escape(name)}</th>" for place, name in enumerate(finding.columns)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td{' class=n' if place else ''}>{escape(cell_text(cell))}</td>" for place, cell in enumerate(row))
+        + "</tr>"
+        for row in finding.rows
+    )
+    return f'<div class="panel"><table><tr>{heads}</tr>{rows}</table></div>'
+
+
+def _machine(finding: Finding) -> list[str]:
+    if finding.cards is None:
+        return ["<h2>Machine</h2>", f'<div class="panel">{pair_table(finding.facts)}</div>']
+    before, after = finding.cards
+    pairs = {
+        name: f"{cell_text(getattr(before, field))} / {cell_text(getattr(after, field))}"
+        for field, name in NAMES.items()
+    }
+    figures = "".join(card(name, value) for name, value in pairs.items())
+    return [
+        "<h2>Machine <small>its own speed, before / after</small></h2>",
+        f'<div class="cards">{figures}</div>',
+        f'<div class="panel">{pair_table(finding.facts)}</div>',
+    ]

@@ -1,0 +1,92 @@
+"""The system under a bench: a whole one of its own, on an empty folder and free ports, gone when the bench has ended.
+
+Invariant: a bench never meets the data or the ports of a system that somebody runs.
+"""
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from loadtest.bench.card import Card, take_card
+from servers.supervisor import Simulated, System
+from servers.wiring import database_url
+from zerosum.errors import Misconfigured
+from zerosum.settings import Settings
+from zerosum.store.embedded import EmbeddedPostgres
+
+PSP_AT_ONCE: Final = ("--gather-ms", "1")
+"""The simulator's own book waits 1 ms for company, so that a PSP that answers at once does."""
+
+_PORT_FIRST: Final = 21_000
+_PORT_END: Final = 31_000
+_SERVICES: Final = ("payment", "wallet", "ledger", "reconciliation")
+
+
+def folder_of(settings: Settings, what: str) -> Path:
+    """Where a bench's files go: a folder of its own below the data folder. Made here."""
+    folder = settings.data_dir.resolve() / "bench" / f"{what}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@asynccontextmanager
+async def own_system(settings: Settings, folder: Path, console: Console) -> AsyncIterator[System]:
+    """A system of its own in the folder, started; stopped and removed at the end."""
+    data = folder / "system"
+    system = System(
+        with_free_ports(settings.model_copy(update={"data_dir": data})),
+        Simulated(1, PSP_AT_ONCE),
+        tell=lambda what: console.print(f"starting {what}", style="dim"),
+    )
+    try:
+        await system.start()
+        yield system
+    finally:
+        await system.stop()
+        await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+
+
+def with_free_ports(settings: Settings) -> Settings:
+    """The same settings on ports that nobody uses now. Raises Misconfigured where there are none."""
+    base = _free_ports(len(_SERVICES) + 1, settings.metrics_port_offset)
+    ports = {f"{name}_port": base + place for place, name in enumerate((*_SERVICES, "edge"))}
+    addresses = {f"{name}_address": f"{settings.bind_host}:{ports[f'{name}_port']}" for name in _SERVICES}
+    return settings.model_copy(update={**ports, **addresses})
+
+
+def _free_ports(count: int, offset: int) -> int:
+    """The first of some free ports in a row, the metrics' beside them; above Ray's workers, below the kernel's own."""
+    for base in range(_PORT_FIRST + os.getpid() % 500 * 10, _PORT_END, 10):
+        if all(_is_free(base + place + beside) for place in range(count) for beside in (0, offset)):
+            return base
+    raise Misconfigured("there are no free ports for a system")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+async def card_of(system: System) -> Card:
+    """The card of the machine, on the disk, the database and the Ray of this system."""
+    settings = system.settings
+    embedded = EmbeddedPostgres(settings.data_dir / "postgres")
+    admin_url = settings.database_url or embedded.urls()["admin"]
+    return await asyncio.to_thread(take_card, admin_url, settings.data_dir, ray_address=settings.ray_address)
+
+
+def auditor_url(system: System) -> str:
+    """The database as the auditor's role sees it."""
+    return database_url(system.settings, "auditor")

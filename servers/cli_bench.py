@@ -1,0 +1,100 @@
+"""`zerosum bench ..`: what this machine can do, and what the system makes of it. Options in, one function called.
+
+Invariant: a bench measures a system of its own; figures, never a verdict, but for `reconcile` and what was acknowledged.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from servers.cli_frame import DataDir, exit_with, settings_of, told
+
+bench = typer.Typer(help="Measure systems of its own on this machine, and the machine itself.", no_args_is_help=True)
+
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help='Write JSON to this file too; "-": standard output.')
+]
+
+
+@bench.callback()
+def _keep_grpc_out_of_forks() -> None:
+    """gRPC's threads run here while children are started. Before the first import of grpc."""
+    import os
+
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+
+@bench.command("card")
+def card(json_file: JsonFile = None, data_dir: DataDir = None) -> None:
+    """What this machine can do: fdatasync, one-row commits, gRPC echo, Ray hop; of a system of its own at rest."""
+    from loadtest.bench.command import card as run_card
+
+    with told():
+        exit_with(run_card(settings_of(data_dir), json_file=json_file))
+
+
+@bench.command("knee")
+def knee(
+    tps: Annotated[float, typer.Option(min=1, help="Where it begins.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of a step.")] = 20.0,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """The highest rate of one-order checkouts held with p95 below 300 ms."""
+    _steady("knee", tps, seconds, json_file, data_dir)
+
+
+@bench.command("hot")
+def hot(
+    tps: Annotated[float, typer.Option(min=1, help="The rate.")] = 100.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each turn.")] = 20.0,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """The same rate to one seller and spread over 1,000, in turn."""
+    _steady("hot", tps, seconds, json_file, data_dir)
+
+
+@bench.command("memory")
+def memory(
+    tps: Annotated[float, typer.Option(min=1, help="The rate.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of the whole run.")] = 60.0,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Proportional memory of everything under a steady load."""
+    _steady("memory", tps, seconds, json_file, data_dir)
+
+
+def _steady(what: str, tps: float, seconds: float, json_file: Path | None, data_dir: Path | None) -> None:
+    from loadtest.bench.steady import bench as run_bench
+
+    with told():
+        exit_with(run_bench(settings_of(data_dir), what=what, tps=tps, seconds=seconds, json_file=json_file))
+
+
+@bench.command("recovery")
+def recovery(
+    repeats: Annotated[int, typer.Option(min=1, help="Of each kill.")] = 10,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """How long nobody is served after a shard, the server or Ray was killed."""
+    from loadtest.bench.recovery import recovery as run_recovery
+
+    with told():
+        exit_with(run_recovery(settings_of(data_dir), repeats=repeats, json_file=json_file))
+
+
+@bench.command("reconcile")
+def reconcile(
+    lines: Annotated[int, typer.Option(min=100, help="Of the settlement file.")] = 100_000,
+    damage: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are spoiled.")] = 0.01,
+    json_file: JsonFile = None,
+) -> None:
+    """Books and a spoiled settlement file, reconciled and judged. Status 0 only when all was found."""
+    from loadtest.bench.reconcile import bench_reconcile
+
+    with told():
+        exit_with(bench_reconcile(lines=lines, rate=damage, seed=1, json_file=json_file))

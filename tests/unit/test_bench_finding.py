@@ -1,0 +1,114 @@
+"""What a bench tells: spreads, ratios, when a run is void, and the same finding as table, JSON and page."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from loadtest.bench.card import Card, differences
+from loadtest.bench.finding import Finding, cell_text, number, ratios, spread_of, tell
+from loadtest.bench.page import render_finding
+from loadtest.plot import Chart, Line
+
+CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
+
+
+def _finding(**others: object) -> Finding:
+    finding = Finding(
+        bench="checkout",
+        command="zerosum bench checkout",
+        headline="knee: 123 checkouts/s",
+        columns=("rate", "p95 ms"),
+        rows=(("100/s", spread_of([9.0, 12.0, 10.0])), ("125/s", None)),
+        cards=(CARD, CARD),
+        facts={"machine": "a <fast> one"},
+    )
+    return replace(finding, **others)  # type: ignore[arg-type] # fields by name
+
+
+def _told(finding: Finding) -> list[str]:
+    page = StringIO()
+    tell(finding, Console(file=page, width=120))
+    return page.getvalue().splitlines()
+
+
+def test_cards_that_differ_by_more_than_a_fifth_in_any_figure_make_a_run_void() -> None:
+    """Speed.md: a run whose cards differ by more than 20 % is void, whichever way."""
+    fifth = replace(CARD, fdatasync_per_s=12_000.0)
+    slower, faster = replace(CARD, ray_hop_us=1_201.0), replace(CARD, ray_hop_us=832.0)
+
+    assert differences(CARD, fifth) == ()
+    assert differences(CARD, slower) == ("Ray hop, µs: 1,000 before, 1,201 after",)
+    assert differences(CARD, faster) == ("Ray hop, µs: 1,000 before, 832 after",)
+
+
+def test_a_figure_that_one_card_lacks_is_not_compared() -> None:
+    """There is no Ray where a bench needs none."""
+    assert differences(replace(CARD, ray_hop_us=None), CARD) == ()
+
+
+def test_several_measurements_are_told_as_median_and_range() -> None:
+    assert str(spread_of([300.0, 100.0, 210.0])) == "210 (100 to 300)"
+    assert str(spread_of([7.0])) == "7"
+    assert spread_of([]) is None
+
+
+def test_ratios_are_of_neighbours_never_of_best_against_worst() -> None:
+    """A B A B: each of ours is held against the one measured beside it."""
+    spread = ratios([10.0, 30.0, 20.0], [5.0, 10.0, 20.0])
+
+    assert spread is not None
+    assert spread.values == (2.0, 3.0, 1.0)
+
+
+def test_figures_keep_three_digits() -> None:
+    assert [number(value) for value in (12_345.6, 99.94, 12.0, 0.123)] == ["12,346", "99.9", "12", "0.12"]
+    assert cell_text(None) == "-"
+
+
+def test_the_headline_is_the_last_line() -> None:
+    """Issue 5: a table, the headline last."""
+    lines = _told(_finding())
+
+    assert lines[-1] == "knee: 123 checkouts/s"
+    assert any("10 (9 to 12)" in line for line in lines)
+    assert not any("VOID" in line for line in lines)
+
+
+def test_a_void_run_says_so_and_why() -> None:
+    finding = _finding(cards=(CARD, replace(CARD, grpc_echo_us=600.0)), doubts=("2 of 9 are not stored",))
+
+    assert finding.void_because == (
+        "2 of 9 are not stored",
+        "the machine changed meanwhile: gRPC echo, µs: 400 before, 600 after",
+    )
+    assert len([line for line in _told(finding) if line.startswith("VOID")]) == 2
+
+
+def test_the_json_has_every_figure_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "bench.json"
+    tell(_finding(), Console(file=StringIO()), file)
+    told = json.loads(file.read_text())
+
+    assert told["rows"][0] == {
+        "rate": "100/s", "p95 ms": {"median": 10.0, "min": 9.0, "max": 12.0, "values": [9.0, 12.0, 10.0]}
+    }  # fmt: skip
+    assert (told["rows"][1]["p95 ms"], told["is_void"], told["headline"]) == (None, False, "knee: 123 checkouts/s")
+    assert told["cards"]["before"]["ray_hop_us"] == 1_000.0
+
+
+def test_the_page_escapes_what_was_found_and_draws_its_charts() -> None:
+    chart = Chart(title="Latency", unit="ms", lines=(Line("p95", "--p95", ((50.0, 9.0), (100.0, 10.0))),), x_unit="/s")
+    page = render_finding(_finding(charts=(chart,)))
+
+    assert "a &lt;fast&gt; one" in page
+    assert page.count("<svg ") == 2
+    assert "100 /s" in page
+
+
+def test_the_page_of_a_void_run_is_headed_so() -> None:
+    page = render_finding(_finding(doubts=("lost",)))
+
+    assert "<h1>Void</h1>" in page
