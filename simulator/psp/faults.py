@@ -11,6 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
+from math import exp, log
+from statistics import NormalDist
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -43,13 +45,15 @@ _LIMIT_DRAW: Final = 2**32
 _DELAY_DRAW: Final = len(PATH_FAULTS) + len(SIDE_FAULTS)
 _CHOICE_DRAW: Final = _DELAY_DRAW + 1
 _SIXTEEN: Final = Struct(">16I")
+_NORMAL: Final = NormalDist()
 # 200,000 subjects are half an hour at 100 faulty calls a second; the oldest are forgotten (about 30 MB).
 SUBJECTS_MAX: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Every rate is a share from 0 to 1; `_ms` pairs are drawn evenly between both ends.
+    """Every rate is a share from 0 to 1; `_ms` pairs are drawn evenly between both ends, but for the percentiles of the delay:
+    where they are set, a call's delay is drawn log-normally through both of them, and comes on top of the even one.
 
     `webhook_loss` loses an event for good; `webhook_drop` loses one attempt, which is then retried.
     """
@@ -74,6 +78,8 @@ class Rates:
     webhook_reorder: float = 0.0
     delay_ms_min: int = 0
     delay_ms_max: int = 0
+    delay_ms_p50: int = 0
+    delay_ms_p99: int = 0
     late_ms_min: int = 1_000
     late_ms_max: int = 3_000
     stale_ms: int = 2_000
@@ -99,6 +105,8 @@ class Rates:
         for name in ("delay_ms", "late_ms", "webhook_delay_ms"):
             if getattr(rates, f"{name}_min") > getattr(rates, f"{name}_max"):
                 raise ValueError(f"{name}_min must be at most {name}_max")
+        if not bool(rates.delay_ms_p50) == bool(rates.delay_ms_p99) or rates.delay_ms_p50 > rates.delay_ms_p99:
+            raise ValueError("delay_ms_p50 and delay_ms_p99 go together, and delay_ms_p50 is at most delay_ms_p99")
         return rates
 
     def to_document(self) -> dict[str, Any]:
@@ -172,7 +180,7 @@ class FaultPlan:
         self._path = [getattr(rates, name) * _LIMIT_DRAW for name in PATH_FAULTS]
         self._side = [getattr(rates, name) * _LIMIT_DRAW for name in SIDE_FAULTS]
         self._has_side = any(self._side)
-        self._is_quiet = not any(self._path) and not self._has_side and rates.delay_ms_max == 0
+        self._is_quiet = not any(self._path) and not self._has_side and not rates.delay_ms_max + rates.delay_ms_p50
 
     def add_one_shot(self, shot: OneShot) -> None:
         """Wait for the one-shot's call."""
@@ -206,7 +214,11 @@ class FaultPlan:
             else:
                 side.add(shot.fault)
             late_ms = late_ms if shot.ms is None else shot.ms
-        delay_ms = _between(self.rates.delay_ms_min, self.rates.delay_ms_max, draws[_DELAY_DRAW] / _LIMIT_DRAW)
+        delay = draws[_DELAY_DRAW]
+        delay_ms = _between(self.rates.delay_ms_min, self.rates.delay_ms_max, delay / _LIMIT_DRAW)
+        if self.rates.delay_ms_p50:
+            # Half a step up: neither end of the draws is the end of a normal distribution.
+            delay_ms += log_normal(self.rates.delay_ms_p50, self.rates.delay_ms_p99, (delay + 0.5) / _LIMIT_DRAW)
         return Decision(path, frozenset(side), delay_ms, choice, late_ms)
 
     def webhook(self, event: str) -> WebhookFate:
@@ -253,6 +265,12 @@ class FaultPlan:
         if len(self._drawn) > SUBJECTS_MAX:
             self._drawn.popitem(last=False)
         return _SIXTEEN.unpack(blake2b(f"{self.seed}|{name}|{count}".encode()).digest())
+
+
+def log_normal(p50: int, p99: int, share: float) -> int:
+    """Return the value that `share` (0 to 1, both excluded) of a log-normal distribution with these percentiles stay below."""
+    spread = log(p99 / p50) / _NORMAL.inv_cdf(0.99)
+    return round(p50 * exp(spread * _NORMAL.inv_cdf(share)))
 
 
 def _between(low: int, high: int, draw: float) -> int:

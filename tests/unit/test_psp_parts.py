@@ -26,6 +26,8 @@ def test_rates_are_refused_by_name() -> None:
         ({"delay_ms_min": -1}, "at least 0"),
         ({"delay_ms_min": 1.5}, "integer"),
         ({"delay_ms_min": 2, "delay_ms_max": 1}, "delay_ms_min"),
+        ({"delay_ms_p50": 2}, "go together"),
+        ({"delay_ms_p50": 2, "delay_ms_p99": 1}, "delay_ms_p50 is at most"),
     ):
         with pytest.raises(ValueError, match=message):
             Rates.parse(document)
@@ -40,6 +42,27 @@ def test_drawn_shares_come_near_their_rates() -> None:
     assert abs(paths.count("drop_request") - 900) < 100
     assert abs(paths.count("drop_response") - 630) < 92
     assert {each.delay_ms for each in drawn} == set(range(5, 81))
+
+
+def test_delays_drawn_log_normally_have_the_percentiles_asked_for() -> None:
+    """A PSP as they are: half of its calls within 120 ms, 99 of 100 within 380. 4,000 draws, twice the same."""
+
+    def delays() -> list[int]:
+        plan = FaultPlan(seed=5, rates=Rates.parse({"delay_ms_p50": 120, "delay_ms_p99": 380}))
+        drawn = (plan.decide(operation="confirm", subject=f"k{n}", reference=None, is_write=True) for n in range(4_000))
+        return sorted(each.delay_ms for each in drawn)
+
+    told = delays()
+    assert told[2_000] == pytest.approx(120, rel=0.04)
+    assert told[3_960] == pytest.approx(380, rel=0.12)
+    assert told[0] > 0
+    assert told == delays()
+
+
+def test_a_log_normal_delay_comes_on_top_of_the_even_one() -> None:
+    plan = FaultPlan(seed=5, rates=Rates(delay_ms_min=1_000, delay_ms_max=1_000, delay_ms_p50=50, delay_ms_p99=50))
+
+    assert plan.decide(operation="confirm", subject="k", reference=None, is_write=True).delay_ms == 1_050
 
 
 def test_a_retry_of_the_same_key_is_drawn_anew() -> None:
