@@ -7,7 +7,6 @@ Invariant: nothing here changes the system, but for the PSP's faults, which are 
 import contextlib
 import json
 import os
-import resource
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -155,7 +154,7 @@ def average_batch(before: Mapping[str, Mapping[str, float]], after: Mapping[str,
 def memory_mb() -> float:
     """Proportional memory of this process and all that descend from it, in MB: shared pages counted once."""
     total_kb = 0
-    for pid in _family():
+    for pid in family(os.getpid()):
         with contextlib.suppress(OSError, StopIteration, ValueError):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total_kb += int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
@@ -165,7 +164,7 @@ def memory_mb() -> float:
 def cpu_ms_by_process() -> dict[str, float]:
     """CPU time of this process and all that descend from it, by what they are, in milliseconds since each began."""
     spent: dict[str, float] = {}
-    for pid in _family():
+    for pid in family(os.getpid()):
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             name = _name_of(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
@@ -173,35 +172,35 @@ def cpu_ms_by_process() -> dict[str, float]:
     return spent
 
 
-def cpu_ms_of_ended_children() -> float:
-    """CPU time of children of this process that have ended and were waited for, in milliseconds: the load generators."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (spent.ru_utime + spent.ru_stime) * 1_000
-
+GENERATOR: Final = "load generator"
+SIMULATOR: Final = "simulator"
+OTHERS: Final = "bench"
+"""Processes that are not the system: whoever loads it, the PSP, and the one that measures."""
 
 _NAMES: Final = (
     ("ray::ShardActor", "shards"), ("serve payment", "payment server"), ("serve wallet", "wallet server"),
-    ("serve ledger", "ledger server"), ("serve edge", "edge"), ("simulator.psp", "simulator"), ("postgres", "database"),
-    ("locust", "load generator"), ("ray", "ray"),
+    ("serve ledger", "ledger server"), ("serve reconciliation", "reconciliation server"), ("serve edge", "edge"),
+    ("simulator.psp", SIMULATOR), ("postgres", "database"), ("bench.generator", GENERATOR), ("locust", GENERATOR),
+    ("ray", "ray"),
 )  # fmt: skip
 
 
 def _name_of(command: str) -> str:
-    return next((name for mark, name in _NAMES if mark in command), "bench")
+    return next((name for mark, name in _NAMES if mark in command), OTHERS)
 
 
-def _family() -> list[int]:
-    """This process and all that descend from it."""
+def family(root: int) -> list[int]:
+    """A process and all that descend from it, itself first."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError, ValueError):
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
-    family, found = [os.getpid()], []
-    while family:
-        found.append(family.pop())
-        family += children.get(found[-1], [])
+    waiting, found = [root], []
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
     return found
 
 

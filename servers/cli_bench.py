@@ -34,26 +34,45 @@ def card(json_file: JsonFile = None, data_dir: DataDir = None) -> None:
         exit_with(run_card(settings_of(data_dir), json_file=json_file))
 
 
-@bench.command("knee")
-def knee(
-    tps: Annotated[float, typer.Option(min=1, help="Where it begins.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of a step.")] = 20.0,
+Rounds = Annotated[int, typer.Option(min=1, help="How often all of it is done.")]
+StepSeconds = Annotated[float, typer.Option(min=1, help="Length of a step.")]
+
+
+@bench.command("knee", hidden=True)
+@bench.command("checkout")
+def checkout(
+    psp: Annotated[str, typer.Option(help="How the PSP answers: zero, fixed-100ms or masonx.")] = "zero",
+    orders: Annotated[int, typer.Option(min=1, max=30, help="Of a checkout.")] = 1,
+    mix: Annotated[str, typer.Option(help="Reads to writes, such as 2:1.")] = "0:1",
+    tps: Annotated[float, typer.Option(min=1, help="Checkouts a second, where the first round begins.")] = 50.0,
+    seconds: StepSeconds = 10.0,
+    rounds: Rounds = 3,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """The highest rate of one-order checkouts held with p95 below 300 ms."""
-    _steady("knee", tps, seconds, json_file, data_dir)
+    """The knee: the highest rate held with p95 below 300 ms and no error, in steps of +25 %; then the database is killed."""
+    from loadtest.bench.command import checkout as run_checkout
+
+    with told():
+        exit_with(run_checkout(
+            settings_of(data_dir), psp=psp, orders=orders, mix=mix, tps=tps, seconds=seconds, count=rounds,
+            json_file=json_file,
+        ))  # fmt: skip
 
 
 @bench.command("hot")
 def hot(
-    tps: Annotated[float, typer.Option(min=1, help="The rate.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=1, help="Length of each turn.")] = 20.0,
+    tps: Annotated[float, typer.Option(min=1, help="Checkouts a second, where the first climb begins.")] = 50.0,
+    seconds: StepSeconds = 10.0,
+    rounds: Rounds = 3,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """The same rate to one seller and spread over 1,000, in turn."""
-    _steady("hot", tps, seconds, json_file, data_dir)
+    """The knee of one hot seller beside that of a thousand, in turn, and their ratio."""
+    from loadtest.bench.command import hot as run_hot
+
+    with told():
+        exit_with(run_hot(settings_of(data_dir), tps=tps, seconds=seconds, count=rounds, json_file=json_file))
 
 
 @bench.command("memory")
@@ -64,14 +83,10 @@ def memory(
     data_dir: DataDir = None,
 ) -> None:
     """Proportional memory of everything under a steady load."""
-    _steady("memory", tps, seconds, json_file, data_dir)
-
-
-def _steady(what: str, tps: float, seconds: float, json_file: Path | None, data_dir: Path | None) -> None:
-    from loadtest.bench.steady import bench as run_bench
+    from loadtest.bench.command import memory as run_memory
 
     with told():
-        exit_with(run_bench(settings_of(data_dir), what=what, tps=tps, seconds=seconds, json_file=json_file))
+        exit_with(run_memory(settings_of(data_dir), tps=tps, seconds=seconds, json_file=json_file))
 
 
 @bench.command("recovery")

@@ -5,16 +5,28 @@ Invariant: one card before and one after each run, on the very system that is me
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
+from loadtest.bench import checkout as knee
+from loadtest.bench import hot as hot_seller
 from loadtest.bench import machine
 from loadtest.bench.card import NAMES, Card
-from loadtest.bench.finding import Finding, console_for, tell
+from loadtest.bench.finding import Finding, console_for, tell, write_json
+from loadtest.bench.page import write_finding
+from loadtest.bench.psp_profile import PSP_PROFILES
+from loadtest.bench.stage import Demand, Stage
+from loadtest.bench.steady import memory_under
 from loadtest.bench.system import card_of, folder_of, own_system
+from servers.supervisor import System
+from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
+
+Measure = Callable[[System, Stage], Awaitable[Callable[[tuple[Card, Card]], Finding]]]
+"""Measures, and tells how its finding is made once both cards are there."""
 
 
 def card(settings: Settings, *, json_file: Path | None) -> int:
@@ -31,6 +43,82 @@ def card(settings: Settings, *, json_file: Path | None) -> int:
     return 0
 
 
+def checkout(
+    settings: Settings,
+    *,
+    psp: str,
+    orders: int,
+    mix: str,
+    tps: float,
+    seconds: float,
+    count: int,
+    json_file: Path | None,
+) -> int:
+    """Finds the knee. 0 when it could measure, whatever it found. Raises Misconfigured, Unavailable."""
+    demand = demand_of(psp=psp, orders=orders, mix=mix)
+    command = f"zerosum bench checkout --psp {psp} --orders {orders} --mix {mix} --tps {tps:g} --rounds {count}"
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        found = await knee.rounds(system, stage, demand, count=count, tps=tps, seconds=seconds)
+        return lambda cards: knee.finding_of(
+            found, demand, command=f"{command} --seconds {seconds:g}", cards=cards, facts=dict(machine.facts())
+        )
+
+    return _tell(settings, "checkout", measure, json_file)
+
+
+def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
+    """The knee of one hot seller beside that of a thousand, in turn. 0 when it could measure."""
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        pairs = await hot_seller.pairs(system, stage, count=count, tps=tps, seconds=seconds)
+        command = f"zerosum bench hot --tps {tps:g} --seconds {seconds:g} --rounds {count}"
+        return lambda cards: hot_seller.finding_of(pairs, command=command, cards=cards, facts=dict(machine.facts()))
+
+    return _tell(settings, "hot", measure, json_file)
+
+
+def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:
+    """Memory over time under a steady load. 0 when it could measure."""
+    console = console_for(json_file)
+    readings = asyncio.run(_memory(settings, console, tps=tps, seconds=seconds))
+    if json_file is not None:
+        write_json(json_file, readings)
+    console.print(f"memory: {readings[-1][1]:,.0f} MB after {readings[-1][0]:.0f} s", style="bold", highlight=False)
+    return 0
+
+
+def demand_of(*, psp: str, orders: int, mix: str) -> Demand:
+    """What is asked for. `mix`: reads to writes, "2:1"; "0:1" = writes only. Raises Misconfigured."""
+    if psp not in PSP_PROFILES:
+        raise Misconfigured(f"there is no PSP profile {psp!r}; there are {', '.join(PSP_PROFILES)}")
+    reads, _, writes = mix.partition(":")
+    if writes != "1" or not reads.isdecimal():
+        raise Misconfigured(f"a mix is reads to one write, such as 2:1, and not {mix!r}")
+    return Demand(psp=PSP_PROFILES[psp], orders=orders, reads=int(reads))
+
+
+# ---- a run -----------------------------------------------------------------------------------------------------------
+
+
+def _tell(settings: Settings, what: str, measure: Measure, json_file: Path | None) -> int:
+    console = console_for(json_file)
+    folder = folder_of(settings, what)
+    finding = asyncio.run(_measured(settings, folder, console, measure))
+    page = folder / f"{what}.html"
+    write_finding(page, finding)
+    console.print(str(page), style="dim", highlight=False, soft_wrap=True)
+    tell(finding, console, json_file)
+    return 0
+
+
+async def _measured(settings: Settings, folder: Path, console: Console, measure: Measure) -> Finding:
+    async with own_system(settings, folder, console) as system:
+        before = await card_of(system)
+        made = await measure(system, Stage(system, folder, console))
+        return made((before, await card_of(system)))
+
+
 async def _card(settings: Settings, console: Console) -> Card:
     folder = folder_of(settings, "card")
     try:
@@ -38,3 +126,9 @@ async def _card(settings: Settings, console: Console) -> Card:
             return await card_of(system)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _memory(settings: Settings, console: Console, *, tps: float, seconds: float) -> list[tuple[float, float]]:
+    folder = folder_of(settings, "memory")
+    async with own_system(settings, folder, console) as system:
+        return await memory_under(Stage(system, folder, console), console, tps=tps, seconds=seconds)

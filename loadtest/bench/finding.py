@@ -25,6 +25,7 @@ from loadtest.bench.card import NAMES, Card, differences
 from loadtest.plot import Chart
 
 STANDARD_OUTPUT: Final = Path("-")
+_WIDTH_OF_A_FILE: Final = 180
 _THREE_DIGITS: Final = 100.0
 
 
@@ -126,8 +127,9 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def console_for(json_file: Path | None) -> Console:
-    """Where people read: the standard error where the standard output is taken by JSON."""
-    return Console(stderr=json_file == STANDARD_OUTPUT)
+    """Where people read: the standard error where JSON takes the standard output. A file gets lines as wide as they are."""
+    console = Console(stderr=json_file == STANDARD_OUTPUT)
+    return console if console.is_terminal else Console(stderr=console.stderr, width=_WIDTH_OF_A_FILE)
 
 
 def cell_text(cell: Cell) -> str:

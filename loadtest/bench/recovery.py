@@ -44,12 +44,13 @@ CALM_S: Final = HEALTHY_AFTER_S + 1
 
 CARD: Final = "pm_card_visa"
 
-_CHANNEL: Final = (
+CHANNEL: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
+"""Of a caller who asks again by himself and wants to know at once that somebody is back."""
 
 
 class Recovery:
@@ -153,7 +154,7 @@ async def _measure(settings: Settings, repeats: int, console: Console) -> dict[s
     found: dict[str, list[float]] = {}
     try:
         await system.start()
-        async with grpc.aio.insecure_channel(system.settings.payment_address, options=_CHANNEL) as channel:
+        async with grpc.aio.insecure_channel(system.settings.payment_address, options=CHANNEL) as channel:
             subject = Recovery(system, PaymentServiceStub(channel))
             await subject.until_served()
             measures: dict[str, Callable[[], Awaitable[float]]] = {

@@ -1,0 +1,189 @@
+"""`zerosum bench checkout`: the highest rate of checkouts that the system holds, and what a checkout costs on the way there.
+
+Open loop: buyers come when they come. Steps of +25 % until p95 is above 300 ms or anything fails; the knee is the last step,
+held once more for 20 s. Then the database is killed, and everything that was acknowledged must be stored. Several times over.
+Source: speed.md "The bench".
+
+Invariant: a knee is told as the median of its rounds with their range, never as the best.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from loadtest.bench.card import Card
+from loadtest.bench.finding import Cell, Finding, spread_of
+from loadtest.bench.kept import Kept, kill_and_compare
+from loadtest.bench.sample_file import Ending
+from loadtest.bench.stage import Demand, Stage
+from loadtest.bench.staircase import STEP, Climb, Step, climb
+from loadtest.plot import Chart, Line
+from loadtest.probe import GENERATOR, OTHERS, SIMULATOR
+from servers.supervisor import System
+
+HELD_S: Final = 20.0
+"""How long the knee is held."""
+
+LATE_MAX_MS: Final = 10.0
+"""A generator whose sends are later than this at p95 has not enough of the machine; its lateness is in the latencies."""
+
+_BEFORE_THE_KNEE: Final = STEP**3
+"""Where later rounds begin: three steps below the last knee, which is about its half."""
+
+COLUMNS: Final = (
+    "offered/s", "held", "final/s", "p50 ms", "p95 ms", "p99 ms", "added p95 ms", "shed", "unknown", "batch",
+    "CPU ms: system", "PSP", "load",
+)  # fmt: skip
+
+_COLOURS: Final = (
+    "--c1",
+    "--c2",
+    "--c3",
+    "--c4",
+    "--c5",
+    "--c6",
+    "--p50",
+    "--p99",
+    "--mark",
+    "--warn",
+    "--good",
+    "--bad",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One climb, and what was stored of it after the database was killed."""
+
+    climb: Climb
+    kept: Kept
+
+
+async def rounds(
+    system: System, stage: Stage, demand: Demand, *, count: int, tps: float, seconds: float
+) -> list[Round]:
+    """So many climbs, the first from `tps`, the others from below the knee before them."""
+    found: list[Round] = []
+    await stage.behave(demand.psp)
+    for _ in range(count):
+        found.append(await one_round(system, stage, demand, tps=tps, seconds=seconds))
+        knee = found[-1].climb.knee_per_s
+        tps = max(1.0, knee / _BEFORE_THE_KNEE) if knee is not None else tps / _BEFORE_THE_KNEE
+    return found
+
+
+async def one_round(system: System, stage: Stage, demand: Demand, *, tps: float, seconds: float) -> Round:
+    """A climb from a system at rest, and the kill that follows it."""
+
+    async def offer(rate: float, is_long: bool) -> Step:
+        return await stage.offer(demand, rate, max(HELD_S, seconds) if is_long else seconds, is_long=is_long)
+
+    await stage.until_served()
+    climbed = await climb(offer, tps)
+    journals, stage.journals = stage.journals, []
+    kept = await kill_and_compare(system, journals)
+    return Round(climbed, kept)
+
+
+# ---- telling -------------------------------------------------------------------------------------------------------
+
+
+def finding_of(
+    found: Sequence[Round], demand: Demand, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]
+) -> Finding:
+    """The rounds as one finding."""
+    steps = [step for each in found for step in each.climb.steps]
+    knees = [each.climb.knee_per_s or 0.0 for each in found]
+    return Finding(
+        bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
+        columns=COLUMNS, rows=tuple(_row(group, demand) for group in _groups(steps)), cards=cards, facts=facts,
+        doubts=tuple(doubt for each in found for doubt in each.kept.doubts),
+        notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
+    )  # fmt: skip
+
+
+def system_cpu_ms(step: Step) -> float:
+    """CPU a checkout of everything but the load, the PSP and the one that measures."""
+    return sum(ms for name, ms in step.cpu_ms.items() if name not in (GENERATOR, SIMULATOR, OTHERS))
+
+
+def _groups(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps of the same rate and length together, by rate."""
+    groups: dict[tuple[float, bool], list[Step]] = {}
+    for step in steps:
+        groups.setdefault((round(step.offered_per_s, 1), step.is_long), []).append(step)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _row(group: Sequence[Step], demand: Demand) -> tuple[Cell, ...]:
+    own_ms = demand.psp.own_ms(0.95)
+
+    def of(figure: Callable[[Step], float | None]) -> Cell:
+        return spread_of(value for step in group if (value := figure(step)) is not None)
+
+    first = group[0]
+    return (
+        f"{first.offered_per_s:,.1f} for {first.seconds:.0f} s",
+        f"{sum(not step.not_held for step in group)} of {len(group)}",
+        of(lambda step: step.final_per_s), of(lambda step: step.latency.p50_ms), of(lambda step: step.latency.p95_ms),
+        of(lambda step: step.latency.p99_ms),
+        of(lambda step: None if step.latency.p95_ms is None else step.latency.p95_ms - own_ms),
+        of(partial(_ended, Ending.SHED)), of(partial(_ended, Ending.UNKNOWN)), of(lambda step: step.average_batch),
+        of(system_cpu_ms), of(lambda step: step.cpu_ms.get(SIMULATOR)), of(lambda step: step.cpu_ms.get(GENERATOR)),
+    )  # fmt: skip
+
+
+def _ended(ending: Ending, step: Step) -> float:
+    return float(step.endings.get(ending, 0))
+
+
+def _notes(found: Sequence[Round], knees: Sequence[float], steps: Sequence[Step], demand: Demand) -> list[str]:
+    asked = f"{demand.orders} order{'s' if demand.orders > 1 else ''} a checkout"
+    beside = f", {demand.reads} reads beside each" if demand.reads else ""
+    notes = [
+        f"PSP {demand.psp.name}: {demand.psp.summary}; {asked}{beside}; p95 held to {demand.psp.p95_limit_ms:.0f} ms",
+        f"knee, median of {len(found)}: {spread_of(knees)} checkouts/s, "
+        f"{statistics.median(knees) * demand.orders:,.0f} orders/s",
+        f"{sum(each.kept.acknowledged for each in found):,} acknowledged checkouts looked for after the database was "
+        "killed, once a round",
+    ]
+    reasons = {step.not_held for each in found for step in each.climb.steps[-2:] if step.not_held}
+    notes += [f"past the knee: {'; '.join(sorted(reasons))}"] if reasons else []
+    late_ms = max(step.late_p95_ms for step in steps)
+    notes += [f"the load generator itself sent up to {late_ms:.0f} ms late at p95"] if late_ms > LATE_MAX_MS else []
+    return notes
+
+
+def charts(steps: Sequence[Step]) -> tuple[Chart, ...]:
+    """Latency against rate, and CPU a checkout by process against rate; of several steps at a rate the median."""
+    groups = [group for group in _groups(steps) if not group[0].is_long]
+    rates = [group[0].offered_per_s for group in groups]
+
+    def line(name: str, colour: str, figure: Callable[[Step], float | None]) -> Line:
+        return Line(name, colour, tuple(zip(rates, (_median(group, figure) for group in groups), strict=True)))
+
+    names = sorted({name for step in steps for name in step.cpu_ms})
+    latency = Chart(
+        title="Latency of checkouts against their rate", unit="ms", x_unit="/s", is_log=True, limit=steps[0].limit_ms,
+        lines=(
+            line("p99", "--p99", lambda step: step.latency.p99_ms),
+            line("p95", "--p95", lambda step: step.latency.p95_ms),
+            line("p50", "--p50", lambda step: step.latency.p50_ms),
+        ),
+    )  # fmt: skip
+    cpu = Chart(
+        title="CPU a checkout by process", unit="ms", x_unit="/s", is_stacked=True,
+        lines=tuple(line(name, colour, partial(_cpu, name)) for name, colour in zip(names, _COLOURS, strict=False)),
+    )  # fmt: skip
+    return latency, cpu
+
+
+def _cpu(name: str, step: Step) -> float:
+    return step.cpu_ms.get(name, 0.0)
+
+
+def _median(group: Sequence[Step], figure: Callable[[Step], float | None]) -> float | None:
+    values = [value for step in group if (value := figure(step)) is not None]
+    return statistics.median(values) if values else None

@@ -1,0 +1,132 @@
+"""A running system, and a rate offered to it: the load, what the processes spent meanwhile, and how long the rest took.
+
+Invariant: CPU and batches are read between the end of the warm-up and the last arrival, so that they are of a steady rate.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import grpc
+from rich.console import Console
+
+from loadtest.bench.load import run_load
+from loadtest.bench.plan import LoadPlan
+from loadtest.bench.psp_profile import PspProfile
+from loadtest.bench.recovery import CHANNEL, Recovery
+from loadtest.bench.sample_file import Ending
+from loadtest.bench.staircase import Step, step_of
+from loadtest.bench.system import auditor_url
+from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
+from servers.keys import read_key, token_path
+from servers.supervisor import System
+from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
+
+OWED_SHARE: Final = 0.01
+"""A step is drained when of a hundred checkouts it offered one is owed something: a fault of the PSP is retried later."""
+
+DRAIN_PATIENCE_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What is asked for at every rate. `reads`: beside each checkout. `hot_share`: of checkouts to one seller."""
+
+    psp: PspProfile
+    orders: int = 1
+    reads: int = 0
+    hot_share: float = 0.0
+
+
+@dataclass(slots=True)
+class _Reading:
+    """CPU by process in ms and figures of the checkout shards, at an instant."""
+
+    cpu_ms: Mapping[str, float] = field(default_factory=dict)
+    shards: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Stage:
+    """Offers rates to one system. `journals`: of what it acknowledged since they were last taken."""
+
+    def __init__(self, system: System, folder: Path, console: Console) -> None:
+        self._system = system
+        self._folder = folder
+        self._console = console
+        self._number = 0
+        settings = system.settings
+        self._psp = Psp(system.psp_url, read_key(settings.data_dir, "psp_admin_token"))
+        self._metrics = f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+        self.journals: list[Path] = []
+
+    async def behave(self, profile: PspProfile) -> None:
+        """Has the PSP answer so from now on."""
+        await asyncio.to_thread(self._psp.set_faults, profile.rates)
+
+    async def offer(self, demand: Demand, tps: float, seconds: float, *, is_long: bool = False) -> Step:
+        """Offers the rate for so long after a warm-up. Returns when nearly nothing is owed any more, or patience ends."""
+        plan = self._plan(demand, tps, seconds)
+        before, after = _Reading(), _Reading()
+        load = await run_load(plan, on_counting=lambda: self._read(before), on_offered=lambda: self._read(after))
+        self.journals.append(plan.journal)
+        limit_ms = demand.psp.p95_limit_ms
+        step = step_of(load.calls, offered_per_s=tps, seconds=seconds, limit_ms=limit_ms, is_long=is_long)
+        spent = {name: after.cpu_ms[name] - before.cpu_ms.get(name, 0.0) for name in after.cpu_ms}
+        spent[GENERATOR] = load.cpu_ms
+        step = replace(
+            step,
+            drained_s=await self.drain(round(OWED_SHARE * step.offered)),
+            cpu_ms={name: ms / max(step.offered, 1) for name, ms in sorted(spent.items()) if ms},
+            average_batch=average_batch(before.shards, after.shards),
+        )
+        self._show(step)
+        return step
+
+    async def drain(self, left: int = 0) -> float:
+        """Waits until no more effects than these are unfinished; how long that took in seconds."""
+        books, began_s = Books(auditor_url(self._system)), time.monotonic()
+        try:
+            while (waited_s := time.monotonic() - began_s) < DRAIN_PATIENCE_S:
+                if 0 <= await asyncio.to_thread(books.open_todos) <= left:
+                    break
+                await asyncio.sleep(LOOK_EVERY_S)
+            return waited_s
+        finally:
+            books.close()
+
+    async def until_served(self) -> None:
+        """Returns when a new checkout is final again. Raises TimeoutError."""
+        async with grpc.aio.insecure_channel(self._system.settings.payment_address, options=CHANNEL) as channel:
+            await Recovery(self._system, PaymentServiceStub(channel)).until_served()
+
+    def _plan(self, demand: Demand, tps: float, seconds: float) -> LoadPlan:
+        self._number += 1
+        folder, settings = self._folder / f"load-{self._number}", self._system.settings
+        folder.mkdir()
+        return LoadPlan(
+            target=settings.payment_address, token_file=str(token_path(settings.data_dir, "service")),
+            folder=str(folder), tps=tps, seconds=seconds, seed=self._number, run_id=f"{time.time_ns() // 1_000_000:x}",
+            orders=demand.orders, hot_share=demand.hot_share, reads_per_checkout=demand.reads,
+        )  # fmt: skip
+
+    async def _read(self, reading: _Reading) -> None:
+        reading.shards = await asyncio.to_thread(shard_figures, self._metrics)
+        reading.cpu_ms = cpu_ms_by_process()
+
+    def _show(self, step: Step) -> None:
+        latency = "/".join("-" if each is None else f"{each:.0f}" for each in _three(step))
+        shed, unknown = (step.endings.get(ending, 0) for ending in (Ending.SHED, Ending.UNKNOWN))
+        self._console.print(
+            f"{'held' if not step.not_held else 'NOT HELD':<9}{step.offered_per_s:7.1f}/s for {step.seconds:.0f} s: "
+            f"{step.final_per_s:.1f}/s final, p50/95/99 {latency} ms, shed {shed}, unknown {unknown}, batch "
+            f"{step.average_batch or 0:.1f}, drained in {step.drained_s:.1f} s  {step.not_held}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _three(step: Step) -> tuple[float | None, float | None, float | None]:
+    return step.latency.p50_ms, step.latency.p95_ms, step.latency.p99_ms

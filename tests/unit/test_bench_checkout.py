@@ -1,0 +1,118 @@
+"""What the knee's rounds become: table, notes, plots; and that whatever was acknowledged and is not stored voids them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loadtest.bench.card import Card
+from loadtest.bench.checkout import COLUMNS, Round, finding_of, system_cpu_ms
+from loadtest.bench.command import demand_of
+from loadtest.bench.finding import Finding, Spread
+from loadtest.bench.hot import finding_of as hot_finding_of
+from loadtest.bench.kept import Kept, compare, read_acknowledged
+from loadtest.bench.sample_file import Call, Ending, Kind
+from loadtest.bench.staircase import Climb, Step, step_of
+from zerosum.errors import Misconfigured
+
+CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
+KEPT = Kept(acknowledged=7)
+
+
+def _step(rate: float, latency_ms: int, *, is_long: bool = False) -> Step:
+    calls = (Call(0, 100, latency_ms * 1_000, Kind.CHECKOUT, Ending.FINAL),)
+    step = step_of(calls, offered_per_s=rate, seconds=10.0, limit_ms=300.0, is_long=is_long)
+    return replace(
+        step, cpu_ms={"shards": 2.0, "database": 1.0, "load generator": 0.5, "simulator": 0.25, "bench": 9.0}
+    )
+
+
+def _round(knee: float | None, *steps: Step, kept: Kept = KEPT) -> Round:
+    return Round(Climb(steps, knee), kept)
+
+
+def _finding(*rounds: Round, psp: str = "zero", orders: int = 1) -> Finding:
+    demand = demand_of(psp=psp, orders=orders, mix="2:1")
+    return finding_of(rounds, demand, command="zerosum bench checkout", cards=(CARD, CARD), facts={})
+
+
+def test_the_knee_is_the_median_of_the_rounds_and_their_range_is_told() -> None:
+    """Issue 5: medians and ranges, the headline last."""
+    finding = _finding(*(_round(knee, _step(50.0, 10)) for knee in (100.0, 80.0, 125.0)), orders=3)
+
+    assert finding.headline == "knee: 100 checkouts/s"
+    assert any("100 (80 to 125) checkouts/s, 300 orders/s" in note for note in finding.notes)
+    assert any("3 orders a checkout, 2 reads beside each" in note for note in finding.notes)
+
+
+def test_steps_of_a_rate_stand_in_one_row_and_long_ones_apart() -> None:
+    first = _round(50.0, _step(50.0, 10), _step(62.5, 400), _step(50.0, 12, is_long=True))
+    second = _round(50.0, _step(50.0, 30), _step(62.5, 200), _step(50.0, 14, is_long=True))
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in _finding(first, second).rows]
+
+    assert [(row["offered/s"], row["held"]) for row in rows] == [
+        ("50.0 for 10 s", "2 of 2"), ("50.0 for 10 s", "2 of 2"), ("62.5 for 10 s", "1 of 2")
+    ]  # fmt: skip
+    assert rows[0]["p95 ms"] == Spread((10.0, 30.0))
+    assert rows[2]["p95 ms"] == Spread((400.0, 200.0))
+
+
+def test_the_load_the_psp_and_the_bench_itself_are_not_the_systems_cpu() -> None:
+    """Speed.md: CPU a payment without the generator."""
+    assert system_cpu_ms(_step(50.0, 10)) == 3.0
+
+
+def test_added_latency_is_what_the_psp_did_not_take() -> None:
+    (row,) = _finding(_round(50.0, _step(50.0, 230)), psp="fixed-100ms").rows
+
+    assert dict(zip(COLUMNS, row, strict=True))["added p95 ms"] == Spread((30.0,))
+
+
+def test_plots_have_latency_and_cpu_against_the_rate() -> None:
+    latency, cpu = _finding(_round(50.0, _step(62.5, 40), _step(50.0, 10))).charts
+
+    assert [line.points for line in latency.lines if line.name == "p95"] == [((50.0, 10.0), (62.5, 40.0))]
+    assert (latency.x_unit, latency.limit, cpu.is_stacked) == ("/s", 300.0, True)
+    assert {line.name for line in cpu.lines} == {"shards", "database", "load generator", "simulator", "bench"}
+
+
+def test_a_round_whose_acknowledged_checkouts_are_not_all_stored_does_not_count() -> None:
+    """Speed.md: after each run kill -9 the database and check acknowledged = stored, else the figure does not count."""
+    kept = compare({"a": True, "b": False, "c": True, "d": True}, {"a": True, "b": False, "c": False})
+    finding = _finding(_round(50.0, _step(50.0, 10), kept=kept))
+
+    assert (kept.missing, kept.undone) == (("d",), ("c",))
+    assert finding.void_because == (
+        "1 of 4 checkouts were acknowledged and not stored: d",
+        "1 of 4 checkouts were told final and stored otherwise: c",
+    )
+
+
+def test_what_became_final_after_it_was_told_open_is_kept() -> None:
+    assert compare({"a": False}, {"a": True}).doubts == ()
+
+
+def test_the_journals_of_all_loads_are_read_together(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("one", "two")]
+    files[0].write_text("co-1 final\nco-2 open\n")
+    files[1].write_text("co-3 final\n")
+
+    assert read_acknowledged(files) == {"co-1": True, "co-2": False, "co-3": True}
+
+
+def test_where_no_rate_was_held_the_knee_is_zero() -> None:
+    assert _finding(_round(None, _step(50.0, 900))).headline == "knee: 0 checkouts/s"
+
+
+def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
+    """Speed.md: ratio per neighbouring pair, median and range."""
+    pairs = [(_round(100.0, _step(100.0, 10)), _round(hot, _step(hot, 10))) for hot in (90.0, 80.0, 100.0)]
+    finding = hot_finding_of(pairs, command="zerosum bench hot", cards=(CARD, CARD), facts={})
+
+    assert finding.headline == "hot over spread: 0.9 (0.8 to 1)"
+
+
+@pytest.mark.parametrize(("psp", "mix"), [("stripe", "0:1"), ("zero", "2"), ("zero", "1:2"), ("zero", "-1:1")])
+def test_a_demand_that_makes_no_sense_is_refused(psp: str, mix: str) -> None:
+    with pytest.raises(Misconfigured, match=r"PSP profile|a mix is"):
+        demand_of(psp=psp, orders=1, mix=mix)
