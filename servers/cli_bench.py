@@ -75,6 +75,22 @@ def hot(
         exit_with(run_hot(settings_of(data_dir), tps=tps, seconds=seconds, count=rounds, json_file=json_file))
 
 
+@bench.command("shed")
+def shed(
+    psp: Annotated[str, typer.Option(help="How the PSP answers: zero, fixed-100ms or masonx.")] = "zero",
+    knee: Annotated[float | None, typer.Option(min=1, help="Checkouts a second. Default: found first.")] = None,
+    tps: Annotated[float, typer.Option(min=1, help="Where the search for the knee begins.")] = 50.0,
+    seconds: Annotated[float, typer.Option(min=10, help="How long twice the knee is offered.")] = 60.0,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Twice the knee: what is taken on keeps its latency, the rest is turned away with RetryInfo, nothing is lost."""
+    from loadtest.bench.command import shed as run_shed
+
+    with told():
+        exit_with(run_shed(settings_of(data_dir), psp=psp, at=knee, tps=tps, seconds=seconds, json_file=json_file))
+
+
 @bench.command("memory")
 def memory(
     tps: Annotated[float, typer.Option(min=1, help="The rate.")] = 50.0,

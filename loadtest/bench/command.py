@@ -14,6 +14,7 @@ from rich.console import Console
 from loadtest.bench import checkout as knee
 from loadtest.bench import hot as hot_seller
 from loadtest.bench import machine
+from loadtest.bench import shed as past_the_knee
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell, write_json
 from loadtest.bench.page import write_finding
@@ -76,6 +77,18 @@ def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file
         return lambda cards: hot_seller.finding_of(pairs, command=command, cards=cards, facts=dict(machine.facts()))
 
     return _tell(settings, "hot", measure, json_file)
+
+
+def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds: float, json_file: Path | None) -> int:
+    """Twice the knee, for some seconds; `at`: the knee, if it is known. 0 when it could measure."""
+    demand = demand_of(psp=psp, orders=1, mix="0:1")
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        seen = await past_the_knee.overload(system, stage, demand, knee=at, tps=tps, seconds=seconds)
+        command = f"zerosum bench shed --psp {psp} --knee {seen.knee_per_s:g} --seconds {seconds:g}"
+        return lambda cards: past_the_knee.finding_of(seen, command=command, cards=cards, facts=dict(machine.facts()))
+
+    return _tell(settings, "shed", measure, json_file)
 
 
 def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:

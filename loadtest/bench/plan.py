@@ -38,7 +38,7 @@ class LoadPlan:
     hot_share: float = 0.0
     reads_per_checkout: int = 0
     deadline_ms: int = 15_000
-    in_flight_max: int = 1_000
+    in_flight_max: int = 2_500
     channels: int = 4
 
     @property

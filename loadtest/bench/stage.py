@@ -13,7 +13,7 @@ from typing import Final
 import grpc
 from rich.console import Console
 
-from loadtest.bench.load import run_load
+from loadtest.bench.load import Load, run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.recovery import CHANNEL, Recovery
@@ -42,6 +42,16 @@ class Demand:
     hot_share: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A load and what was read beside it. `cpu_ms`: by process, while calls were counted."""
+
+    load: Load
+    limit_ms: float
+    cpu_ms: Mapping[str, float]
+    average_batch: float | None
+
+
 @dataclass(slots=True)
 class _Reading:
     """CPU by process in ms and figures of the checkout shards, at an instant."""
@@ -68,23 +78,32 @@ class Stage:
         await asyncio.to_thread(self._psp.set_faults, profile.rates)
 
     async def offer(self, demand: Demand, tps: float, seconds: float, *, is_long: bool = False) -> Step:
-        """Offers the rate for so long after a warm-up. Returns when nearly nothing is owed any more, or patience ends."""
+        """Offers the rate for so long after a warm-up, and shows the step it was.
+
+        Returns when nearly nothing is owed any more, or patience ends.
+        """
+        offered = await self.load(demand, tps, seconds)
+        step = step_of(
+            offered.load.calls, offered_per_s=tps, seconds=seconds, limit_ms=offered.limit_ms, is_long=is_long
+        )
+        step = replace(
+            step,
+            drained_s=await self.drain(round(OWED_SHARE * step.offered)),
+            cpu_ms={name: ms / max(step.offered, 1) for name, ms in sorted(offered.cpu_ms.items()) if ms},
+            average_batch=offered.average_batch,
+        )
+        self._show(step)
+        return step
+
+    async def load(self, demand: Demand, tps: float, seconds: float) -> Offered:
+        """Offers the rate for so long after a warm-up; returns when every call has ended."""
         plan = self._plan(demand, tps, seconds)
         before, after = _Reading(), _Reading()
         load = await run_load(plan, on_counting=lambda: self._read(before), on_offered=lambda: self._read(after))
         self.journals.append(plan.journal)
-        limit_ms = demand.psp.p95_limit_ms
-        step = step_of(load.calls, offered_per_s=tps, seconds=seconds, limit_ms=limit_ms, is_long=is_long)
         spent = {name: after.cpu_ms[name] - before.cpu_ms.get(name, 0.0) for name in after.cpu_ms}
         spent[GENERATOR] = load.cpu_ms
-        step = replace(
-            step,
-            drained_s=await self.drain(round(OWED_SHARE * step.offered)),
-            cpu_ms={name: ms / max(step.offered, 1) for name, ms in sorted(spent.items()) if ms},
-            average_batch=average_batch(before.shards, after.shards),
-        )
-        self._show(step)
-        return step
+        return Offered(load, demand.psp.p95_limit_ms, spent, average_batch(before.shards, after.shards))
 
     async def drain(self, left: int = 0) -> float:
         """Waits until no more effects than these are unfinished; how long that took in seconds."""

@@ -1,0 +1,152 @@
+"""`zerosum bench shed`: past the knee the system takes on what it can serve in time and turns the rest away, and loses nothing.
+
+The knee is found (or given), then twice that is offered for a minute, then half of it; then the database is killed and all that
+was acknowledged must be stored. What is turned away is RESOURCE_EXHAUSTED with RetryInfo. Source: issue 5, point 7.
+
+Invariant: latency is of what was taken on, from the intended instant; what was turned away is counted, never timed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from loadtest.bench.card import Card
+from loadtest.bench.finding import Cell, Finding
+from loadtest.bench.kept import Kept, kill_and_compare
+from loadtest.bench.sample_file import Call, Ending, Kind
+from loadtest.bench.stage import Demand, Offered, Stage
+from loadtest.bench.staircase import Step, climb
+from loadtest.plot import Chart, Line
+from loadtest.sample import Percentiles, percentiles
+from servers.supervisor import System
+
+TIMES: Final = 2.0
+"""The knee, so often."""
+
+WINDOW_S: Final = 10.0
+AFTERWARDS_S: Final = 10.0
+COLUMNS: Final = ("window", "offered/s", "final/s", "turned away/s", "without answer", "p50 ms", "p95 ms", "p99 ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Calls of some seconds of the load."""
+
+    from_s: float
+    seconds: float
+    calls: tuple[Call, ...]
+
+    def per_s(self, *endings: Ending) -> float:
+        """Checkouts a second that ended so."""
+        return self.count(*endings) / self.seconds
+
+    def count(self, *endings: Ending) -> int:
+        """Checkouts that ended so."""
+        return sum(call.ending in endings for call in self.calls)
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What was seen. `after`: the step at half the knee that follows at once."""
+
+    knee_per_s: float
+    offered: Offered
+    after: Step
+    kept: Kept
+
+
+async def overload(
+    system: System, stage: Stage, demand: Demand, *, knee: float | None, tps: float, seconds: float
+) -> Overload:
+    """Finds the knee unless it is given, and goes beyond it."""
+    await stage.behave(demand.psp)
+    await stage.until_served()
+    knee_per_s = knee or await _knee(stage, demand, tps)
+    offered = await stage.load(demand, knee_per_s * TIMES, seconds)
+    after = await stage.offer(demand, knee_per_s / TIMES, AFTERWARDS_S)
+    journals, stage.journals = stage.journals, []
+    return Overload(knee_per_s, offered, after, await kill_and_compare(system, journals))
+
+
+async def _knee(stage: Stage, demand: Demand, tps: float) -> float:
+    async def offer(rate: float, is_long: bool) -> Step:
+        return await stage.offer(demand, rate, 20.0 if is_long else 5.0, is_long=is_long)
+
+    found = await climb(offer, tps)
+    return found.knee_per_s or found.steps[-1].offered_per_s
+
+
+# ---- telling -------------------------------------------------------------------------------------------------------
+
+
+def windows_of(calls: Sequence[Call], *, from_s: float, seconds: float, window_s: float = WINDOW_S) -> list[Window]:
+    """The checkouts by the window in which they were meant to be sent; the last may be shorter."""
+    windows, at_s = [], 0.0
+    while at_s < seconds:
+        length_s = min(window_s, seconds - at_s)
+        first_us, last_us = ((from_s + edge_s) * 1_000_000 for edge_s in (at_s, at_s + length_s))
+        mine = (call for call in calls if call.kind is Kind.CHECKOUT and first_us <= call.offset_us < last_us)
+        windows.append(Window(at_s, length_s, tuple(mine)))
+        at_s += length_s
+    return windows
+
+
+def finding_of(seen: Overload, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]) -> Finding:
+    """The overload as a finding."""
+    load, plan = seen.offered.load, seen.offered.load.plan
+    windows = windows_of(load.calls, from_s=plan.warm_up_s, seconds=plan.seconds)
+    (whole,) = windows_of(load.calls, from_s=plan.warm_up_s, seconds=plan.seconds, window_s=plan.seconds)
+    told = _final(whole)
+    turned_away = whole.count(Ending.SHED) / max(len(whole.calls), 1)
+    return Finding(
+        bench="shed", command=command, cards=cards, facts=facts, columns=COLUMNS,
+        headline=f"at {TIMES:g} x the knee of {seen.knee_per_s:,.0f}/s: {whole.per_s(Ending.FINAL):,.0f} final/s, "
+        f"p95 {told.p95_ms or 0:,.0f} ms, {turned_away:.0%} turned away",
+        rows=(*(_row(f"{each.from_s:.0f} s", each) for each in windows), _row("all of it", whole)),
+        doubts=seen.kept.doubts, charts=_charts(windows, seen.offered.limit_ms),
+        notes=(
+            f"turned away without RetryInfo: {load.unhinted}",
+            f"without an answer: {whole.count(Ending.UNKNOWN)}; codes: "
+            + ", ".join(f"{code} {count}" for code, count in sorted(load.codes.items())),
+            f"then {seen.after.offered_per_s:,.0f}/s: p95 {seen.after.latency.p95_ms or 0:,.0f} ms, "
+            f"{seen.after.not_held or 'held'}",
+            f"{seen.kept.acknowledged:,} acknowledged checkouts looked for after the database was killed",
+        ),
+    )  # fmt: skip
+
+
+def _final(window: Window) -> Percentiles:
+    return percentiles(call.latency_us / 1_000 for call in window.calls if call.ending is Ending.FINAL)
+
+
+def _row(name: str, window: Window) -> tuple[Cell, ...]:
+    told = _final(window)
+    return (
+        name, len(window.calls) / window.seconds, window.per_s(Ending.FINAL), window.per_s(Ending.SHED),
+        window.count(Ending.UNKNOWN), told.p50_ms, told.p95_ms, told.p99_ms,
+    )  # fmt: skip
+
+
+def _charts(windows: Sequence[Window], limit_ms: float) -> tuple[Chart, ...]:
+    def line(name: str, colour: str, values: Sequence[float | None]) -> Line:
+        middles = [window.from_s + window.seconds / 2 for window in windows]
+        return Line(name, colour, tuple(zip(middles, values, strict=True)))
+
+    told = [_final(window) for window in windows]
+    return (
+        Chart(
+            title="Latency of what was taken on", unit="ms", is_log=True, limit=limit_ms,
+            lines=(
+                line("p99", "--p99", [each.p99_ms for each in told]), line("p95", "--p95", [each.p95_ms for each in told]),
+                line("p50", "--p50", [each.p50_ms for each in told]),
+            ),
+        ),
+        Chart(
+            title="Answers", unit="a second",
+            lines=(
+                line("final", "--c2", [each.per_s(Ending.FINAL) for each in windows]),
+                line("turned away", "--c3", [each.per_s(Ending.SHED) for each in windows]),
+                line("without an answer", "--c4", [each.per_s(Ending.UNKNOWN) for each in windows]),
+            ),
+        ),
+    )  # fmt: skip
