@@ -9,13 +9,14 @@ Invariant: waiting is never state; whatever is lost here is found in the databas
 """
 
 import asyncio
-from collections import OrderedDict, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-from actors.answer import Accepted, Answer, Failed, InFlight
+from actors.admission import Admission
+from actors.answer import Accepted, Answer, Busy, Failed, InFlight
 from actors.outcome import News
 from zerosum import limits
 from zerosum.domain.identity import EntityKey, slot_of
@@ -43,11 +44,15 @@ class ShardLink(Protocol):
         ...
 
 
-_Queued = tuple[C, "asyncio.Future[Answer]"]
+_Queued = tuple[C, "asyncio.Future[Answer]", float]
+"""A command, its answer, and since when (s) it waits."""
 
 
 class Front(Generic[C]):
-    """Implements `actors.answer.Shards` over links. `stored_reply` reads a checkout's fixed reply from the database."""
+    """Implements `actors.answer.Shards` over links. `stored_reply` reads a checkout's fixed reply from the database.
+
+    `waiting_max`: of callers before one shard; None: whoever comes waits (peers bound themselves, and inner commands always).
+    """
 
     def __init__(
         self,
@@ -56,11 +61,15 @@ class Front(Generic[C]):
         entity_of: Callable[[C], EntityKey],
         is_inner: Callable[[C], bool],
         stored_reply: Callable[[EntityKey], Awaitable[bytes | None]] | None,
+        waiting_max: int | None = None,
     ) -> None:
         self._links = list(links)
         self._entity_of = entity_of
         self._is_inner = is_inner
         self._stored_reply = stored_reply
+        self._admissions = [Admission(waiting_max) for _ in links] if waiting_max is not None else []
+        self._waiting: Counter[tuple[int, bool]] = Counter()
+        self._back_s: dict[int, float] = {}
         self._lanes: defaultdict[tuple[int, bool], deque[_Queued[C]]] = defaultdict(deque)
         self._senders: set[tuple[int, bool]] = set()
         self._waiters: defaultdict[EntityKey, list[asyncio.Future[bytes]]] = defaultdict(list)
@@ -92,11 +101,19 @@ class Front(Generic[C]):
             shard = shard_of(self._entity_of(command), len(self._links))
             lane = (shard, self._is_inner(command))
             answers.append(loop.create_future())
-            self._lanes[lane].append((command, answers[-1]))
+            if self._is_full(lane):
+                answers[-1].set_result(Busy(limits.RETRY_HINT_MS))
+                continue
+            self._waiting[lane] += 1
+            self._lanes[lane].append((command, answers[-1], loop.time()))
             if lane not in self._senders:
                 self._senders.add(lane)
                 self._spawn(self._send_all(*lane))
         return [await answer for answer in answers]
+
+    def _is_full(self, lane: tuple[int, bool]) -> bool:
+        shard, is_inner = lane
+        return not is_inner and bool(self._admissions) and not self._admissions[shard].admits(self._waiting[lane])
 
     async def _send_all(self, shard: int, is_inner: bool) -> None:
         """Sends what waits in the lane, call after call, until nothing does."""
@@ -113,12 +130,20 @@ class Front(Generic[C]):
 
     async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
         try:
-            answers = await self._ask(shard, is_inner, [command for command, _ in batch])
-            for (_, waiter), answer in zip(batch, answers, strict=True):
+            answers = await self._ask(shard, is_inner, [command for command, _, _ in batch])
+            for (_, waiter, _), answer in zip(batch, answers, strict=True):
                 if not waiter.done():
                     waiter.set_result(answer)
+            if self._admissions and not is_inner:
+                self._admissions[shard].answered(self._mean_wait_ms(shard, batch), self._waiting[shard, is_inner])
         finally:
+            self._waiting[shard, is_inner] -= len(batch)
             _abandon(batch)
+
+    def _mean_wait_ms(self, shard: int, batch: list[_Queued[C]]) -> float:
+        """How long these have waited; while the shard was away nobody waited for a crowd."""
+        now_s, back_s = asyncio.get_running_loop().time(), self._back_s.get(shard, 0.0)
+        return sum(now_s - max(since_s, back_s) for _, _, since_s in batch) / len(batch) * 1_000
 
     async def _ask(self, shard: int, is_inner: bool, commands: list[C]) -> Sequence[Answer]:
         """Asks until the shard answers or patience ends. Our own second asking may find the first in flight."""
@@ -133,6 +158,7 @@ class Front(Generic[C]):
                     return [Failed("Unavailable", str(away))] * len(commands)
                 is_again = True
                 await asyncio.sleep(0.1)
+                self._back_s[shard] = loop.time()
                 continue
             if is_again:
                 return [Accepted() if isinstance(answer, InFlight) else answer for answer in answers]
@@ -212,7 +238,7 @@ class Front(Generic[C]):
 
 def _abandon(queued: Iterable[_Queued[Any]]) -> None:
     """Nobody waits for ever: who has no answer by now gets none from here."""
-    for _, answer in queued:
+    for _, answer, _ in queued:
         if not answer.done():
             answer.set_result(Failed("Unavailable", "the server stopped asking the shard"))
 

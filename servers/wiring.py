@@ -170,7 +170,11 @@ async def serve_payment(settings: Settings) -> None:
 
     links = links_of(settings, "payment")
     front: Front[m.CheckoutCommand] = Front(
-        links=links, entity_of=lambda command: command.entity, is_inner=_is_webhook, stored_reply=reader.reply
+        links=links,
+        entity_of=lambda command: command.entity,
+        is_inner=_is_webhook,
+        stored_reply=reader.reply,
+        waiting_max=settings.admission_max,
     )
     front.start()
     stop = asyncio.Event()

@@ -1,4 +1,5 @@
-"""The servers' way to a shard: a lone command goes at once, a crowd shares calls, webhooks have a lane of their own.
+"""The servers' way to a shard: a lone command goes at once, a crowd shares calls, webhooks have a lane of their own; and past
+what a shard serves, callers are turned away instead of waiting.
 
 Method: one front over a link that keeps when it was called with how much, on virtual time.
 """
@@ -7,12 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from actors.answer import Answer, Applied
+from actors.answer import Answer, Applied, Busy
 from actors.front import Front
 from actors.outcome import News
 from tests.sim.virtual import run
 from zerosum.domain.identity import EntityKey, Tenant
-from zerosum.limits import CALL_PACE_MS
+from zerosum.errors import Unavailable
+from zerosum.limits import ADMISSION_WAIT_MS, CALL_PACE_MS
 
 CALL_MS = 10
 
@@ -33,10 +35,10 @@ class Link:
         raise NotImplementedError
 
 
-def _front(link: Link) -> Front[Any]:
+def _front(link: Link, waiting_max: int | None = None) -> Front[Any]:
     return Front(
         links=[link], entity_of=lambda name: EntityKey(Tenant("acme"), name), is_inner=lambda name: name.startswith("hook"),
-        stored_reply=None,
+        stored_reply=None, waiting_max=waiting_max,
     )  # fmt: skip
 
 
@@ -77,3 +79,81 @@ def test_a_crowd_waits_for_the_pace_and_shares_the_call_after_it() -> None:
 def test_webhooks_never_wait_for_callers_nor_callers_for_webhooks() -> None:
     """Each lane has a call of its own."""
     assert _calls((0, "a"), (1, "hook-1"), (2, "hook-2")) == [(0, False, 1), (1, True, 1), (1 + CALL_MS, True, 1)]
+
+
+class SlowLink(Link):
+    """A shard that takes 10 ms for a call and 5 ms for each command in it: less than 200 a second, in any batches."""
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        await asyncio.sleep((CALL_MS + 5 * len(commands)) / 1_000)
+        return [Applied(is_replay=False)] * len(commands)
+
+
+class AwayLink(Link):
+    """A shard that cannot be reached for the first three seconds, and is quick afterwards."""
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        if asyncio.get_running_loop().time() < 3.0:
+            raise Unavailable("its process has died")
+        return await super().submit(commands, is_inner)
+
+
+def _waits(
+    link: Link, *, per_s: int, seconds: int, waiting_max: int | None, first: str = "co"
+) -> list[tuple[float, bool]]:
+    """Of each command that comes, evenly spaced: how long it waited in ms, and whether it was taken on."""
+    front, waits = _front(link, waiting_max), list[tuple[float, bool]]()
+
+    async def one(number: int) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(number / per_s)
+        began_s = loop.time()
+        (answer,) = await front.submit([f"{first}-{number}"])
+        waits.append(((loop.time() - began_s) * 1_000, not isinstance(answer, Busy)))
+
+    async def story() -> None:
+        await asyncio.gather(*(one(number) for number in range(per_s * seconds)))
+        await front.stop()
+
+    run(story())
+    return waits
+
+
+def test_at_twice_what_a_shard_serves_callers_taken_on_wait_no_longer() -> None:
+    """Issue 5, point 7; docs/adr/0013. Who is not taken on is told so at once, and the shard has enough to do."""
+    waits = _waits(SlowLink(), per_s=400, seconds=20, waiting_max=2_000)
+    settled = waits[len(waits) // 4 :]
+
+    served = [wait_ms for wait_ms, is_served in settled if is_served]
+    assert max(served) < 4 * ADMISSION_WAIT_MS
+    assert len(served) > 140 * 15
+    assert {wait_ms for wait_ms, is_served in settled if not is_served} == {0.0}
+
+
+def test_without_the_bound_the_same_crowd_waits_for_seconds() -> None:
+    """What the bound is for: the queue grows for as long as more comes than is served."""
+    waits = _waits(SlowLink(), per_s=400, seconds=20, waiting_max=None)
+
+    assert max(wait_ms for wait_ms, _ in waits) > 10_000
+    assert all(is_served for _, is_served in waits)
+
+
+def test_below_what_a_shard_serves_nobody_is_turned_away() -> None:
+    waits = _waits(SlowLink(), per_s=80, seconds=20, waiting_max=2_000)
+
+    assert all(is_served for _, is_served in waits)
+
+
+def test_webhooks_are_never_turned_away() -> None:
+    """Design section 3: admission never refuses the inner lane."""
+    waits = _waits(SlowLink(), per_s=400, seconds=5, waiting_max=2_000, first="hook")
+
+    assert all(is_served for _, is_served in waits)
+
+
+def test_the_time_a_shard_was_away_is_not_taken_for_a_crowd() -> None:
+    """A restart turns nobody away: who came meanwhile waits and is served, and so is who comes after it."""
+    waits = _waits(AwayLink(), per_s=40, seconds=10, waiting_max=2_000)
+
+    assert all(is_served for _, is_served in waits)
+    assert max(wait_ms for wait_ms, _ in waits) > 2_900
