@@ -8,6 +8,7 @@ Invariant: a knee is told as the median of its rounds with their range, never as
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,20 +38,8 @@ COLUMNS: Final = (
     "CPU ms: system", "PSP", "load",
 )  # fmt: skip
 
-_COLOURS: Final = (
-    "--c1",
-    "--c2",
-    "--c3",
-    "--c4",
-    "--c5",
-    "--c6",
-    "--p50",
-    "--p99",
-    "--mark",
-    "--warn",
-    "--good",
-    "--bad",
-)
+_COLOURS: Final = ("--c1", "--c2", "--c3", "--c4", "--c5", "--p50", "--p99")
+_COLOUR_OF_OTHERS: Final = "--c6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,8 @@ def finding_of(
     knees = [each.climb.knee_per_s or 0.0 for each in found]
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
-        columns=COLUMNS, rows=tuple(_row(group, demand) for group in _groups(steps)), cards=cards, facts=facts,
+        columns=COLUMNS, rows=tuple(_row(group, demand) for group in _groups(steps, _by_rate_and_length)),
+        cards=cards, facts=facts,
         doubts=tuple(doubt for each in found for doubt in each.kept.doubts),
         notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
     )  # fmt: skip
@@ -109,16 +99,24 @@ def system_cpu_ms(step: Step) -> float:
     return sum(ms for name, ms in step.cpu_ms.items() if name not in (GENERATOR, SIMULATOR, OTHERS))
 
 
-def _groups(steps: Sequence[Step]) -> list[list[Step]]:
-    """Steps of the same rate and length together, by rate."""
+def _groups(steps: Sequence[Step], key: Callable[[Step], tuple[float, bool]]) -> list[list[Step]]:
+    """Steps of the same key together, by their keys in order."""
     groups: dict[tuple[float, bool], list[Step]] = {}
     for step in steps:
-        groups.setdefault((round(step.offered_per_s, 1), step.is_long), []).append(step)
-    return [groups[key] for key in sorted(groups)]
+        groups.setdefault(key(step), []).append(step)
+    return [groups[each] for each in sorted(groups)]
+
+
+def _by_rate_and_length(step: Step) -> tuple[float, bool]:
+    return round(step.offered_per_s, 1), step.is_long
+
+
+def _by_rate(step: Step) -> tuple[float, bool]:
+    return round(step.offered_per_s, 1), False
 
 
 def _row(group: Sequence[Step], demand: Demand) -> tuple[Cell, ...]:
-    own_ms = demand.psp.own_ms(0.95)
+    own_ms = demand.own_p95_ms
 
     def of(figure: Callable[[Step], float | None]) -> Cell:
         return spread_of(value for step in group if (value := figure(step)) is not None)
@@ -130,20 +128,21 @@ def _row(group: Sequence[Step], demand: Demand) -> tuple[Cell, ...]:
         of(lambda step: step.final_per_s), of(lambda step: step.latency.p50_ms), of(lambda step: step.latency.p95_ms),
         of(lambda step: step.latency.p99_ms),
         of(lambda step: None if step.latency.p95_ms is None else step.latency.p95_ms - own_ms),
-        of(partial(_ended, Ending.SHED)), of(partial(_ended, Ending.UNKNOWN)), of(lambda step: step.average_batch),
+        _ended(group, Ending.SHED), _ended(group, Ending.UNKNOWN), of(lambda step: step.average_batch),
         of(system_cpu_ms), of(lambda step: step.cpu_ms.get(SIMULATOR)), of(lambda step: step.cpu_ms.get(GENERATOR)),
     )  # fmt: skip
 
 
-def _ended(ending: Ending, step: Step) -> float:
-    return float(step.endings.get(ending, 0))
+def _ended(group: Sequence[Step], ending: Ending) -> int:
+    """How many calls of all these steps together."""
+    return sum(step.endings.get(ending, 0) for step in group)
 
 
 def _notes(found: Sequence[Round], knees: Sequence[float], steps: Sequence[Step], demand: Demand) -> list[str]:
     asked = f"{demand.orders} order{'s' if demand.orders > 1 else ''} a checkout"
     beside = f", {demand.reads} reads beside each" if demand.reads else ""
     notes = [
-        f"PSP {demand.psp.name}: {demand.psp.summary}; {asked}{beside}; p95 held to {demand.psp.p95_limit_ms:.0f} ms",
+        f"PSP {demand.psp.name}: {demand.psp.summary}; {asked}{beside}; p95 held to {demand.limit_ms:.0f} ms",
         f"knee, median of {len(found)}: {spread_of(knees)} checkouts/s, "
         f"{statistics.median(knees) * demand.orders:,.0f} orders/s",
         f"{sum(each.kept.acknowledged for each in found):,} acknowledged checkouts looked for after the database was "
@@ -158,13 +157,12 @@ def _notes(found: Sequence[Round], knees: Sequence[float], steps: Sequence[Step]
 
 def charts(steps: Sequence[Step]) -> tuple[Chart, ...]:
     """Latency against rate, and CPU a checkout by process against rate; of several steps at a rate the median."""
-    groups = [group for group in _groups(steps) if not group[0].is_long]
+    groups = _groups(steps, _by_rate)
     rates = [group[0].offered_per_s for group in groups]
 
     def line(name: str, colour: str, figure: Callable[[Step], float | None]) -> Line:
         return Line(name, colour, tuple(zip(rates, (_median(group, figure) for group in groups), strict=True)))
 
-    names = sorted({name for step in steps for name in step.cpu_ms})
     latency = Chart(
         title="Latency of checkouts against their rate", unit="ms", x_unit="/s", is_log=True, limit=steps[0].limit_ms,
         lines=(
@@ -173,15 +171,26 @@ def charts(steps: Sequence[Step]) -> tuple[Chart, ...]:
             line("p50", "--p50", lambda step: step.latency.p50_ms),
         ),
     )  # fmt: skip
+    names = _dearest(steps)
+    shown = [line(name, colour, partial(_cpu, (name,))) for name, colour in zip(names, _COLOURS, strict=False)]
+    others = line("all others", _COLOUR_OF_OTHERS, partial(_cpu, tuple(names[len(_COLOURS) :])))
     cpu = Chart(
         title="CPU a checkout by process", unit="ms", x_unit="/s", is_stacked=True,
-        lines=tuple(line(name, colour, partial(_cpu, name)) for name, colour in zip(names, _COLOURS, strict=False)),
+        lines=(*shown, *([others] if len(names) > len(shown) else [])),
     )  # fmt: skip
     return latency, cpu
 
 
-def _cpu(name: str, step: Step) -> float:
-    return step.cpu_ms.get(name, 0.0)
+def _dearest(steps: Sequence[Step]) -> list[str]:
+    """Processes by the CPU they took, the most first."""
+    spent: Counter[str] = Counter()
+    for step in steps:
+        spent.update(step.cpu_ms)
+    return [name for name, _ in spent.most_common()]
+
+
+def _cpu(names: Sequence[str], step: Step) -> float:
+    return sum(step.cpu_ms.get(name, 0.0) for name in names)
 
 
 def _median(group: Sequence[Step], figure: Callable[[Step], float | None]) -> float | None:

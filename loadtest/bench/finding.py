@@ -41,9 +41,8 @@ class Spread:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        if len(self.values) == 1:
-            return number(self.values[0])
-        return f"{number(self.median)} ({number(min(self.values))} to {number(max(self.values))})"
+        low, high = number(min(self.values)), number(max(self.values))
+        return low if low == high else f"{number(self.median)} ({low} to {high})"
 
 
 def spread_of(values: Iterable[float]) -> Spread | None:

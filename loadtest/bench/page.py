@@ -20,9 +20,9 @@ def render_finding(finding: Finding) -> str:
     """The finding as one HTML document."""
     body = [
         _head(finding),
-        *(f'<p class="warning">{escape(note)}</p>' for note in finding.notes),
         "<h2>Figures</h2>",
         _table(finding),
+        *_notes(finding),
         *(["<h2>Plots</h2>"] if finding.charts else []),
         *(chart_panel(chart) for chart in finding.charts),
         *_machine(finding),
@@ -50,11 +50,18 @@ def _table(finding: Finding) -> str:
     )
     rows = "".join(
         "<tr>"
-        + "".join(f"<td{' class=n' if place else ''}>{escape(cell_text(cell))}</td>" for place, cell in enumerate(row))
+        + "".join(
+            f'<td class="{"n" if place else "id"}">{escape(cell_text(cell))}</td>' for place, cell in enumerate(row)
+        )
         + "</tr>"
         for row in finding.rows
     )
     return f'<div class="panel"><table><tr>{heads}</tr>{rows}</table></div>'
+
+
+def _notes(finding: Finding) -> list[str]:
+    notes = "".join(f"<li>{escape(note)}</li>" for note in finding.notes)
+    return [f'<div class="panel"><h3>To read them by</h3><ul class="examples">{notes}</ul></div>'] if notes else []
 
 
 def _machine(finding: Finding) -> list[str]:

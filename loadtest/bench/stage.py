@@ -41,6 +41,16 @@ class Demand:
     reads: int = 0
     hot_share: float = 0.0
 
+    @property
+    def own_p95_ms(self) -> float:
+        """What 95 of 100 checkouts take at the PSP itself."""
+        return self.psp.own_ms(0.95, orders=self.orders)
+
+    @property
+    def limit_ms(self) -> float:
+        """What p95 is held to."""
+        return self.psp.p95_limit_ms(orders=self.orders)
+
 
 @dataclass(frozen=True, slots=True)
 class Offered:
@@ -103,7 +113,7 @@ class Stage:
         self.journals.append(plan.journal)
         spent = {name: after.cpu_ms[name] - before.cpu_ms.get(name, 0.0) for name in after.cpu_ms}
         spent[GENERATOR] = load.cpu_ms
-        return Offered(load, demand.psp.p95_limit_ms, spent, average_batch(before.shards, after.shards))
+        return Offered(load, demand.limit_ms, spent, average_batch(before.shards, after.shards))
 
     async def drain(self, left: int = 0) -> float:
         """Waits until no more effects than these are unfinished; how long that took in seconds."""

@@ -69,11 +69,20 @@ def test_added_latency_is_what_the_psp_did_not_take() -> None:
 
 
 def test_plots_have_latency_and_cpu_against_the_rate() -> None:
-    latency, cpu = _finding(_round(50.0, _step(62.5, 40), _step(50.0, 10))).charts
+    latency, cpu = _finding(_round(50.0, _step(62.5, 40), _step(50.0, 10), _step(50.0, 20, is_long=True))).charts
 
-    assert [line.points for line in latency.lines if line.name == "p95"] == [((50.0, 10.0), (62.5, 40.0))]
+    assert [line.points for line in latency.lines if line.name == "p95"] == [((50.0, 15.0), (62.5, 40.0))]
     assert (latency.x_unit, latency.limit, cpu.is_stacked) == ("/s", 300.0, True)
-    assert {line.name for line in cpu.lines} == {"shards", "database", "load generator", "simulator", "bench"}
+    assert [line.name for line in cpu.lines] == ["bench", "shards", "database", "load generator", "simulator"]
+
+
+def test_processes_that_cost_little_share_a_colour() -> None:
+    """Seven colours can be told apart; the dearest have them."""
+    step = replace(_step(50.0, 10), cpu_ms={f"process {number}": float(number) for number in range(1, 10)})
+    _, cpu = _finding(_round(50.0, step)).charts
+
+    assert [line.name for line in cpu.lines] == [*(f"process {number}" for number in range(9, 2, -1)), "all others"]
+    assert cpu.lines[-1].points == ((50.0, 3.0),)
 
 
 def test_a_round_whose_acknowledged_checkouts_are_not_all_stored_does_not_count() -> None:

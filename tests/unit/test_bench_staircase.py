@@ -103,8 +103,16 @@ def test_the_psps_own_time_is_that_of_its_two_calls() -> None:
     assert 400 < masonx.own_ms(0.95) < 480
 
 
+def test_the_slowest_of_several_orders_is_the_psps_part() -> None:
+    """Orders of a checkout are charged side by side, and the reply waits for all of them."""
+    fixed, masonx = PSP_PROFILES["fixed-100ms"], PSP_PROFILES["masonx"]
+
+    assert fixed.own_ms(0.95, orders=10) == 200.0
+    assert masonx.own_ms(0.5, orders=10) > masonx.own_ms(0.9) > masonx.own_ms(0.5, orders=2)
+
+
 def test_p95_is_held_to_300_ms_unless_the_psp_takes_those_by_itself() -> None:
-    limits = {name: profile.p95_limit_ms for name, profile in PSP_PROFILES.items()}
+    limits = {name: profile.p95_limit_ms() for name, profile in PSP_PROFILES.items()}
 
     assert (limits["zero"], limits["fixed-100ms"]) == (300.0, 300.0)
     assert limits["masonx"] == PSP_PROFILES["masonx"].own_ms(0.95) + 300.0
