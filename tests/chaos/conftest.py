@@ -6,7 +6,6 @@ Invariant: when the fixture has returned, nothing of the run is left running, ho
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests.e2e.process import naming
 from tests.e2e.system import ROOT, RunningSystem
+from tests.tie import tied
 
 LIMIT_S = 560.0
 """Three times what it takes on an idle machine."""
@@ -57,7 +57,7 @@ def ran() -> Iterator[Ran]:
     system = RunningSystem()
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "servers.cli", "chaos", *OPTIONS],
+            tied("-m", "servers.cli", "chaos", *OPTIONS),
             cwd=ROOT, env={**system.environment(), "COLUMNS": "100"}, capture_output=True, text=True, timeout=LIMIT_S,
             check=False,
         )  # fmt: skip

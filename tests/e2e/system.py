@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ import psycopg
 from servers.keys import make_keys, read_key
 from tests.e2e.deadline import until
 from tests.e2e.process import family, is_alive, survivors
+from tests.tie import tied
 from zerosum.crash import Point, Process, place_order
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
@@ -78,11 +78,11 @@ class RunningSystem:
 
     def begin(self) -> None:
         """Starts it, and does not wait."""
-        command = [sys.executable, "-m", "servers.cli", "up"]
         with (self.folder / "up.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment(), stdout=log, stderr=log, start_new_session=True
-            )
+                tied("-m", "servers.cli", "up"), cwd=ROOT, env=self.environment(), stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
         """What a command of this system runs in: its folder, its ports, its shorter times."""

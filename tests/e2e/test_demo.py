@@ -2,12 +2,12 @@
 
 import re
 import subprocess
-import sys
 
 import pytest
 
 from tests.e2e.process import naming
 from tests.e2e.system import ROOT, RunningSystem
+from tests.tie import tied
 
 LIMIT_S = 240.0
 SMALL = ("--tps", "5", "--seconds", "6", "--seed", "11")
@@ -18,7 +18,7 @@ def demo(*options: str) -> tuple[int, str]:
     system = RunningSystem()
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "servers.cli", "demo", *SMALL, *options],
+            tied("-m", "servers.cli", "demo", *SMALL, *options),
             cwd=ROOT, env={**system.environment(), "COLUMNS": "100"}, capture_output=True, text=True, timeout=LIMIT_S,
             check=False,
         )  # fmt: skip

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.conftest import SYSTEMS
 from tests.tidy.tree import GENERATED, ROOT, files, name_of, sources
 
 LINES_MAX = 400
@@ -122,6 +123,20 @@ def test_make_runs_every_folder_of_tests() -> None:
     folders = {path.parent for path in files(".py") if path.name.startswith("test_")}
 
     assert [name_of(folder) for folder in sorted(folders) if name_of(folder) not in makefile] == []
+
+
+def test_whatever_starts_a_system_is_in_the_lane_of_systems() -> None:
+    """Beside another system it would wait for the cores, at the limits of recovery. Method: who may start one imports it."""
+    named = ("tests.e2e.system", "servers.supervisor", "actors.ray_cluster")
+    starting = [
+        name_of(path)
+        for path in files(".py")
+        if path.name.startswith(("test_", "conftest"))
+        and any(f"from {module} import" in _text(path) for module in named)
+    ]
+
+    assert starting
+    assert [name for name in starting if not name.startswith(SYSTEMS)] == []
 
 
 def test_every_test_the_documents_name_exists() -> None:

@@ -1,11 +1,13 @@
 """Seeds of the world, in blocks: whatever befalls, everything comes to rest and is right.
 
-`ZEROSUM_WORLD_SEEDS` sets how many; blocks run in as many processes as there are cores. A failing seed is one command away:
+`ZEROSUM_WORLD_SEEDS` sets how many; blocks run in as many processes as there are cores, which give way to all others: beside
+them may be a system under test, whose recovery has its limits. A failing seed is one command away:
 `zerosum simulate --seed <seed> --trace`.
 """
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
@@ -17,9 +19,12 @@ from simulator.world.forger import FORGERIES
 from simulator.world.mix import Mix, mix_of
 from simulator.world.run import run_seed
 from simulator.world.swarm import Size
+from tests.tie import end_with_parent
 
 SEEDS = int(os.environ.get("ZEROSUM_WORLD_SEEDS", "1500"))
 BLOCK = 25
+NICENESS = 10
+"""A tenth of the core that somebody else wants too, all of one that nobody wants."""
 
 BLOCKS = [range(start, min(start + BLOCK, SEEDS)) for start in range(0, SEEDS, BLOCK)]
 
@@ -29,9 +34,14 @@ def tallies(request: pytest.FixtureRequest) -> Iterator[Mapping[Sequence[int], "
     """What comes of each block that this session asks for: all of them are under way at once."""
     asked = [seeds for item in request.session.items if item.path == request.path for seeds in _block_of(item)]
     # Each worker is a fresh interpreter: nothing of this one, no lock and no thread, is in it.
-    workers = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+    workers = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), _stand_back)
     yield {seeds: workers.submit(run_chunk, seeds) for seeds in asked}
     workers.shutdown(cancel_futures=True)
+
+
+def _stand_back() -> None:
+    end_with_parent(signal.SIGKILL)
+    os.nice(NICENESS)
 
 
 def _block_of(item: pytest.Item) -> Sequence[Sequence[int]]:
