@@ -241,7 +241,7 @@ class System:
         ray = str(Path(sys.executable).parent / "ray")
         return [
             ray, "start", "--head", "--block", f"--port={self._ray_port}", "--node-ip-address=127.0.0.1", "--num-cpus=1",
-            f"--ray-client-server-port={free_port()}",
+            f"--ray-client-server-port={free_port()}", "--no-monitor", "--include-log-monitor=false",  # asked by nobody
             f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false", "--disable-usage-stats",
             f"--temp-dir={self._ray_folder()}",
         ]  # fmt: skip
