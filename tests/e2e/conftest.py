@@ -1,6 +1,7 @@
-"""One real system for all tests of this folder, a caller who finds it at rest, and one of its own for who must end it.
+"""One real system for most tests of this folder, a caller who finds it at rest, and one of its own for who must end it.
 
-Invariant: a test begins when nothing of an earlier one is under way, so that what it counts is its own.
+Invariant: a test begins when nothing of an earlier one is under way, so that what it counts is its own, and beside a system of
+one's own no other runs.
 """
 
 from collections.abc import Iterator
@@ -13,19 +14,55 @@ from tests.e2e.deadline import until
 from tests.e2e.system import RunningSystem
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those who share a system first: it is started once, and ended before others are."""
+    items.sort(key=lambda item: "whole" not in getattr(item, "fixturenames", ()))
+
+
+class Shared:
+    """The system that most tests share: started when one asks for it, ended when one wants the machine for itself."""
+
+    def __init__(self) -> None:
+        self._running: RunningSystem | None = None
+
+    def running(self) -> RunningSystem:
+        """The system, up."""
+        if self._running is None:
+            self._running = RunningSystem()
+            self._running.start()
+        return self._running
+
+    def end(self) -> None:
+        """Ends it if there is one."""
+        ending, self._running = self._running, None
+        if ending is not None:
+            ending.end()
+
+
 @pytest.fixture(scope="session")
-def whole() -> Iterator[RunningSystem]:
-    """The system, started once."""
-    system = RunningSystem()
+def shared() -> Iterator[Shared]:
+    """None runs yet."""
+    shared = Shared()
     try:
-        system.start()
-        yield system
+        yield shared
     finally:
-        system.end()
+        shared.end()
 
 
 @pytest.fixture
-def own() -> Iterator[RunningSystem]:
+def whole(shared: Shared) -> RunningSystem:
+    """The system, started once."""
+    return shared.running()
+
+
+@pytest.fixture
+def alone(shared: Shared) -> None:
+    """No other system runs."""
+    shared.end()
+
+
+@pytest.fixture
+def own(alone: None) -> Iterator[RunningSystem]:
     """A system that the test may end in any way."""
     system = RunningSystem()
     try:

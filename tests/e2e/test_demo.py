@@ -5,9 +5,12 @@ import subprocess
 
 import pytest
 
+from tests.e2e.conftest import Shared
 from tests.e2e.process import naming
 from tests.e2e.system import ROOT, RunningSystem
 from tests.tie import tied
+
+pytestmark = pytest.mark.e2e
 
 LIMIT_S = 240.0
 SMALL = ("--tps", "5", "--seconds", "6", "--seed", "11")
@@ -28,9 +31,16 @@ def demo(*options: str) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def test_a_demo_with_faults_and_kills_ends_with_a_clean_certificate() -> None:
+@pytest.fixture(scope="module")
+def clean(shared: Shared) -> tuple[int, str]:
+    """One demo, as it comes."""
+    shared.end()
+    return demo()
+
+
+def test_a_demo_with_faults_and_kills_ends_with_a_clean_certificate(clean: tuple[int, str]) -> None:
     """Done when: the certificate is clean, and every order was charged exactly once."""
-    status, printed = demo()
+    status, printed = clean
 
     assert status == 0, printed
     assert "SIGKILL checkout shard 0" in printed
@@ -45,9 +55,9 @@ def planted_and_found(printed: str) -> dict[str, tuple[int, int, int]]:
     return {kind: (int(planted), int(found), int(in_class)) for kind, planted, found, in_class in rows}
 
 
-def test_a_demo_finds_all_the_damage_of_its_settlement_file() -> None:
+def test_a_demo_finds_all_the_damage_of_its_settlement_file(clean: tuple[int, str]) -> None:
     """At least ten kinds are planted, all of it is found in its class, and the certificate says so."""
-    status, printed = demo("--no-kills")
+    status, printed = clean
     kinds = planted_and_found(printed)
 
     assert status == 0, printed
@@ -56,6 +66,7 @@ def test_a_demo_finds_all_the_damage_of_its_settlement_file() -> None:
     assert "false alarms 0" in printed
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(
     ("sabotage", "caught_by"), [("double-charge", "I4"), ("lose-posting", "POSTINGS"), ("forget-order", "I24")]
 )
