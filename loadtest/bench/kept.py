@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -85,14 +85,15 @@ async def kill_and_compare(system: System, journals: Iterable[Path]) -> Kept:
             while True:
                 with contextlib.suppress(psycopg.OperationalError):
                     if system.database_pid() != before:
-                        stored = await asyncio.to_thread(_stored, auditor_url(system), list(acknowledged))
+                        stored = await asyncio.to_thread(stored_final, auditor_url(system), list(acknowledged))
                         return compare(acknowledged, stored)
                 await asyncio.sleep(ASK_EVERY_S)
     except TimeoutError as gone:
         raise Unavailable(f"the database did not recover within {RECOVERY_LIMIT_S:.0f} s") from gone
 
 
-def _stored(url: str, checkout_ids: list[str]) -> dict[str, bool]:
+def stored_final(url: str, checkout_ids: Sequence[str]) -> dict[str, bool]:
+    """Of each that is stored: whether its reply is fixed and every order of it has come to its end. Blocking."""
     with psycopg.connect(url.replace("+psycopg", ""), connect_timeout=5) as connection:
-        rows = connection.execute(_STORED, [sorted(FINAL_STATUSES), DEMO_TENANT, checkout_ids])
+        rows = connection.execute(_STORED, [sorted(FINAL_STATUSES), DEMO_TENANT, list(checkout_ids)])
         return {str(checkout_id): bool(is_final) for checkout_id, is_final in rows}

@@ -16,6 +16,7 @@ from typing import Final
 from rich.console import Console
 
 from loadtest.bench.card import Card, take_card
+from servers.log import configure_logs
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
 from zerosum.errors import Misconfigured
@@ -41,6 +42,8 @@ def folder_of(settings: Settings, what: str) -> Path:
 async def own_system(settings: Settings, folder: Path, console: Console) -> AsyncIterator[System]:
     """A system of its own in the folder, started; stopped and removed at the end."""
     data = folder / "system"
+    # What the supervisor has to say of a database that is killed on purpose belongs beside the figures, not among them.
+    configure_logs("bench", settings.log_level, (folder / "bench.log").open("a", buffering=1, encoding="utf-8"))
     system = System(
         with_free_ports(settings.model_copy(update={"data_dir": data})),
         Simulated(1, PSP_AT_ONCE),

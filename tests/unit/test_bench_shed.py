@@ -1,0 +1,62 @@
+"""What twice the knee becomes: windows, what was turned away, and that a loss voids the run."""
+
+from loadtest.bench.card import Card
+from loadtest.bench.finding import Finding
+from loadtest.bench.kept import Kept
+from loadtest.bench.load import Load
+from loadtest.bench.plan import LoadPlan
+from loadtest.bench.sample_file import Call, Ending, Kind
+from loadtest.bench.shed import COLUMNS, Overload, finding_of, windows_of
+from loadtest.bench.stage import Offered
+from loadtest.bench.staircase import step_of
+
+CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
+KEPT = Kept(acknowledged=2)
+PLAN = LoadPlan(target="a:1", token_file="t", folder=".", tps=4.0, seconds=15.0, warm_up_s=3.0, seed=1, run_id="r")
+
+
+def _call(at_s: float, ending: Ending, latency_ms: int = 200, kind: Kind = Kind.CHECKOUT) -> Call:
+    return Call(round(at_s * 1_000_000), 0, latency_ms * 1_000, kind, ending)
+
+
+CALLS = (
+    _call(3.0, Ending.FINAL, 100), _call(12.9, Ending.SHED, 1), _call(5.0, Ending.READ, kind=Kind.READ),
+    _call(13.0, Ending.FINAL, 300), _call(17.9, Ending.UNKNOWN, 15_000),
+)  # fmt: skip
+
+
+def _finding(kept: Kept = KEPT) -> Finding:
+    load = Load(PLAN, CALLS, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted=0)
+    after = step_of((_call(0, Ending.FINAL),), offered_per_s=1.0, seconds=1.0, limit_ms=300.0)
+    seen = Overload(2.0, Offered(load, 300.0, {}, None), after, kept)
+    return finding_of(seen, command="zerosum bench shed", cards=(CARD, CARD), facts={})
+
+
+def test_calls_stand_in_the_window_in_which_they_were_meant_to_be_sent() -> None:
+    """Windows of ten seconds after the warm-up; the last is as long as what is left. Reads stand beside, not in it."""
+    windows = windows_of(CALLS, from_s=3.0, seconds=15.0)
+
+    assert [(each.from_s, each.seconds, len(each.calls)) for each in windows] == [(0.0, 10.0, 2), (10.0, 5.0, 2)]
+    assert windows[1].per_s(Ending.FINAL) == 0.2
+
+
+def test_latency_is_of_what_was_taken_on_and_the_rest_is_counted() -> None:
+    """A refusal in 1 ms would flatter the median; a call without an answer has no latency."""
+    whole = dict(zip(COLUMNS, _finding().rows[-1], strict=True))
+
+    assert (whole["p50 ms"], whole["p95 ms"], whole["without answer"]) == (100.0, 300.0, 1)
+    assert _finding().headline == "at 2 x the knee of 2/s: 0 final/s, p95 300 ms, 25% turned away"
+
+
+def test_what_the_codes_were_and_whether_they_named_a_time_is_told() -> None:
+    notes = _finding().notes
+
+    assert "turned away without RetryInfo: 0" in notes
+    assert any("RESOURCE_EXHAUSTED 1" in note for note in notes)
+
+
+def test_an_acknowledged_checkout_that_is_gone_voids_the_run() -> None:
+    """Issue 5, point 7: nothing lost."""
+    finding = _finding(Kept(2, missing=("co-1",)))
+
+    assert finding.void_because == ("1 of 2 checkouts were acknowledged and not stored: co-1",)
