@@ -66,16 +66,27 @@ class Figures:
 
 
 class Shard(Generic[S, C]):
-    """Hosts the entities of `slots`. `start` raises their epochs; `submit` and `tell` are its two lanes."""
+    """Hosts the entities of `slots`. `start` raises their epochs; `submit` and `tell` are its two lanes.
+
+    `pace_ms`: how soon after a batch of many the next may begin; 0 where whoever calls sends lists that waited already.
+    """
 
     def __init__(
-        self, *, binding: Binding[S, C], store: Store[S], slots: Sequence[int], deployment: str, clock: Clock
+        self,
+        *,
+        binding: Binding[S, C],
+        store: Store[S],
+        slots: Sequence[int],
+        deployment: str,
+        clock: Clock,
+        pace_ms: int = limits.BATCH_PACE_MS,
     ) -> None:
         self._binding = binding
         self._store = store
         self._slots = tuple(slots)
         self._deployment = deployment
         self._clock = clock
+        self._pace_ms = pace_ms
         self._memory: Memory[S] = Memory()
         self._callers: deque[Waiting[C]] = deque()
         self._inner: deque[Waiting[C]] = deque()
@@ -172,7 +183,7 @@ class Shard(Generic[S, C]):
                 began_ms = self._clock.monotonic_ms()
                 await batcher.run(batch)
                 if len(batch) > 1:  # there is a crowd: what comes within the pace shares the next commit
-                    next_ms = began_ms + limits.BATCH_PACE_MS
+                    next_ms = began_ms + self._pace_ms
                     await self._clock.sleep_ms(max(0, next_ms - self._clock.monotonic_ms()))
         except Superseded as end:
             self.figures.fenced += 1
