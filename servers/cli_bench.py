@@ -129,3 +129,21 @@ def reconcile(
 
     with told():
         exit_with(bench_reconcile(lines=lines, rate=damage, seed=1, json_file=json_file))
+
+
+@bench.command("post")
+def post(
+    against: Annotated[str, typer.Option(help="Peers to stand beside, such as naive,hordak.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Pairs of each case and peer.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Ledger postings in process, ours and peers', in turn. Status 0 only when a killed database had lost nothing."""
+    from loadtest.bench.post import PostPlan, bench_post
+    from servers.log import configure_logs
+
+    configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
+    command = f"zerosum bench post --against '{against}' --rounds {rounds} --seconds {seconds:g}"
+    plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
+    with told():
+        exit_with(bench_post(plan, command=command, json_file=json_file))

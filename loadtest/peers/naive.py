@@ -1,0 +1,49 @@
+"""The textbook's posting as a peer: a balance row read, raised and written, and two entries, SERIALIZABLE with retry.
+
+Invariant: the steps are those of `loadtest/naive`, in one transaction a posting.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import psycopg
+
+from loadtest.naive import step
+from loadtest.naive.database import NaiveDatabase
+from loadtest.own_database import make_database
+from loadtest.peers.peer import CURRENCY, Posting
+
+
+class NaivePeer:
+    """Implements `Peer`. It has no call of many: a list is posted one after the other."""
+
+    def __init__(self, admin_url: str, database: str) -> None:
+        self._url = make_database(admin_url, database)
+
+    async def open(self, sellers: Sequence[str]) -> None:
+        """Makes the tables and a wallet for each seller."""
+        self._database = NaiveDatabase(self._url)
+        self._database.make_tables()
+        await self._database.transact(partial(step.open_wallets, owners=sellers, currency=CURRENCY))
+
+    async def post(self, postings: Sequence[Posting]) -> None:
+        """Raises DBAPIError where the database kept asking for another order of things, or is away."""
+        for posting in postings:
+            await self._database.transact(
+                partial(
+                    step.post, posting_id=posting.posting_id, owner=posting.seller, currency=CURRENCY,
+                    amount_minor=posting.amount_minor,
+                )
+            )  # fmt: skip
+
+    async def stored(self) -> set[str]:
+        """Postings with both entries."""
+        with psycopg.connect(self._url) as connection:
+            found = connection.execute(
+                "SELECT payment_order_id FROM ledger_entry GROUP BY payment_order_id HAVING count(*) = 2"
+            )
+            return {posting_id for (posting_id,) in found}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        self._database.close()

@@ -1,0 +1,24 @@
+"""The peers by name. A table, nothing else: another ledger is one more file and one more line.
+
+Invariant: a peer whose package is missing raises `NotInstalled` when it is made, not when this file is read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from loadtest.peers.house import HousePeer
+from loadtest.peers.naive import NaivePeer
+from loadtest.peers.peer import Peer
+
+OURS: Final = "zerosum"
+
+Urls = Mapping[str, str]
+"""The URLs of a server by role, as `EmbeddedPostgres.urls` has them."""
+
+Peers = Mapping[str, Callable[[Urls], Peer]]
+
+PEERS: Final[Peers] = {
+    OURS: lambda urls: HousePeer(urls["admin"], urls["ledger"], "post_zerosum"),
+    "naive": lambda urls: NaivePeer(urls["admin"], "post_naive"),
+}
+"""How each is made on a server; every one makes a database of its own there."""

@@ -1,0 +1,68 @@
+"""`zerosum bench post` itself, tiny: a real database, our shard and the textbook, a kill, and what is found after it."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.bench.post import Case, PostPlan, bench_post
+from loadtest.peers.peer import NotInstalled, Posting
+from loadtest.peers.table import PEERS
+from zerosum.errors import Misconfigured
+
+pytestmark = pytest.mark.slow
+
+CASES = (Case("hot", 8, 1), Case("spread", 2, 10))
+
+
+def _plan(*against: str) -> PostPlan:
+    return PostPlan(against=against, rounds=2, seconds=0.2, cases=CASES, sellers=20, has_cards=False)
+
+
+class Forgetful:
+    """A peer that acknowledges what it does not keep."""
+
+    async def open(self, sellers: Sequence[str]) -> None: ...
+
+    async def post(self, postings: Sequence[Posting]) -> None:
+        await asyncio.sleep(0)
+
+    async def stored(self) -> set[str]:
+        return set()
+
+    async def close(self) -> None: ...
+
+
+def _absent(_: Any) -> Any:
+    raise NotInstalled("absent is not installed")
+
+
+def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_path: Path) -> None:
+    """Speed.md, rules of the bench. Status 0 says that nothing was lost; who is not installed is left out."""
+    peers = {**PEERS, "absent": _absent}
+    status = bench_post(_plan("naive", "absent"), command="c", json_file=tmp_path / "post.json", peers=peers)
+
+    told = json.loads((tmp_path / "post.json").read_text())
+    assert (status, told["is_void"]) == (0, False)
+    assert [(row["postings"], row["beside"]) for row in told["rows"]] == [(str(case), "naive") for case in CASES]
+    assert all(len(row["ours/s"]["values"]) == 2 for row in told["rows"])
+    assert all(min(row["rate, ours : theirs"]["values"]) > 0 for row in told["rows"])
+    assert any(note.startswith("absent is not installed") for note in told["notes"])
+
+
+def test_a_peer_that_loses_what_it_acknowledged_voids_the_run(tmp_path: Path) -> None:
+    """Else the quickest ledger would be one that keeps nothing."""
+    peers = {**PEERS, "forgetful": lambda _: Forgetful()}
+    status = bench_post(_plan("forgetful"), command="c", json_file=tmp_path / "post.json", peers=peers)
+
+    told = json.loads((tmp_path / "post.json").read_text())
+    assert (status, told["is_void"]) == (1, True)
+    assert told["void_because"][0].startswith("forgetful has lost")
+
+
+def test_a_peer_nobody_knows_is_named_before_anything_is_started() -> None:
+    with pytest.raises(Misconfigured, match="no such peer: tigerbeetle"):
+        bench_post(_plan("tigerbeetle"), command="c", json_file=None)

@@ -1,0 +1,50 @@
+"""What `zerosum bench post` tells of its pairs: ratios of neighbours, and that a figure with a loss does not count."""
+
+from loadtest.bench.finding import Spread
+from loadtest.bench.post import COLUMNS, Case, Figure, Pair, Result, finding_of
+
+HOT, SPREAD = Case("hot", 64, 1), Case("spread", 1, 1)
+
+
+def _pair(case: Case, ours_per_s: float, theirs_per_s: float, peer: str = "naive") -> Pair:
+    return Pair(case, peer, Figure(ours_per_s, 30.0, 10.0), Figure(theirs_per_s, 300.0, 100.0))
+
+
+def _result(*pairs: Pair, lost: int = 0, not_installed: tuple[str, ...] = ()) -> Result:
+    return Result(pairs, {"zerosum": 500, "naive": 70}, {"zerosum": 0, "naive": lost}, not_installed)
+
+
+def test_each_ratio_is_of_the_runs_that_stood_beside_one_another() -> None:
+    """Speed.md, rules of the bench: ratio per neighbouring pair, never best against worst."""
+    told = finding_of(_result(_pair(HOT, 100, 10), _pair(HOT, 900, 300), _pair(HOT, 400, 80)), "c")
+
+    (row,) = told.rows
+    assert row[COLUMNS.index("rate, ours : theirs")] == Spread((10.0, 3.0, 5.0))
+    assert row[COLUMNS.index("CPU, theirs : ours")] == Spread((10.0, 10.0, 10.0))
+
+
+def test_the_headline_is_of_64_callers_at_one_seller() -> None:
+    """The case the goals are about; the median of all rounds, beside each peer's ratio."""
+    pairs = [_pair(SPREAD, 7, 1), _pair(HOT, 100, 10), _pair(HOT, 300, 10), _pair(HOT, 200, 50, "hordak")]
+
+    told = finding_of(_result(*pairs), "c")
+
+    assert told.headline == "post (hot, 64 in flight, 1 a call): 200/s; 20 (10 to 30) x naive; 4 x hordak"
+    assert len(told.rows) == 3
+
+
+def test_a_loss_voids_the_figures_and_names_who_lost() -> None:
+    """Acknowledged = stored, else the figure does not count."""
+    kept, lossy = finding_of(_result(_pair(HOT, 2, 1)), "c"), finding_of(_result(_pair(HOT, 2, 1), lost=3), "c")
+
+    assert kept.void_because == ()
+    assert lossy.void_because == ("naive has lost 3 acknowledged postings",)
+
+
+def test_ours_alone_and_peers_that_are_not_installed_are_told_as_such() -> None:
+    alone = Pair(HOT, "", Figure(5.0, 1.0, 1.0), None)
+
+    told = finding_of(_result(alone, not_installed=("hordak",)), "c")
+
+    assert told.rows[0][3:] == (None, None, None, None, None)
+    assert any(note.startswith("hordak is not installed") for note in told.notes)
