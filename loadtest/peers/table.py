@@ -6,6 +6,7 @@ Invariant: a peer whose package is missing raises `NotInstalled` when it is made
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from loadtest.peers.hordak import HordakPeer
 from loadtest.peers.house import HousePeer
 from loadtest.peers.naive import NaivePeer
 from loadtest.peers.peer import Peer
@@ -20,5 +21,6 @@ Peers = Mapping[str, Callable[[Urls], Peer]]
 PEERS: Final[Peers] = {
     OURS: lambda urls: HousePeer(urls["admin"], urls["ledger"], "post_zerosum"),
     "naive": lambda urls: NaivePeer(urls["admin"], "post_naive"),
+    "hordak": lambda urls: HordakPeer(urls["admin"], "post_hordak"),
 }
 """How each is made on a server; every one makes a database of its own there."""
