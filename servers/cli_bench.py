@@ -62,16 +62,28 @@ def checkout(
 
 @bench.command("hot")
 def hot(
+    against: Annotated[str, typer.Option(help="naive: the textbook in turn with ours, as fast as each can.")] = "",
+    in_flight: Annotated[str, typer.Option(help="Callers at once, with --against.")] = "16,64,256",
     tps: Annotated[float, typer.Option(min=1, help="Checkouts a second, where the first climb begins.")] = 50.0,
     seconds: StepSeconds = 10.0,
     rounds: Rounds = 3,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """The knee of one hot seller beside that of a thousand, in turn, and their ratio."""
+    """The knee of one hot seller beside that of a thousand, in turn, and their ratio; or both beside the textbook's."""
     from loadtest.bench.command import hot as run_hot
+    from loadtest.bench.command import hot_against_naive
+    from zerosum.errors import Misconfigured
 
     with told():
+        if against:
+            callers = [int(each) for each in in_flight.split(",") if each.isdecimal() and int(each) > 0]
+            if against != "naive" or not callers:
+                raise Misconfigured("hot is compared with naive, at some number of callers such as 16,64")
+            exit_with(hot_against_naive(
+                settings_of(data_dir), in_flight=callers, seconds=seconds, count=rounds, json_file=json_file
+            ))  # fmt: skip
+            return
         exit_with(run_hot(settings_of(data_dir), tps=tps, seconds=seconds, count=rounds, json_file=json_file))
 
 

@@ -5,15 +5,15 @@ Invariant: one card before and one after each run, on the very system that is me
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
+from loadtest.bench import against, machine
 from loadtest.bench import checkout as knee
 from loadtest.bench import hot as hot_seller
-from loadtest.bench import machine
 from loadtest.bench import shed as past_the_knee
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell, write_json
@@ -75,6 +75,20 @@ def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file
         pairs = await hot_seller.pairs(system, stage, count=count, tps=tps, seconds=seconds)
         command = f"zerosum bench hot --tps {tps:g} --seconds {seconds:g} --rounds {count}"
         return lambda cards: hot_seller.finding_of(pairs, command=command, cards=cards, facts=dict(machine.facts()))
+
+    return _tell(settings, "hot", measure, json_file)
+
+
+def hot_against_naive(
+    settings: Settings, *, in_flight: Sequence[int], seconds: float, count: int, json_file: Path | None
+) -> int:
+    """Ours and the textbook in turn. 0 when it could measure."""
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        found = await against.compare(system, stage, in_flight=in_flight, rounds=count, seconds=seconds)
+        callers = ",".join(map(str, in_flight))
+        command = f"zerosum bench hot --against naive --in-flight {callers} --seconds {seconds:g} --rounds {count}"
+        return lambda cards: against.finding_of(found, command=command, cards=cards, facts=dict(machine.facts()))
 
     return _tell(settings, "hot", measure, json_file)
 

@@ -1,0 +1,51 @@
+"""What `zerosum bench hot --against naive` tells: ratios of neighbours, each at its best, and who lost what."""
+
+from loadtest.bench.against import COLUMNS, HOT, SPREAD, Found, Pair, Run, finding_of
+from loadtest.bench.card import Card
+from loadtest.bench.finding import Finding, Spread
+
+CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
+
+
+def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, failed: int = 0) -> Pair:
+    return Pair(sellers, callers, Run(ours_per_s, 90.0, 4.0, 0), Run(theirs_per_s, 900.0, 20.0, failed))
+
+
+def _told(*pairs: Pair, doubts: tuple[str, ...] = ()) -> Finding:
+    return finding_of(Found(pairs, 1_234, doubts), command="c", cards=(CARD, CARD), facts={})
+
+
+PAIRS = (
+    _pair(SPREAD, 16, 200, 100), _pair(HOT, 16, 150, 50), _pair(SPREAD, 16, 300, 100), _pair(HOT, 16, 300, 60),
+    _pair(SPREAD, 64, 800, 80), _pair(HOT, 64, 720, 20, failed=3), _pair(SPREAD, 64, 1_000, 80), _pair(HOT, 64, 1_000, 20),
+)  # fmt: skip
+
+
+def test_each_ratio_in_the_table_is_of_neighbours() -> None:
+    """Speed.md, rules of the bench."""
+    rows = {row[0]: row for row in _told(*PAIRS).rows}
+
+    place = COLUMNS.index("rate, ours : naive")
+    assert {name: row[place] for name, row in rows.items()} == {
+        "spread, 16 in flight": Spread((2.0, 3.0)), "hot, 16 in flight": Spread((3.0, 5.0)),
+        "spread, 64 in flight": Spread((10.0, 12.5)), "hot, 64 in flight": Spread((36.0, 50.0)),
+    }  # fmt: skip
+
+
+def test_the_headline_takes_each_where_it_does_best() -> None:
+    """The textbook at 16 callers, ours at 64: neither is held against a crowd it cannot use. Medians: 900 : 100, 860 : 55."""
+    assert _told(*PAIRS).headline == "over naive, each at its best: spread 9.0 x, hot 15.6 x"
+
+
+def test_hot_is_held_against_the_spread_of_the_same_round() -> None:
+    notes = _told(*PAIRS).notes
+
+    assert "hot over spread, ours: 0.88 (0.75 to 1) at 16, 0.95 (0.9 to 1) at 64" in notes
+    assert "3 calls of naive brought no final answer" in notes
+
+
+def test_what_a_killed_database_had_lost_voids_the_run() -> None:
+    lost = "naive has lost 1 acknowledged checkouts"
+
+    assert _told(*PAIRS).void_because == ()
+    assert _told(*PAIRS, doubts=(lost,)).void_because == (lost,)
