@@ -148,9 +148,14 @@ def post(
     against: Annotated[str, typer.Option(help="Peers to stand beside, such as naive,hordak.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Pairs of each case and peer.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
+    rpc: Annotated[
+        bool, typer.Option("--rpc", help="Over gRPC instead, at the ledger server of a whole system.")
+    ] = False,
     json_file: JsonFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Ledger postings in process, ours and peers', in turn. Status 0 only when a killed database had lost nothing."""
+    from loadtest.bench.command import post_over_rpc
     from loadtest.bench.post import PostPlan, bench_post
     from servers.log import configure_logs
 
@@ -158,4 +163,7 @@ def post(
     command = f"zerosum bench post --against '{against}' --rounds {rounds} --seconds {seconds:g}"
     plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
     with told():
+        if rpc:
+            exit_with(post_over_rpc(settings_of(data_dir), seconds=seconds, count=rounds, json_file=json_file))
+            return
         exit_with(bench_post(plan, command=command, json_file=json_file))

@@ -2,7 +2,7 @@
 
 Where to read: `card.py` is the machine's own speed, taken before and after; `checkout.py` finds the knee and `shed.py` shows
 what happens past it; `steady.py` is one rate held (hot seller, memory); `recovery.py` kills and waits; `reconcile.py` judges;
-`post.py` posts to our ledger and to peers in process, `against.py` stands us beside the textbook.
+`post.py` posts to our ledger and to peers in process, `post_rpc.py` over gRPC; `against.py` stands us beside the textbook.
 
 * `generator.py`: the open-loop load, a process of its own; `plan.py` is what it is to do, `sample_file.py` what it saw.
 * `staircase.py`: steps and the knee. `psp_profile.py`: how the simulator delays. `kept.py`: acknowledged is stored.

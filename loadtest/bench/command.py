@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench import against, machine
+from loadtest.bench import against, machine, post_rpc
 from loadtest.bench import checkout as knee
 from loadtest.bench import hot as hot_seller
 from loadtest.bench import shed as past_the_knee
@@ -91,6 +91,19 @@ def hot_against_naive(
         return lambda cards: against.finding_of(found, command=command, cards=cards, facts=dict(machine.facts()))
 
     return _tell(settings, "hot", measure, json_file)
+
+
+def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
+    """PostJournals on a system of its own. 0 when it could measure."""
+
+    async def measure(system: System, _: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        turns, acknowledged, lost = await post_rpc.measure(system, rounds=count, seconds=seconds)
+        command = f"zerosum bench post --rpc --seconds {seconds:g} --rounds {count}"
+        return lambda cards: post_rpc.finding_of(
+            turns, acknowledged, lost, command=command, cards=cards, facts=dict(machine.facts())
+        )
+
+    return _tell(settings, "post", measure, json_file)
 
 
 def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds: float, json_file: Path | None) -> int:
