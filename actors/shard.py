@@ -133,31 +133,29 @@ class Shard(Generic[S, C]):
 
     async def submit(self, commands: Sequence[C]) -> list[Answer]:
         """Callers' lane: one answer each, in order, after the commit that makes it true. Full: Busy."""
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in commands]
-        for command, answer in zip(commands, answers, strict=True):
-            entity = self._binding.entity(command)
+        answers = _Answers(len(commands))
+        for place, command in enumerate(commands):
+            entity, answer = self._binding.entity(command), answers.at(place)
             if self.ended.is_set():
-                answer.set_result(Failed("Unavailable", "the shard has ended"))
+                answer(Failed("Unavailable", "the shard has ended"))
             elif self._is_full(entity):
                 self.figures.busy += 1
-                answer.set_result(Busy(limits.RETRY_HINT_MS))
+                answer(Busy(limits.RETRY_HINT_MS))
             else:
                 self._waiting_of[entity] += 1
-                self._callers.append(Waiting(command, entity, _into(answer)))
+                self._callers.append(Waiting(command, entity, answer))
         self._work.set()
-        return list(await asyncio.gather(*answers))
+        return await answers.whole
 
     async def deliver(self, commands: Sequence[C]) -> list[Answer]:
         """The lane that admission never refuses, with answers: webhooks."""
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in commands]
-        for command, answer in zip(commands, answers, strict=True):
-            self._inner.append(Waiting(command, self._binding.entity(command), _into(answer)))
+        answers = _Answers(len(commands))
+        for place, command in enumerate(commands):
+            self._inner.append(Waiting(command, self._binding.entity(command), answers.at(place)))
         self._work.set()
         if self.ended.is_set():
             self._end("the shard has ended")
-        return list(await asyncio.gather(*answers))
+        return await answers.whole
 
     def tell(self, command: C) -> None:
         """The same lane without an answer: results of effects and claims. What gets lost here, a lease brings back."""
@@ -285,12 +283,27 @@ _CLOCK_JUMP_MS = 100
 """The database's clock moved against ours by more than a round trip: look at the timers again."""
 
 
-def _into(answer: "asyncio.Future[Answer]") -> Callable[[Answer], None]:
-    def put(value: Answer) -> None:
-        if not answer.done():
-            answer.set_result(value)
+class _Answers:
+    """The answers to one call, in the order of its commands; `whole` when the last of them is there."""
 
-    return put
+    def __init__(self, count: int) -> None:
+        self.whole: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._given: dict[int, Answer] = {}
+        self._count = count
+        self._look()
+
+    def at(self, place: int) -> Callable[[Answer], None]:
+        """Where one command's answer goes: the first one counts."""
+
+        def put(answer: Answer) -> None:
+            self._given.setdefault(place, answer)
+            self._look()
+
+        return put
+
+    def _look(self) -> None:
+        if len(self._given) == self._count and not self.whole.done():  # it is done where the caller has gone
+            self.whole.set_result([self._given[place] for place in range(self._count)])
 
 
 def _nobody(_: Answer) -> None:

@@ -9,12 +9,13 @@ Invariant: journals are immutable; a correction is a new journal.
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from zerosum.domain.account import NO_NEW_MONEY, AccountClosed, CloseAccount, Closure, with_closure
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import Bug
 

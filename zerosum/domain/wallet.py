@@ -3,12 +3,13 @@
 Invariant: a bucket is the sum of its entries, and a transfer id makes entries once, for ever.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from zerosum.domain.account import NO_NEW_MONEY, AccountClosed, CloseAccount, Closure, closed
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
+from zerosum.domain.record import replace
 from zerosum.domain.refusal import Reason, Refusal
 
 
