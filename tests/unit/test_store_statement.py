@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -21,7 +22,7 @@ from zerosum.errors import (
 from zerosum.readers import MalformedPosition
 from zerosum.store import failure, statement
 from zerosum.store.paging import position_of, position_text
-from zerosum.store.table import PAYMENT_ORDERS
+from zerosum.store.table import METADATA, PAYMENT_ORDERS
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
@@ -176,3 +177,14 @@ def test_errors_of_the_driver_and_the_pool_have_their_names_too() -> None:
     assert [type(failure.before_commit(error)) for error, _ in cases] == [kind for _, kind in cases]
     assert failure.quotes_rows(RowsRefused("x"))
     assert not failure.quotes_rows(Unavailable("x"))
+
+
+def test_only_rows_that_the_fence_alone_numbers_are_inserted_without_asking_for_others() -> None:
+    """Whatever else is unique in a table may be there before: such a row must be skipped and told, not raised."""
+    blunt = {name for name, table in METADATA.tables.items() if "ON CONFLICT" not in _insert_text(table)}
+
+    assert blunt == {"payment.slot_log", "payment.refusals", "wallet.slot_log", "ledger.slot_log", "ledger.entries"}
+
+
+def _insert_text(table: Table) -> str:
+    return statement.insert(table).plain.query.sql.decode()
