@@ -72,7 +72,11 @@ class _Decided(Generic[S]):
 
 
 class Batcher(Generic[S, C]):
-    """Runs batches for one shard. One batch at a time; `heads` are the slots' logs as this copy knows them."""
+    """Runs batches for one shard. One batch at a time; `heads` are the slots' logs as this copy knows them.
+
+    `expects_replays`: commands are looked for before they are decided. Without, one that is known shows at the commit, by its
+    command row, and is looked for then: for services whose every turn writes that row and whose commands are nearly all new.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class Batcher(Generic[S, C]):
         on_commit: Callable[[Outcome[S]], None],
         pause: Callable[[int], Awaitable[None]],
         database_ms: Callable[[], int | None] = lambda: None,
+        expects_replays: bool = True,
     ) -> None:
         self._binding = binding
         self._store = store
@@ -92,6 +97,7 @@ class Batcher(Generic[S, C]):
         self._on_commit = on_commit
         self._pause = pause
         self._database_ms = database_ms
+        self._expects_replays = expects_replays
         self._quarantined: set[EntityKey] = set()
 
     async def run(self, waiting: Sequence[Waiting[C]]) -> None:
@@ -160,7 +166,8 @@ class Batcher(Generic[S, C]):
         return await self._store.load(wanted) if now_ms is None else Loaded(now_ms, {}, {}, {}, {})
 
     def _wanted(self, waiting: Sequence[Waiting[C]], held: Mapping[EntityKey, S | None]) -> Wanted:
-        wants = [want for item in waiting if (want := self._binding.wants(item.command)) is not NOTHING]
+        looked_for = waiting if self._expects_replays else [item for item in waiting if item.tries]
+        wants = [want for item in looked_for if (want := self._binding.wants(item.command)) is not NOTHING]
         absent = [key for key, state in held.items() if state is None]
         if not (wants or absent):
             return NOTHING

@@ -69,6 +69,7 @@ class Shard(Generic[S, C]):
     """Hosts the entities of `slots`. `start` raises their epochs; `submit` and `tell` are its two lanes.
 
     `pace_ms`: how soon after a batch of many the next may begin; 0 where whoever calls sends lists that waited already.
+    `expects_replays`: see `Batcher`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Shard(Generic[S, C]):
         deployment: str,
         clock: Clock,
         pace_ms: int = limits.BATCH_PACE_MS,
+        expects_replays: bool = True,
     ) -> None:
         self._binding = binding
         self._store = store
@@ -87,6 +89,7 @@ class Shard(Generic[S, C]):
         self._deployment = deployment
         self._clock = clock
         self._pace_ms = pace_ms
+        self._expects_replays = expects_replays
         self._memory: Memory[S] = Memory()
         self._callers: deque[Waiting[C]] = deque()
         self._inner: deque[Waiting[C]] = deque()
@@ -110,6 +113,7 @@ class Shard(Generic[S, C]):
         batcher = Batcher(
             binding=self._binding, store=self._store, memory=self._memory, heads=heads,
             on_commit=self._committed, pause=self._pause, database_ms=self._database_ms,
+            expects_replays=self._expects_replays,
         )  # fmt: skip
         loops = (self._serve(batcher), self._keep_time(), self._sweep())
         self._tasks = [asyncio.create_task(loop) for loop in loops]

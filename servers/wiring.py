@@ -126,8 +126,9 @@ async def _posting_host(
     crash.arm(settings.crash_dir, crash.Process(f"{service}-shard"))
     store = open_store(service, database_url(settings, service))
     shard: Shard[Any, Any] = Shard(
-        binding=binding, store=store, slots=slots, deployment=settings.deployment, clock=SystemClock()
-    )
+        binding=binding, store=store, slots=slots, deployment=settings.deployment, clock=SystemClock(),
+        expects_replays=False,
+    )  # fmt: skip
     await shard.start(None)
     settle()
     running = [asyncio.create_task(chore(store.database, slots)) for chore in chores]

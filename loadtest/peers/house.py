@@ -42,7 +42,7 @@ class HousePeer:
         self._store = open_store("ledger", self._url)
         self._shard: Shard[Any, Any] = Shard(
             binding=ledger_binding(), store=self._store, slots=range(limits.SLOTS), deployment="bench",
-            clock=SystemClock(), pace_ms=0,
+            clock=SystemClock(), pace_ms=0, expects_replays=False,
         )  # fmt: skip
         await self._shard.start(None)
         for at in range(0, len(sellers), _OPENING_CALL):

@@ -188,7 +188,7 @@ class ShardProcess:
             binding = PaymentBinding(policy, encode_reply, risk.judge)
         self.shard: Shard[Any, Any] = Shard(
             binding=binding, store=StoreDoor(database, service), slots=slots_of_shard(number, shards),
-            deployment="world", clock=clock,
+            deployment="world", clock=clock, expects_replays=service == "payment",
         )  # fmt: skip
         self.host = Host(self.shard, self.shard.stop)
         self._runner = None

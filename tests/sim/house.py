@@ -162,6 +162,7 @@ class House:
         shard: Shard[Any, Any] = Shard(
             binding=binding, store=self.doors.store(service, number, self.stores[service]),
             slots=slots_of_shard(number, SHARDS_OF[service]), deployment="sim", clock=VirtualClock(),
+            expects_replays=service == "payment",
         )  # fmt: skip
         runner = self._runner(number, shard) if service == "payment" else None
         await shard.start(runner)
