@@ -36,21 +36,24 @@ class ShardActor:
         self._settings = settings
         self._slots = tuple(slots)
         self._starting: asyncio.Task[Hosted] | None = None
+        self._calls = 0
 
     async def submit(self, packed: bytes) -> bytes:
         """See `ShardLink.submit`."""
+        self._calls += 1
         commands, is_inner = unpack(packed)
         return pack(await (await self._host()).submit(commands, is_inner))
 
     async def outcomes(self, packed: bytes) -> bytes:
         """See `ShardLink.outcomes`."""
+        self._calls += 1
         return pack(await (await self._host()).outcomes(*unpack(packed)))
 
     async def figures(self) -> dict[str, int]:
-        """Counters of this copy, with its process id."""
+        """Counters of this copy, the calls through Ray among them, with its process id."""
         figures = (await self._host()).shard.figures
         counts = {name: getattr(figures, name) for name in figures.__slots__}
-        return {"pid": os.getpid(), **counts}
+        return {"pid": os.getpid(), "calls": self._calls, **counts}
 
     async def _host(self) -> Hosted:
         if self._starting is None:

@@ -103,6 +103,53 @@ def shed(
         exit_with(run_shed(settings_of(data_dir), psp=psp, at=knee, tps=tps, seconds=seconds, json_file=json_file))
 
 
+@bench.command("fan")
+def fan(
+    orders_per_s: Annotated[float, typer.Option(min=1, help="Orders a second, however many a checkout has.")] = 60.0,
+    seconds: StepSeconds = 10.0,
+    rounds: Rounds = 3,
+    json_file: JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """What more sellers in a checkout cost: 1, 3, 10 and 30 orders each, at one rate of orders."""
+    from loadtest.bench.command import fan as run_fan
+
+    with told():
+        exit_with(run_fan(
+            settings_of(data_dir), orders_per_s=orders_per_s, seconds=seconds, count=rounds, json_file=json_file
+        ))  # fmt: skip
+
+
+@bench.command("cost")
+def cost(seconds: StepSeconds = 15.0, json_file: JsonFile = None, data_dir: DataDir = None) -> None:
+    """What a checkout costs, counted: commits, rows, WAL, calls through Ray, CPU by process; memory of what is idle."""
+    from loadtest.bench.command import cost as run_cost
+
+    with told():
+        exit_with(run_cost(settings_of(data_dir), seconds=seconds, json_file=json_file))
+
+
+@bench.command("grow")
+def grow(
+    entries: Annotated[
+        int, typer.Option(min=10_000, help="The largest ledger; from 10,000 in steps of ten times.")
+    ] = 10_000_000,
+    accounts: Annotated[int, typer.Option(min=1, help="The most accounts.")] = 1_000_000,
+    rounds: Rounds = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
+    json_file: JsonFile = None,
+) -> None:
+    """Postings a second and reads as the ledger grows, to 10^7 entries and 10^6 accounts."""
+    from loadtest.bench.grow import Asked, bench_grow
+    from servers.log import configure_logs
+
+    configure_logs("bench", "ERROR")
+    asked = Asked(entries_max=entries, accounts_max=accounts, rounds=rounds, seconds=seconds)
+    command = f"zerosum bench grow --entries {entries} --accounts {accounts} --rounds {rounds} --seconds {seconds:g}"
+    with told():
+        exit_with(bench_grow(asked, command=command, json_file=json_file))
+
+
 @bench.command("memory")
 def memory(
     tps: Annotated[float, typer.Option(min=1, help="The rate.")] = 50.0,

@@ -1,7 +1,8 @@
 """`zerosum bench`: what this machine can do, and what the system makes of it. Figures of real processes, never asserted.
 
 Where to read: `card.py` is the machine's own speed, taken before and after; `checkout.py` finds the knee and `shed.py` shows
-what happens past it; `steady.py` is one rate held (hot seller, memory); `recovery.py` kills and waits; `reconcile.py` judges;
+what happens past it; `hot.py` sets one seller beside a thousand, `fan.py` and `grow.py` more sellers and larger books;
+`cost.py` counts what a checkout takes, `steady.py` is one rate held; `recovery.py` kills and waits, `reconcile.py` judges;
 `post.py` posts to our ledger and to peers in process, `post_rpc.py` over gRPC; `against.py` stands us beside the textbook.
 
 * `generator.py`: the open-loop load, a process of its own; `plan.py` is what it is to do, `sample_file.py` what it saw.

@@ -13,10 +13,13 @@ from rich.console import Console
 
 from loadtest.bench import against, machine, post_rpc
 from loadtest.bench import checkout as knee
+from loadtest.bench import cost as counted
+from loadtest.bench import fan as wide
 from loadtest.bench import hot as hot_seller
 from loadtest.bench import shed as past_the_knee
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell, write_json
+from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.page import write_finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
@@ -116,6 +119,36 @@ def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds:
         return lambda cards: past_the_knee.finding_of(seen, command=command, cards=cards, facts=dict(machine.facts()))
 
     return _tell(settings, "shed", measure, json_file)
+
+
+def fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
+    """What more sellers in a checkout cost. 0 when it could measure."""
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        psp = PSP_PROFILES["zero"]
+        found = await wide.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
+        kept = await kill_and_compare(system, stage.journals)
+        command = f"zerosum bench fan --orders-per-s {orders_per_s:g} --seconds {seconds:g} --rounds {count}"
+        return lambda cards: wide.finding_of(
+            found, command=command, doubts=kept.doubts, cards=cards, facts=dict(machine.facts())
+        )
+
+    return _tell(settings, "fan", measure, json_file)
+
+
+def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
+    """What a checkout costs, counted. 0 when it could measure."""
+
+    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+        found = await counted.costs(system, stage, seconds=seconds)
+        idle = counted.idle_bytes()
+        kept = await kill_and_compare(system, stage.journals)
+        command = f"zerosum bench cost --seconds {seconds:g}"
+        return lambda cards: counted.finding_of(
+            found, idle, command=command, doubts=kept.doubts, cards=cards, facts=dict(machine.facts())
+        )
+
+    return _tell(settings, "cost", measure, json_file)
 
 
 def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:

@@ -110,11 +110,12 @@ class Result:
 
 
 class Load:
-    """Callers: an endless, seeded sequence of postings, and runs of them."""
+    """Callers: an endless, seeded sequence of postings, and runs of them. Ids of another seed are others."""
 
     def __init__(self, sellers: Sequence[str], seed: int) -> None:
         self._sellers = sellers
         self._chance = random.Random(seed)
+        self._seed = seed
         self._number = 0
 
     async def run(self, lane: Lane, case: Case, seconds: float) -> Figure:
@@ -139,7 +140,7 @@ class Load:
     def _posting(self, sellers: str) -> Posting:
         """Its id is spread as ours are, which are hashes: neighbours in time are none in an index."""
         self._number += 1
-        posting_id = f"post-1-{hashlib.sha256(str(self._number).encode()).hexdigest()[:40]}"
+        posting_id = f"post-{self._seed}-{hashlib.sha256(str(self._number).encode()).hexdigest()[:40]}"
         seller = self._sellers[0] if sellers == "hot" else self._chance.choice(self._sellers)
         return Posting(posting_id, seller, self._chance.randint(100, 25_000))
 

@@ -1,0 +1,72 @@
+"""`zerosum bench fan`: what more sellers in a checkout cost: 1, 3, 10 and 30 orders each, at one rate of orders.
+
+An order more shares its checkout's call, turns and commits, and adds rows and calls of the PSP of its own; all orders of a
+checkout are charged in parallel. Source: speed.md "Growth".
+
+Invariant: every width is offered the same orders a second, in turn, so that what the machine does meets all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from loadtest.bench.card import Card
+from loadtest.bench.checkout import system_cpu_ms
+from loadtest.bench.finding import Cell, Finding, ratios, spread_of
+from loadtest.bench.psp_profile import PspProfile
+from loadtest.bench.stage import Demand, Stage
+from loadtest.bench.staircase import Step
+
+WIDTHS: Final = (1, 3, 10, 30)
+"""Orders a checkout; 30 is the most that one takes."""
+
+_TOLD: Final = 10
+COLUMNS: Final = (
+    "sellers",
+    "checkouts/s",
+    "orders/s",
+    "p50 ms",
+    "p95 ms",
+    "CPU ms an order, system",
+    "of one seller's",
+)
+
+Found = Mapping[int, Sequence[Step]]
+"""Width -> its steps, a round each."""
+
+
+async def steps(stage: Stage, psp: PspProfile, *, count: int, orders_per_s: float, seconds: float) -> Found:
+    """So many rounds, each width once in each."""
+    found: dict[int, list[Step]] = {width: [] for width in WIDTHS}
+    await stage.behave(psp)
+    for _ in range(count):
+        for width in WIDTHS:
+            demand = Demand(psp=psp, orders=width)
+            found[width].append(await stage.offer(demand, orders_per_s / width, seconds))
+    return found
+
+
+def finding_of(
+    found: Found, *, command: str, doubts: Sequence[str], cards: tuple[Card, Card], facts: dict[str, str]
+) -> Finding:
+    """The rounds as one finding; ratios are of neighbours."""
+    ten, one = (_cpu_an_order(found[width], width) for width in (_TOLD, 1))
+    return Finding(
+        bench="fan", command=command, headline=f"CPU an order at {_TOLD} sellers over one: {ratios(ten, one)}",
+        columns=COLUMNS, rows=tuple(_row(width, found) for width in WIDTHS), cards=cards, facts=facts,
+        doubts=tuple(doubts), notes=(f"{len(found[1])} rounds, the widths in turn",),
+    )  # fmt: skip
+
+
+def _row(width: int, found: Found) -> tuple[Cell, ...]:
+    mine = found[width]
+    cpu_ms = _cpu_an_order(mine, width)
+    return (
+        str(width), spread_of(step.final_per_s for step in mine), spread_of(step.final_per_s * width for step in mine),
+        spread_of(step.latency.p50_ms for step in mine if step.latency.p50_ms is not None),
+        spread_of(step.latency.p95_ms for step in mine if step.latency.p95_ms is not None),
+        spread_of(cpu_ms), ratios(cpu_ms, _cpu_an_order(found[1], 1)),
+    )  # fmt: skip
+
+
+def _cpu_an_order(steps_of_width: Sequence[Step], width: int) -> list[float]:
+    return [system_cpu_ms(step) / width for step in steps_of_width]
