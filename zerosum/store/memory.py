@@ -52,6 +52,9 @@ class MemoryStore(Generic[S]):
         }
         self._in_line: deque[Trouble] = deque()
         self._late: list[tuple[Plan, Batch[S]]] = []
+        self._read: dict[EntityKey, tuple[Row, S]] = {}
+        """What rows stood for when they were last read, and the root's row by which it is still so: whatever changes an
+        entity replaces that row (a swap of its version), and taking it back brings the very row again."""
 
     # ---- what a test does to it ----
 
@@ -129,9 +132,16 @@ class MemoryStore(Generic[S]):
         self.check_reachable()
         if "todos" not in self.tables:
             return ()
-        mine, now_ms = set(slots), self.clock() - overdue_ms
-        open_rows = self.tables["todos"].in_index("todos_due")
-        due = sorted((row["due_at_ms"], key) for key, row in open_rows if key[0] in mine and row["due_at_ms"] <= now_ms)
+        now_ms = self.clock() - overdue_ms
+        overdue = [
+            (row["due_at_ms"], key)
+            for key, row in self.tables["todos"].in_index("todos_due")
+            if row["due_at_ms"] <= now_ms
+        ]
+        if not overdue:
+            return ()
+        mine = set(slots)
+        due = sorted(each for each in overdue if each[1][0] in mine)
         return [DueTodo(EntityKey(key[1], key[2]), key[3]) for _, key in due[:rows_max]]
 
     async def close(self) -> None:
@@ -149,9 +159,16 @@ class MemoryStore(Generic[S]):
         root = self.root(key)
         if root is None:
             return None
+        read = self._read.get(key)
+        if read is not None and read[0] is root:
+            return read[1]
         prefix = (slot_of(*key), *key)
         children = {table.name: self.tables[table.name].of_entity(prefix) for table in self.aggregate.children}
-        return self.aggregate.state_of(root, children)
+        state = self.aggregate.state_of(root, children)
+        if len(self._read) >= _READ_MAX:
+            self._read.clear()
+        self._read[key] = root, state
+        return state
 
     def root(self, key: EntityKey) -> Row | None:
         """The entity's own row."""
@@ -202,16 +219,15 @@ class MemoryStore(Generic[S]):
 
     def _move_slots(self, prepared: Plan, undo: list[tuple[MemoryTable, Key, Row | None]]) -> None:
         table = self.tables["slots"]
-        found = {head.slot: table.rows.get((head.slot,), {"epoch": -1, "seq": -1}) for head in prepared.heads}
-        lost = [head.slot for head in prepared.heads if found[head.slot]["epoch"] != head.epoch]
+        found = [(head, table.rows.get((head.slot,), _NO_SLOT)) for head in prepared.heads]
+        lost = [head.slot for head, before in found if before["epoch"] != head.epoch]
         if lost:
             raise Superseded(f"a newer copy owns slots {lost} of {self.aggregate.service}")
-        if any(found[head.slot]["seq"] != head.seq - 1 for head in prepared.heads):
+        if [head for head, before in found if before["seq"] != head.seq - 1]:
             raise CommitAmbiguous(
                 f"an earlier commit of this copy has landed in {self.aggregate.service}: take the slots again"
             )
-        for head in prepared.heads:
-            before = found[head.slot]
+        for head, before in found:
             undo.append((table, (head.slot,), before))
             table.replace((head.slot,), {**before, "seq": head.seq, "hash": head.hash})
         if len(self._carry_out(prepared.slot_log, undo)) < len(prepared.heads):
@@ -219,28 +235,36 @@ class MemoryStore(Generic[S]):
 
     def _carry_out(self, step: Step, undo: list[tuple[MemoryTable, Key, Row | None]]) -> list[Key]:
         """Returns the keys of the rows that were taken. A row that is inserted is the plan's own: nobody changes it."""
-        table, is_insert = self.tables[step.table.name], step.verb is Verb.INSERT
+        table, stored = self.tables[step.table.name], []
+        if step.verb is Verb.INSERT:
+            for row in step.rows:
+                table.judge_values(row)
+                table.judge(row)
+            for row in step.rows:
+                key = table.key(row)
+                if table.insert(key, row):
+                    undo.append((table, key, None))
+                    stored.append(key)
+            return stored
         for row in step.rows:
             table.judge_values(row)
-            if is_insert:
-                table.judge(row)
-        stored = []
         for row in step.rows:
             key = table.key(row)
-            before = None if is_insert else table.rows.get(key)
-            if is_insert:
-                if not table.insert(row):
-                    continue
-            elif before is not None and before.get("version") == row.get(SEEN, before.get("version")):
+            before = table.rows.get(key)
+            if before is not None and before.get("version") == row.get(SEEN, before.get("version")):
                 changed = {**before, **row}
                 changed.pop(SEEN, None)
                 table.judge(changed)  # only now: SQL checks what it stores, not what finds no row
                 table.replace(key, changed)
-            else:
-                continue
-            undo.append((table, key, before))
-            stored.append(key)
+                undo.append((table, key, before))
+                stored.append(key)
         return stored
+
+
+_READ_MAX = 1_000
+"""States kept as they were read: more than a seed of the world has entities, and no leak where rows come and go."""
+
+_NO_SLOT: Row = {"epoch": -1, "seq": -1}
 
 
 def _undo(undo: list[tuple[MemoryTable, Key, Row | None]]) -> None:

@@ -8,8 +8,9 @@ RowsRefused.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, UniqueConstraint
 
@@ -18,6 +19,8 @@ from zerosum.store.mapping import Row, key_of
 
 Key = tuple[Any, ...]
 Rule = Callable[[Row], bool]
+_Column = tuple[str, bool, int, bool]
+"""What a column takes: its name, NULL or not, integers below a bound (0: no integers), texts."""
 
 _COMPARED = re.compile(r"(\w+) (>|>=|<>) (\d+)")
 _WHERE_EQUAL = re.compile(r"(\w+) (=|<>) '(\w+)'")
@@ -30,19 +33,17 @@ class MemoryTable:
     """One table, its rows by primary key."""
 
     def __init__(self, table: Table) -> None:
+        rules = _rules_of(table)
         self.table = table
         self.rows: dict[Key, Row] = {}
-        self.key = _picker(key_of(table))
-        self._columns = [_column(column) for column in table.columns]
-        self._integers = [(name, bound) for name, is_optional, bound, _ in self._columns if bound and not is_optional]
-        self._texts = [name for name, is_optional, _, is_text in self._columns if is_text and not is_optional]
-        self._others = [each for each in self._columns if each[1] or not (each[2] or each[3])]
-        self._checks = [_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)]
-        self._uniques = [_Unique(columns, where) for columns, where in _unique_rules(table)]
+        self.key = rules.key
+        self._columns, self._integers, self._texts, self._others = rules.values
+        self._checks = rules.checks
+        self._uniques = [_Unique(columns, where) for columns, where in rules.uniques]
         self._unique_over = {frozenset(unique.columns): unique for unique in self._uniques}
-        self._conditions = {str(index.name): rule for index in table.indexes if (rule := _where(index))}
+        self._conditions = rules.conditions
         self._partial: dict[str, dict[Key, None]] = {name: {} for name in self._conditions}
-        self._has_entities = table.info["kind"] in {"root", "child", "fact", "private"}
+        self._has_entities = rules.has_entities
         self._by_entity: dict[Key, dict[Key, None]] = {}
 
     def of_entity(self, entity: Key) -> Sequence[Row]:
@@ -61,18 +62,19 @@ class MemoryTable:
 
     def judge_values(self, row: Row) -> None:
         """Raises RowsRefused when a value breaks its type or NOT NULL: a statement's values are read before any row is."""
-        for name, bound in self._integers:
-            value = row[name]
-            if value is None or not -bound <= value < bound:
-                self._refuse_values(row)
-        try:
-            texts = "".join([row[name] for name in self._texts])  # one look at all of them: nearly always all is well
+        try:  # one look at all of a kind: nearly always all is well
+            texts = "".join(self._texts(row))
+            is_well = texts.isascii() and "\0" not in texts
+            for integers, bound in self._integers:
+                values = integers(row)
+                is_well = is_well and -bound <= min(values) and max(values) < bound
         except TypeError:
-            texts = "\0"
-        if not texts.isascii() or "\0" in texts:
+            is_well = False
+        if not is_well:
             self._refuse_values(row)
         for name, is_optional, bound, is_text in self._others:
-            _judge_value(name, row[name], is_optional, bound, is_text)
+            if row[name] is not None or not is_optional:
+                _judge_value(name, row[name], is_optional, bound, is_text)
 
     def _refuse_values(self, row: Row) -> None:
         """Raises RowsRefused for the first value in the order of the columns that cannot be stored, if one cannot."""
@@ -85,9 +87,8 @@ class MemoryTable:
             if not rule(row):
                 raise RowsRefused(f"some row cannot be stored (23514 {self.table.name})")
 
-    def insert(self, row: Row) -> bool:
-        """Takes the row, or leaves everything as it is and returns False when it meets one that is there."""
-        key = self.key(row)
+    def insert(self, key: Key, row: Row) -> bool:
+        """Takes the row of this key, or leaves everything as it is and returns False when it meets one that is there."""
         if key in self.rows:
             return False
         for unique in self._uniques:
@@ -156,6 +157,40 @@ class MemoryTable:
             self._by_entity.setdefault(key[:_ENTITY_COLUMNS], {})[key] = None
 
 
+class _Rules(NamedTuple):
+    """What a table's metadata says, read once: many stores are made of the same tables.
+
+    `values`: all columns; pickers of the integers that are not optional, with their bound; of such texts; all others.
+    """
+
+    key: Callable[[Row], Key]
+    values: tuple[list[_Column], list[tuple[Callable[[Row], Key], int]], Callable[[Row], Key], list[_Column]]
+    checks: list[Rule]
+    uniques: list[tuple[list[str], Rule | None]]
+    conditions: dict[str, Rule]
+    has_entities: bool
+
+
+@cache
+def _rules_of(table: Table) -> _Rules:
+    columns = [_column(column) for column in table.columns]
+    bounds = dict.fromkeys(bound for _, is_optional, bound, _ in columns if bound and not is_optional)
+    integers = [
+        (_picker([name for name, is_optional, held, _ in columns if held == bound and not is_optional]), bound)
+        for bound in bounds
+    ]
+    texts = _picker([name for name, is_optional, _, is_text in columns if is_text and not is_optional])
+    others = [each for each in columns if each[1] or not (each[2] or each[3])]
+    return _Rules(
+        key=_picker(key_of(table)),
+        values=(columns, integers, texts, others),
+        checks=[_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)],
+        uniques=_unique_rules(table),
+        conditions={str(index.name): rule for index in table.indexes if (rule := _where(index))},
+        has_entities=table.info["kind"] in {"root", "child", "fact", "private"},
+    )
+
+
 class _Unique:
     """One unique constraint or index, perhaps over a part of the rows. `held`: values, and whose key has them."""
 
@@ -185,10 +220,13 @@ class _Unique:
 
 def _picker(names: Sequence[str]) -> Callable[[Row], Key]:
     """From a row, the tuple of these columns."""
-    if len(names) == 1:
-        (name,) = names
-        return lambda row: (row[name],)
-    return itemgetter(*names)
+    match names:
+        case []:
+            return lambda _: ()
+        case [name]:
+            return lambda row: (row[name],)
+        case _:
+            return itemgetter(*names)
 
 
 # ---- rules read from the metadata ----------------------------------------------------------------------------------
@@ -243,8 +281,7 @@ def _where(index: Index) -> Rule | None:
 _INT_BITS: Mapping[type[Any], int] = {Integer: 31, BigInteger: 63}
 
 
-def _column(column: Column[Any]) -> tuple[str, bool, int, bool]:
-    """What a column takes: its name, NULL or not, integers below a bound (0: no integers), texts."""
+def _column(column: Column[Any]) -> _Column:
     bits = _INT_BITS.get(type(column.type))
     return str(column.name), bool(column.nullable), 1 << bits if bits else 0, isinstance(column.type, Text)
 
