@@ -117,6 +117,7 @@ def _count(result: Result, tally: Tally, met: "Counter[str]") -> None:
     met.update(result.met)
     if result.findings:
         tally.failed[str(result.seed)] = result.findings[0]
+    result.trace.let_go()
 
 
 def _run_all(chunks: Sequence[Sequence[int]], jobs: int) -> Iterator[Tally]:

@@ -157,14 +157,21 @@ class House:
         """What was audited at rest leaves memory, and what must go on from there is carried over."""
         self.carried = Carried.of(self.database)
         for service in SERVICES:
-            for name, table in self.database.stores[service].tables.items():
-                if name not in Carried.TABLES:
-                    table.clear()
+            self.database.stores[service].clear(but=Carried.TABLES)
         self.psp.forget()
         self.safety.forget()
         self.trace.forget()
         self.processes = {party: process for party, process in self.processes.items() if not party.is_dead}
         self._paused_at_s = {party: at_s for party, at_s in self._paused_at_s.items() if not party.is_dead}
+
+    def let_go(self) -> None:
+        """The story is over and everything of it was looked at: what it was made of is free at once, without a collector."""
+        for store in self.database.stores.values():
+            store.clear()
+        self.psp.forget()
+        for party in self.processes:
+            party.roots.clear()
+            party.held.clear()
 
     async def sleep_until(self, at_s: float) -> None:
         """Nothing is left to do before that: everyone rests, as machines switched off for a night."""

@@ -114,6 +114,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Something the world does, whoever asks for it and whatever becomes of them."""
         return self.call_at(self._now_s + delay_s, act, *arguments, context=self._world)
 
+    def let_go(self) -> None:
+        """Nothing will be called any more."""
+        self._soon.clear()
+        self._timers.clear()
+
     # ---- what asyncio asks of a loop ---------------------------------------------------------------------------
 
     def create_task(self, coro: Any, *, name: object = None, context: Context | None = None) -> "asyncio.Task[Any]":
@@ -224,6 +229,7 @@ def bury(loop: VirtualLoop) -> None:
     """Ends what a story left standing, dead parties' tasks included, and closes the loop. What they say now is not heard."""
     _end(loop, asyncio.all_tasks(loop))
     loop.close()
+    loop.let_go()
 
 
 def bury_dead(loop: VirtualLoop) -> None:

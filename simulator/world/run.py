@@ -72,6 +72,7 @@ def _told(seed: int, mix: Mix, size: Size) -> Result:
         trace.is_over = True
         bury(loop)
     trace.met.update(house.psp.plan.happened)
+    house.let_go()
     return Result(
         seed=seed, mix=mix, size=size, findings=wrong, met=trace.met, trace=trace,
         orders=sum(len(command.lines) for command in swarm.commands), steps=loop.steps, virtual_s=loop.time(),

@@ -56,6 +56,10 @@ class Trace:
         self._digest.update(f"{self._text()}\n".encode())
         self._lines.clear()
 
+    def let_go(self) -> None:
+        """Nobody will ask for the lines or the hash any more."""
+        self._lines.clear()
+
     def _text(self) -> str:
         return "\n".join([f"{at_s!r} {party} {what}" for at_s, party, what in self.lines])
 

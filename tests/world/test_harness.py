@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from simulator.world import safety
 from simulator.world.campaign import campaign
 from simulator.world.command import simulate
 from simulator.world.database import StoreDoor
+from simulator.world.loop import VirtualLoop
 from simulator.world.mix import RANGES, Mix, faults_of, mix_of
 from simulator.world.psp import Psp
 from simulator.world.run import FULL, Result, run_seed
@@ -116,10 +118,12 @@ def test_one_seed_in_ten_is_quiet_and_one_has_a_single_fault() -> None:
 
 def test_a_campaign_goes_on_from_its_file(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
+    loop = VirtualLoop(Random(0), seconds_max=1, steps_max=1)
+    loop.close()
 
     def note(seed: int, **_: Any) -> Result:
         ran.append(seed)
-        return replace(_pretend(Mix(), SMALL, seed), trace=Trace.__new__(Trace))
+        return replace(_pretend(Mix(), SMALL, seed), trace=Trace(loop))
 
     monkeypatch.setattr("simulator.world.campaign.run_seed", note)
     state = tmp_path / "state.json"

@@ -67,6 +67,13 @@ class MemoryStore(Generic[S]):
         late, self._late = self._late, []
         return sum(self._lands(prepared, batch) for prepared, batch in late)
 
+    def clear(self, but: frozenset[str] = frozenset()) -> None:
+        """Lets all rows go but those of the tables named: only for a world whose rows were audited."""
+        self._read.clear()
+        for name, table in self.tables.items():
+            if name not in but:
+                table.clear()
+
     # ---- the store ----
 
     async def take_slots(self, slots: Sequence[int], deployment: str) -> Sequence[SlotHead]:
@@ -165,8 +172,6 @@ class MemoryStore(Generic[S]):
         prefix = (slot_of(*key), *key)
         children = {table.name: self.tables[table.name].of_entity(prefix) for table in self.aggregate.children}
         state = self.aggregate.state_of(root, children)
-        if len(self._read) >= _READ_MAX:
-            self._read.clear()
         self._read[key] = root, state
         return state
 
@@ -260,9 +265,6 @@ class MemoryStore(Generic[S]):
                 stored.append(key)
         return stored
 
-
-_READ_MAX = 1_000
-"""States kept as they were read: more than a seed of the world has entities, and no leak where rows come and go."""
 
 _NO_SLOT: Row = {"epoch": -1, "seq": -1}
 

@@ -37,7 +37,7 @@ class MemoryTable:
         self.table = table
         self.rows: dict[Key, Row] = {}
         self.key = rules.key
-        self._columns, self._integers, self._texts, self._others = rules.values
+        self._values = rules.values
         self._checks = rules.checks
         self._uniques = [_Unique(columns, where) for columns, where in rules.uniques]
         self._unique_over = {frozenset(unique.columns): unique for unique in self._uniques}
@@ -62,23 +62,23 @@ class MemoryTable:
 
     def judge_values(self, row: Row) -> None:
         """Raises RowsRefused when a value breaks its type or NOT NULL: a statement's values are read before any row is."""
+        values = self._values
         try:  # one look at all of a kind: nearly always all is well
-            texts = "".join(self._texts(row))
-            is_well = texts.isascii() and "\0" not in texts
-            for integers, bound in self._integers:
-                values = integers(row)
-                is_well = is_well and -bound <= min(values) and max(values) < bound
+            text = "".join([*values.texts(row), *filter(None, values.optional_texts(row))])
+            is_well = text.isascii() and "\0" not in text and None not in values.others(row)
+            for integers, bound in values.integers:
+                found = integers(row)
+                is_well = is_well and -bound <= min(found) and max(found) < bound
+            for integers, bound in values.optional_integers:
+                is_well = is_well and all(value is None or -bound <= value < bound for value in integers(row))
         except TypeError:
             is_well = False
         if not is_well:
             self._refuse_values(row)
-        for name, is_optional, bound, is_text in self._others:
-            if row[name] is not None or not is_optional:
-                _judge_value(name, row[name], is_optional, bound, is_text)
 
     def _refuse_values(self, row: Row) -> None:
         """Raises RowsRefused for the first value in the order of the columns that cannot be stored, if one cannot."""
-        for name, is_optional, bound, is_text in self._columns:
+        for name, is_optional, bound, is_text in self._values.columns:
             _judge_value(name, row[name], is_optional, bound, is_text)
 
     def judge(self, row: Row) -> None:
@@ -157,14 +157,22 @@ class MemoryTable:
             self._by_entity.setdefault(key[:_ENTITY_COLUMNS], {})[key] = None
 
 
-class _Rules(NamedTuple):
-    """What a table's metadata says, read once: many stores are made of the same tables.
+class _Values(NamedTuple):
+    """A table's columns, and the values of a row by kind. Integers come with their bound; `others` may not be NULL."""
 
-    `values`: all columns; pickers of the integers that are not optional, with their bound; of such texts; all others.
-    """
+    columns: list[_Column]
+    texts: Callable[[Row], Key]
+    optional_texts: Callable[[Row], Key]
+    integers: list[tuple[Callable[[Row], Key], int]]
+    optional_integers: list[tuple[Callable[[Row], Key], int]]
+    others: Callable[[Row], Key]
+
+
+class _Rules(NamedTuple):
+    """What a table's metadata says, read once: many stores are made of the same tables."""
 
     key: Callable[[Row], Key]
-    values: tuple[list[_Column], list[tuple[Callable[[Row], Key], int]], Callable[[Row], Key], list[_Column]]
+    values: _Values
     checks: list[Rule]
     uniques: list[tuple[list[str], Rule | None]]
     conditions: dict[str, Rule]
@@ -173,21 +181,32 @@ class _Rules(NamedTuple):
 
 @cache
 def _rules_of(table: Table) -> _Rules:
-    columns = [_column(column) for column in table.columns]
-    bounds = dict.fromkeys(bound for _, is_optional, bound, _ in columns if bound and not is_optional)
-    integers = [
-        (_picker([name for name, is_optional, held, _ in columns if held == bound and not is_optional]), bound)
-        for bound in bounds
-    ]
-    texts = _picker([name for name, is_optional, _, is_text in columns if is_text and not is_optional])
-    others = [each for each in columns if each[1] or not (each[2] or each[3])]
     return _Rules(
         key=_picker(key_of(table)),
-        values=(columns, integers, texts, others),
+        values=_values_of([_column(column) for column in table.columns]),
         checks=[_check(constraint) for constraint in _of_kind(table.constraints, CheckConstraint)],
         uniques=_unique_rules(table),
         conditions={str(index.name): rule for index in table.indexes if (rule := _where(index))},
         has_entities=table.info["kind"] in {"root", "child", "fact", "private"},
+    )
+
+
+def _values_of(columns: list[_Column]) -> _Values:
+    bounds = sorted({bound for _, _, bound, _ in columns if bound})
+
+    def integers(*, is_optional: bool) -> list[tuple[Callable[[Row], Key], int]]:
+        of_bound = [(bound, [each[0] for each in columns if each[1:3] == (is_optional, bound)]) for bound in bounds]
+        return [(_picker(names), bound) for bound, names in of_bound if names]
+
+    return _Values(
+        columns=columns,
+        texts=_picker([name for name, is_optional, _, is_text in columns if is_text and not is_optional]),
+        optional_texts=_picker([name for name, is_optional, _, is_text in columns if is_text and is_optional]),
+        integers=integers(is_optional=False),
+        optional_integers=integers(is_optional=True),
+        others=_picker(
+            [name for name, is_optional, bound, is_text in columns if not (is_optional or bound or is_text)]
+        ),
     )
 
 
