@@ -8,7 +8,7 @@ Invariant: the stores themselves stay whole: a commit is applied or it is not, a
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 from simulator.world.loop import VirtualLoop
@@ -45,9 +45,9 @@ class Database:
         """The database's clock."""
         return EPOCH_MS + int(self.loop.time() * 1_000) + self.jumped_ms
 
-    def rows(self, service: str, table: str) -> list[dict[str, Any]]:
-        """What a table holds."""
-        return [dict(row) for row in self.stores[service].tables[table].rows.values()]
+    def rows(self, service: str, table: str) -> list[Mapping[str, Any]]:
+        """What a table holds: the rows themselves, to be read."""
+        return list(self.stores[service].tables[table].rows.values())
 
     async def ask(self, act: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Carries out `act` at the other end of the wire. Raises what it raises, and Unavailable."""

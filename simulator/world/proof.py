@@ -298,7 +298,7 @@ def _webhooks(database: Database, psp: Psp) -> list[str]:
 
 def _slots(database: Database, service: str, carried: Carried) -> list[str]:
     """I7, I18: each slot's log is gapless, begins where it was left, ends at its head, and its epochs never fall."""
-    logs: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    logs: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for row in database.rows(service, "slot_log"):
         logs[row["slot"]].append(row)
     wrong = []

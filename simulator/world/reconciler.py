@@ -57,6 +57,7 @@ class Reconciler:
         self.party = Party("reconciler")
         self.wrong: list[str] = []
         self._taken: set[str] = set()
+        self._seen: tuple[tuple[int, int], tuple[Item, ...]] | None = None
 
     async def mend(self) -> None:
         """Tells the payment service what the lines say of orders it knows no end of; the next look tells again what is lost.
@@ -79,11 +80,11 @@ class Reconciler:
 
     def mends(self) -> bool:
         """Whether anything is left to tell that was not taken yet."""
-        return any(line.id not in self._taken for line, _ in _news(self._look(_DUE_AFTER_MS)))
+        return any(line.id not in self._taken for line, _ in _news(self._look()))
 
     def findings(self) -> list[str]:
         """I12: at rest every line and every movement is explained, but for those of orders that the PSP took down wrongly."""
-        return [*self.wrong, *self._alarms(self._look(-_DUE_AFTER_MS))]
+        return [*self.wrong, *self._alarms(self._look())]
 
     def _alarms(self, items: tuple[Item, ...], known: frozenset[Kind] = frozenset()) -> Iterator[str]:
         for item in items:
@@ -94,8 +95,14 @@ class Reconciler:
                     f"ours {found.ours!r}, theirs {found.theirs!r}"
                 )
 
-    def _look(self, due_after_ms: int) -> tuple[Item, ...]:
-        return self._items(self._read(*self._file(cut_off_ms=0)) or [], due_after_ms)
+    def _look(self) -> tuple[Item, ...]:
+        """At everything that both sides have by now, all of it due. Anew once there was a booking or a commit since."""
+        house = self._house
+        state = len(house.psp.engine.account.balance), len(house.database.rows("payment", "slot_log"))
+        if self._seen is None or self._seen[0] != state:
+            lines = self._read(*self._file(cut_off_ms=0)) or []
+            self._seen = state, self._items(lines, due_after_ms=-_DUE_AFTER_MS)
+        return self._seen[1]
 
     def _items(self, lines: list[Line], due_after_ms: int) -> tuple[Item, ...]:
         rules = Rules(self._house.database.now_ms(), due_after_ms, STRIPE_FEES)
