@@ -34,7 +34,7 @@ from loadtest.peers.peer import NotInstalled, Peer, Posting
 from loadtest.peers.table import OURS, PEERS, Peers
 from loadtest.probe import cpu_ms_by_process, family
 from servers.collector import settle
-from zerosum.errors import Misconfigured
+from zerosum.errors import Misconfigured, SerializationConflict
 from zerosum.store.embedded import EmbeddedPostgres
 
 SELLERS: Final = 10_000
@@ -91,21 +91,24 @@ class Pair:
 
 @dataclass(slots=True)
 class Lane:
-    """A peer on its way through the bench, and what it has acknowledged."""
+    """A peer on its way through the bench: what it has acknowledged, and how many calls it gave up."""
 
     name: str
     peer: Peer
     acknowledged: list[str] = field(default_factory=list)
+    given_up: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All pairs; by peer how many postings it acknowledged, and how many of those a killed database had lost."""
+    """All pairs; by peer how many postings it acknowledged, how many of those a killed database had lost, and how many calls
+    it gave up."""
 
     pairs: Sequence[Pair]
     acknowledged: Mapping[str, int]
     lost: Mapping[str, int]
     not_installed: Sequence[str]
+    given_up: Mapping[str, int]
     cards: tuple[Card, Card] | None = None
 
 
@@ -134,7 +137,11 @@ class Load:
     async def _caller(self, lane: Lane, case: Case, end_s: float) -> None:
         while time.monotonic() < end_s:
             postings = [self._posting(case.sellers) for _ in range(case.a_call)]
-            await lane.peer.post(postings)
+            try:
+                await lane.peer.post(postings)
+            except SerializationConflict:
+                lane.given_up += 1
+                continue
             lane.acknowledged += [posting.posting_id for posting in postings]
 
     def _posting(self, sellers: str) -> Posting:
@@ -211,7 +218,8 @@ class _Comparison:
             await lane.peer.close()
         acknowledged = {lane.name: len(lane.acknowledged) for lane in lanes}
         cards = (before, after) if before is not None and after is not None else None
-        return Result(pairs, acknowledged, lost, missing, cards)
+        given_up = {lane.name: lane.given_up for lane in lanes}
+        return Result(pairs, acknowledged, lost, missing, given_up, cards)
 
     def _lanes(self) -> tuple[list[Lane], list[str]]:
         lanes, missing = [], []
@@ -287,6 +295,7 @@ def finding_of(result: Result, command: str) -> Finding:
             f"acknowledged and found again after the database was killed: {told}" if not any(result.lost.values())
             else f"acknowledged: {told}",
             *(f"{name} is not installed: nothing is said of it" for name in result.not_installed),
+            *(f"{name} gave up {count} calls" for name, count in result.given_up.items() if count),
         ),
         facts=machine.facts(),
     )  # fmt: skip

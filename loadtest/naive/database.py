@@ -17,12 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from loadtest.naive.model import Base
+from zerosum.errors import SerializationConflict
 
 T = TypeVar("T")
 
 CONFLICTS: Final = frozenset({"40001", "40P01"})
 RETRY_FOR_S: Final = 10.0
-"""As long as a buyer waits on a page. Past it the conflict is raised."""
+"""As long as a buyer waits on a page. Past it the step is given up."""
 PAUSE_FIRST_MS: Final = 2.0
 PAUSE_MAX_MS: Final = 200.0
 """Full jitter, doubling: a step takes some 3 ms, and in a crowd of 64 the last of all waits some 200."""
@@ -54,7 +55,7 @@ class NaiveDatabase:
     async def transact(self, step: Callable[[Session], T]) -> T:
         """Runs the step in a transaction of its own and commits; again on 40001 and 40P01, for up to 10 s.
 
-        Raises sqlalchemy.exc.DBAPIError: IntegrityError where a row was there before, the conflict when the time is over.
+        Raises SerializationConflict when the time is over, sqlalchemy.exc.IntegrityError where a row was there before.
         """
         loop, pause_ms = asyncio.get_running_loop(), PAUSE_FIRST_MS
         deadline_s = time.monotonic() + RETRY_FOR_S
@@ -62,8 +63,10 @@ class NaiveDatabase:
             try:
                 return await loop.run_in_executor(self._threads, self._once, step)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", "") not in CONFLICTS or time.monotonic() > deadline_s:
+                if getattr(error.orig, "sqlstate", "") not in CONFLICTS:
                     raise
+                if time.monotonic() > deadline_s:
+                    raise SerializationConflict("the database kept asking for another order of things") from error
             self.conflicts += 1
             await asyncio.sleep(random.random() * pause_ms / 1_000)
             pause_ms = min(pause_ms * 2, PAUSE_MAX_MS)

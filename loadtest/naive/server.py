@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 import grpc
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from loadtest.naive import step
 from loadtest.naive.database import NaiveDatabase
@@ -22,7 +22,7 @@ from loadtest.naive.psp import Executor
 from servers.reply import timestamp_of
 from zerosum.domain.money import parse_amount
 from zerosum.domain.refusal import Refusal
-from zerosum.errors import Bug, OutcomeUnknown
+from zerosum.errors import Bug, OutcomeUnknown, SerializationConflict
 from zerosum.v1 import payment_pb2 as pb
 
 _ORDER_STATUS: Final = {
@@ -63,8 +63,8 @@ class NaiveServicer:
             return pb.CreatePaymentResponse(payment=await self._read(request.checkout_id, context))
         except OutcomeUnknown as silent:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, str(silent))
-        except DBAPIError:
-            await _abort(context, grpc.StatusCode.ABORTED, "the database kept asking for another order of things")
+        except SerializationConflict as conflict:
+            await _abort(context, grpc.StatusCode.ABORTED, str(conflict))
         return pb.CreatePaymentResponse(payment=_payment(event, orders))
 
     async def GetPayment(

@@ -27,7 +27,7 @@ class NaivePeer:
         await self._database.transact(partial(step.open_wallets, owners=sellers, currency=CURRENCY))
 
     async def post(self, postings: Sequence[Posting]) -> None:
-        """Raises DBAPIError where the database kept asking for another order of things, or is away."""
+        """Raises SerializationConflict where it gave up after 10 s, DBAPIError where the database is away."""
         for posting in postings:
             await self._database.transact(
                 partial(

@@ -28,7 +28,10 @@ class Peer(Protocol):
         ...
 
     async def post(self, postings: Sequence[Posting]) -> None:
-        """Posts all of them, each on its own; one call of many where the ledger has such a call."""
+        """Posts all of them, each on its own; one call of many where the ledger has such a call.
+
+        Raises SerializationConflict where the ledger gave up: the call is told as such, and its caller goes on.
+        """
         ...
 
     async def stored(self) -> set[str]:

@@ -1,7 +1,12 @@
 """What `zerosum bench post` tells of its pairs: ratios of neighbours, and that a figure with a loss does not count."""
 
+import asyncio
+from collections.abc import Sequence
+
 from loadtest.bench.finding import Spread
-from loadtest.bench.post import COLUMNS, Case, Figure, Pair, Result, finding_of
+from loadtest.bench.post import COLUMNS, Case, Figure, Lane, Load, Pair, Result, finding_of
+from loadtest.peers.peer import Posting
+from zerosum.errors import SerializationConflict
 
 HOT, SPREAD = Case("hot", 64, 1), Case("spread", 1, 1)
 
@@ -11,7 +16,7 @@ def _pair(case: Case, ours_per_s: float, theirs_per_s: float, peer: str = "naive
 
 
 def _result(*pairs: Pair, lost: int = 0, not_installed: tuple[str, ...] = ()) -> Result:
-    return Result(pairs, {"zerosum": 500, "naive": 70}, {"zerosum": 0, "naive": lost}, not_installed)
+    return Result(pairs, {"zerosum": 500, "naive": 70}, {"zerosum": 0, "naive": lost}, not_installed, {"naive": 4})
 
 
 def test_each_ratio_is_of_the_runs_that_stood_beside_one_another() -> None:
@@ -48,3 +53,35 @@ def test_ours_alone_and_peers_that_are_not_installed_are_told_as_such() -> None:
 
     assert told.rows[0][3:] == (None, None, None, None, None)
     assert any(note.startswith("hordak is not installed") for note in told.notes)
+
+
+class Tired:
+    """A peer that gives up every other call."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    async def open(self, sellers: Sequence[str]) -> None: ...
+
+    async def post(self, postings: Sequence[Posting]) -> None:
+        await asyncio.sleep(0)
+        self._calls += 1
+        if self._calls % 2:
+            raise SerializationConflict("no")
+
+    async def stored(self) -> set[str]:
+        return set()
+
+    async def close(self) -> None: ...
+
+
+async def test_a_call_that_a_peer_gives_up_is_counted_and_its_caller_goes_on() -> None:
+    """The textbook does so in a crowd at one seller, after 10 s of conflicts: that is a figure, not the end of the bench."""
+    lane = Lane("tired", Tired())
+
+    await Load(["seller-1"], seed=1).run(lane, Case("hot", 2, 3), 0.02)
+
+    assert lane.given_up > 0
+    assert lane.acknowledged
+    assert len(lane.acknowledged) % 3 == 0
+    assert "naive gave up 4 calls" in finding_of(_result(_pair(HOT, 2, 1)), "c").notes
