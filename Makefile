@@ -14,14 +14,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
 
-# Two processes share the tests (tests/conftest.py). Whole systems first, as they fill one of them to the end; of the rest
-# the quick first, as what breaks is known sooner, and the seeds of the world last, as they take up whatever cores are idle.
-# Two, not `auto`: that counts cores without their threads. tests/tidy holds the lists to the folders there are.
+# Two processes share the tests (tests/conftest.py). Whole systems first, as they fill one of them nearly to the end. In the
+# other the quick first, as what breaks is known sooner, then the seeds of the world, which take up what cores the systems leave
+# idle. Two, not `auto`: that counts cores without their threads. tests/tidy holds the lists to the folders there are.
 LANES := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 SYSTEM_TESTS := tests/e2e tests/chaos
+QUICK_TESTS := tests/tidy tests/unit tests/sim tests/world tests/contract
 PROCESS_TESTS := tests/integration
-QUICK_TESTS := tests/tidy tests/unit tests/sim tests/contract
-WORLD_TESTS := tests/world
 
 .PHONY: help demo test up check lint format protos lock clean
 
@@ -32,13 +31,13 @@ demo: $(READY) ## Database, Ray, services, simulator, load, faults, kills, audit
 	@$(BIN)/zerosum demo $(DEMO)
 
 test: lint ## Everything: linters, then every test. This is what CI runs
-	@$(BIN)/python -m pytest $(LANES) $(SYSTEM_TESTS) $(QUICK_TESTS) $(PROCESS_TESTS) $(WORLD_TESTS)
+	@$(BIN)/python -m pytest $(LANES) $(SYSTEM_TESTS) $(QUICK_TESTS) $(PROCESS_TESTS)
 
 up: $(READY) ## The whole system left running, with the PSP simulator. Ctrl-C stops all of it, the data stays
 	@$(BIN)/zerosum up $(UP)
 
 check: lint ## The quick half of `make test`, with 200 seeds of the world instead of 1,500
-	@ZEROSUM_WORLD_SEEDS=200 $(BIN)/python -m pytest $(LANES) $(QUICK_TESTS) $(WORLD_TESTS)
+	@ZEROSUM_WORLD_SEEDS=200 $(BIN)/python -m pytest $(LANES) $(QUICK_TESTS)
 
 lint: $(READY) ## Format, lint, types, layers, contracts; changes nothing
 	$(BIN)/ruff format --check
