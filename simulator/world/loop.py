@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import gc
 from asyncio import Handle, TimerHandle
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
@@ -205,7 +205,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._soon.append(heappop(timers)[3])
 
     def _who_waits(self) -> str:
-        return "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(self))) or "nobody"
+        places = Counter(_place_of(task) for task in asyncio.all_tasks(self))
+        return "; ".join([f"{count} x {place}" for place, count in sorted(places.items())]) or "nobody"
 
 
 def _place_of(task: "asyncio.Task[Any]") -> str:
