@@ -32,6 +32,7 @@ _CLOSING_ORDERS, _ALL_OR_NONE, _REFUNDED, _TWICE = 0.35, 0.4, 0.3, 0.4
 _CARDS: Final = ("pm_card_limited", "pm_card_refundRefused")
 _ODD_CARDS: Final = 0.3
 _PAUSE_S: Final = 2.0
+_TIRED_S: Final = 16.0
 _PATIENCE_S: Final = 20.0
 _NO: Final = frozenset({Reason.NOT_REFUNDABLE, Reason.ALREADY_REFUNDED, Reason.UNKNOWN_ID})
 
@@ -106,11 +107,13 @@ class Finance:
         return key, isinstance(answer, Applied)
 
     async def _until_told(self, ask: Callable[[], Awaitable[Answer | None]]) -> Answer:
+        pause_s = _PAUSE_S
         while True:
             answer = await ask()
             if isinstance(answer, Applied | Refused):
                 return answer
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _TIRED_S)
 
     async def _ask(self, address: str, what: str, work: Callable[[Any], Any]) -> Answer | None:
         try:

@@ -32,7 +32,12 @@ TENANT: Final = Tenant("acme")
 REST_S: Final = 2 * 3_600
 """A clock that jumped back is 20 minutes behind, a pending order is asked for after 1, 2, 4, 8, .. minutes."""
 _PATIENCE_S: Final = 20.0
-_TIRED_S: Final = 8.0
+_PAUSE_S: Final = 2.0
+_TIRED_S: Final = 16.0
+"""A caller without an answer asks again after two seconds, then after twice as long each time, up to this."""
+_CROWDS: Final = (4, 10, 100)
+"""The checkouts of a story come at so many moments: some five at once, now two and now one, or nearly each alone."""
+_CLICKS: Final = (1, 1, 1, 1, 2, 4)
 _LOOKS_PER_MINUTE: Final = 4
 """The reconciler's, while there is trouble: often enough that its facts race answers, polls and webhooks."""
 _FAR_S: Final = 60
@@ -85,8 +90,10 @@ class Swarm:
         self.commands = [self._command(self._first + number) for number in range(self.size.checkouts)]
         self.weather.is_over = False
         self.house.psp.set_trouble(self.weather.mix)
+        chance = self.weather.random
+        moments = [chance.random() * self.size.trouble_s * self.size.arrivals for _ in range(chance.choice(_CROWDS))]
         for command in self.commands:
-            self._spawn(self._buy(command), self._buyers)
+            self._spawn(self._buy(command, chance.choice(moments)), self._buyers)
         for act in self._finance.acts(self.commands):
             self._spawn(act, self._buyers)
         self._let_loose()
@@ -96,8 +103,7 @@ class Swarm:
         while self._reconciler.mends() and not self.house.safety.wrong:
             await self.loop.start(self._reconciler.party, self._reconciler.mend())
             await self._come_to_rest()
-        for command in self.commands:
-            await self.loop.start(self._buyers, self._ask_again(command))
+        await asyncio.gather(*(self.loop.start(self._buyers, self._ask_again(command)) for command in self.commands))
         promises = self._finance.look(self.house.database.rows("payment", "refunds"))
         unexplained = self._reconciler.findings()
         wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *promises, *unexplained]
@@ -118,10 +124,10 @@ class Swarm:
 
     # ---- buyers ----------------------------------------------------------------------------------------------
 
-    async def _buy(self, command: m.SubmitCheckout) -> None:
+    async def _buy(self, command: m.SubmitCheckout, at_s: float) -> None:
         chance = self.weather.random
-        await asyncio.sleep(chance.random() * self.size.trouble_s * self.size.arrivals)
-        clicks = [self._click(command) for _ in range(chance.choice((1, 1, 1, 2, 5)))]
+        await asyncio.sleep(at_s)
+        clicks = [self._click(command) for _ in range(chance.choice(_CLICKS))]
         if chance.random() < 0.2:  # noqa: PLR2004 - one buyer in five
             clicks.append(self._click(replace(command, key=Key(f"{command.key}-other"))))
         if chance.random() < 0.2:  # noqa: PLR2004 - one buyer in five
@@ -130,7 +136,7 @@ class Swarm:
 
     async def _click(self, command: m.SubmitCheckout) -> None:
         """Until there is a reply; a buyer gets tired of asking."""
-        pause_s = 0.5
+        pause_s = _PAUSE_S
         while True:
             match await self._ask(command):
                 case Replied(reply, is_replay):

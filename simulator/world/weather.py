@@ -15,6 +15,9 @@ EPOCH_MS: Final = 1_700_000_000_000
 _CALM_S: Final = 0.002
 """A message's way once all is well: enough for the order of arrivals to be drawn."""
 
+_WAYS: Final = 4
+"""Different lengths of ways. What arrives at one instant shares a batch, as it does where a commit takes its time."""
+
 
 @dataclass(slots=True)
 class Weather:
@@ -33,8 +36,9 @@ class Weather:
         return percent > 0 and not self.is_over and self.random.random() * 100 < percent
 
     def way_s(self) -> float:
-        """The time a message takes, one way."""
-        return self.random.random() * (_CALM_S if self.is_over else max(_CALM_S, self.mix.latency_ms_max / 1_000))
+        """The time a message takes, one way, in quarters of the longest: messages coincide, and a draw says which is first."""
+        longest_s = _CALM_S if self.is_over else max(_CALM_S, self.mix.latency_ms_max / 1_000)
+        return int(self.random.random() * _WAYS) * longest_s / _WAYS
 
     def notice_s(self) -> float:
         """The time until somebody notices that a connection is gone."""
