@@ -19,11 +19,11 @@ MAILBOX_ENTITY_MAX = 1_000
 MAILBOX_SHARD_MAX = 10_000
 """Waiting commands. 10,000 at 1,000 turns/s is 10 s of work, as long as a caller waits at the most."""
 
-ADMISSION_WAIT_MS = 100
+ADMISSION_WAIT_MS = 150
 ADMISSION_WAITING_MIN = 16
-"""A server turns callers away when those before them wait for more than 100 ms in the mean to be accepted: in a crowd 25 ms for
-the next call, 12 ms for the next commit and some 20 ms on the way, doubled on a machine without a core to spare. Sixteen may
-wait for a shard in any case: one call. See docs/adr/0013."""
+"""A server turns callers away when those before them wait for more than 150 ms in the mean to be accepted: in a crowd 25 ms for
+the next call, 12 ms for the next commit and some 20 ms on the way, twice that at the knee, and half as much again for chance.
+Sixteen may wait for a shard in any case: one call. See docs/adr/0013."""
 
 PASSIVATE_AFTER_MS = 60_000
 """An idle entity leaves memory. 300 checkouts/s x 60 s x ~4 KB = 72 MB a machine."""

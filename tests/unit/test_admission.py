@@ -22,7 +22,7 @@ def test_whoever_comes_may_wait_while_waits_are_short() -> None:
 
 
 def test_past_the_target_as_many_may_wait_as_are_answered_within_it() -> None:
-    """Little's law: 600 waiting for 400 ms are 1.5 a millisecond, 150 in 100 ms."""
+    """Little's law: 600 waiting for 400 ms are 1.5 a millisecond, 225 in 150 ms."""
     admission = _after(*[(400.0, 600)] * 5)
 
     assert admission.limit == 600 * ADMISSION_WAIT_MS // 400
