@@ -74,6 +74,16 @@ async def test_a_proposal_is_gone_when_a_corrected_file_tells_another_amount(des
     ) == []  # fmt: skip
 
 
+async def test_a_proposal_is_gone_when_the_same_number_is_another_money(desk: Desk, proposed: Proposed) -> None:
+    """Where the machine would post nothing, the currency is all that tells 10.07 EUR from 10.07 USD."""
+    desk.rows("UPDATE reconciliation.mismatches SET currency = 'EUR' WHERE psp = %s RETURNING 1", desk.psp)
+
+    await desk.night(proposed.store, is_again=True)
+
+    assert isinstance(await proposed.approve(), Refusal)
+    assert (await proposed.view()).row.money.currency == "USD"
+
+
 async def test_a_proposal_stands_when_the_case_is_met_again_as_it_was(desk: Desk, proposed: Proposed) -> None:
     """The same day again, nothing new: bob's approval counts."""
     await desk.night(proposed.store, is_again=True)

@@ -121,7 +121,7 @@ def _is_open_again(case: Row, found: Discrepancy) -> bool:
     of an account, unlike one of a line or a posting, is settled only as it stood: another difference is another matter, and
     what was written off is in the account.
     """
-    is_other = case["amount_minor"] != found.money.amount_minor
+    is_other = (case["amount_minor"], case["currency"]) != (found.money.amount_minor, found.money.currency)
     if case["state"] == CaseState.PROPOSED:
         return bool(is_other or case["proposal"] != proposal_text(found))
     if found.kind is Kind.CLEARING_NOT_OPEN_ITEMS:
@@ -224,7 +224,8 @@ _OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
 
 _KNOWN = compiled(
     text(
-        "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, m.proposal, CAST(m.proposal AS JSON) ->> 'action' AS action, "
+        "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, m.currency, m.proposal, "
+        "CAST(m.proposal AS JSON) ->> 'action' AS action, "
         f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
         "CASE WHEN m.state IN ('RESOLVED', 'WRITTEN_OFF') THEN "
         f"(SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id AND a.act IN "
