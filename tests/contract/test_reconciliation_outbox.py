@@ -11,7 +11,7 @@ import pytest
 
 from loadtest.bench.reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
-from zerosum.domain.case import Approve, Propose, Resolution
+from tests.contract.reconciliation_proposal import proposed_write_off
 from zerosum.domain.journal import Journal, Movement
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import Bug, OutcomeUnknown, Unavailable
@@ -21,7 +21,6 @@ from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
 from zerosum.store.reconciliation import settle as reconciliation_settle
 from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
-from zerosum.store.reconciliation.queue import SqlFinanceQueue
 from zerosum.store.reconciliation.store import Reconciliation
 
 MANY = 10_000
@@ -327,19 +326,9 @@ async def test_a_fix_that_did_not_hold_is_opened_again(desk: Desk, world: World)
 
 async def approved(desk: Desk) -> Reconciliation:
     """A charge for an order we do not have: one person proposes to write it off, another approves."""
-    store = desk.open()
-    known, unknown = desk.orders(2)
-    desk.write([known])
-    await desk.take(store, desk.file([known, unknown]))
-    await desk.night(store)
-    ((case,),) = desk.rows("SELECT mismatch_id FROM reconciliation.mismatches WHERE psp = %s", desk.psp)
-    queue = SqlFinanceQueue(store.database)
-    proposed = await queue.act(case, Propose(Resolution.WRITE_OFF, "a restored backup"), by="ann", key="k1")
-    assert isinstance(proposed, Acted)
-    assert proposed.view.proposal is not None
-    agreed = await queue.act(case, Approve(proposed.view.proposal.number), by="bob", key="k2")
-    assert isinstance(agreed, Acted)
-    return store
+    proposed = await proposed_write_off(desk)
+    assert isinstance(await proposed.approve(), Acted)
+    return proposed.store
 
 
 async def test_an_approved_write_off_is_posted_once_and_the_case_written_off(desk: Desk, world: World) -> None:

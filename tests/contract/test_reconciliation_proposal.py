@@ -3,55 +3,22 @@
 Issue 4, points 5 and 6: a corrected file may tell another amount of the same line between one person and the other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from loadtest.bench.reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
-from zerosum.domain.case import Approve, CaseState, Propose, Resolution
+from tests.contract.reconciliation_proposal import Proposed, proposed_write_off
+from zerosum.domain.case import CaseState
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.finance_queue import Acted, CaseView
-from zerosum.store.reconciliation.queue import SqlFinanceQueue
-from zerosum.store.reconciliation.store import Reconciliation
-
-
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """A charge for an order we do not have, proposed to be written off by ann."""
-
-    store: Reconciliation
-    queue: SqlFinanceQueue
-    mismatch_id: str
-    number: int
-    orders: tuple[Order, Order]
-
-    async def view(self) -> CaseView:
-        """The case as it is shown now."""
-        found = await self.queue.case(self.mismatch_id)
-        assert found is not None
-        return found
-
-    async def approve(self) -> Acted | Refusal | None:
-        """Bob approves what he was shown before."""
-        return await self.queue.act(self.mismatch_id, Approve(self.number), by="bob", key="k2")
+from zerosum.finance_queue import Acted
 
 
 @pytest.fixture
 async def proposed(desk: Desk) -> Proposed:
     """See `Proposed`."""
-    store = desk.open()
-    known, unknown = desk.orders(2)
-    desk.write([known])
-    await desk.take(store, desk.file([known, unknown]))
-    await desk.night(store)
-    ((case,),) = desk.rows("SELECT mismatch_id FROM reconciliation.mismatches WHERE psp = %s", desk.psp)
-    queue = SqlFinanceQueue(store.database)
-    acted = await queue.act(case, Propose(Resolution.WRITE_OFF, "a restored backup"), by="ann", key="k1")
-    assert isinstance(acted, Acted)
-    assert acted.view.proposal is not None
-    return Proposed(store, queue, case, acted.view.proposal.number, (known, unknown))
+    return await proposed_write_off(desk)
 
 
 async def test_a_proposal_is_gone_when_a_corrected_file_tells_another_amount(desk: Desk, proposed: Proposed) -> None:
