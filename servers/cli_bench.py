@@ -77,9 +77,11 @@ def hot(
 
     with told():
         if against:
-            callers = [int(each) for each in in_flight.split(",") if each.isdecimal() and int(each) > 0]
-            if against != "naive" or not callers:
-                raise Misconfigured("hot is compared with naive, at some number of callers such as 16,64")
+            if against != "naive":
+                raise Misconfigured(f"--against: hot is compared with naive, and not with {against!r}")
+            callers = [int(each) if each.isascii() and each.isdecimal() else 0 for each in in_flight.split(",")]
+            if min(callers) < 1:
+                raise Misconfigured(f"--in-flight: numbers of callers such as 16,64, and not {in_flight!r}")
             exit_with(hot_against_naive(
                 settings_of(data_dir), in_flight=callers, seconds=seconds, count=rounds, json_file=json_file
             ))  # fmt: skip
@@ -205,11 +207,14 @@ def post(
     from loadtest.bench.command import post_over_rpc
     from loadtest.bench.post import PostPlan, bench_post
     from servers.log import configure_logs
+    from zerosum.errors import Misconfigured
 
     configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
     command = f"zerosum bench post --against '{against}' --rounds {rounds} --seconds {seconds:g}"
     plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
     with told():
+        if rpc and against:
+            raise Misconfigured("--rpc: peers have no such door; leave --against out")
         if rpc:
             exit_with(post_over_rpc(settings_of(data_dir), seconds=seconds, count=rounds, json_file=json_file))
             return

@@ -24,7 +24,6 @@ from typing import Any, Final
 import grpc
 import psycopg
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Cell, Finding, ratios, spread_of
 from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.plan import SELLERS
@@ -239,7 +238,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def finding_of(found: Found, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]) -> Finding:
+def finding_of(found: Found, *, command: str) -> Finding:
     """A row for each number of callers, spread and hot; ratios of neighbours."""
     groups: dict[tuple[int, str], list[Pair]] = {}
     for pair in found.pairs:
@@ -259,8 +258,8 @@ def finding_of(found: Found, *, command: str, cards: tuple[Card, Card], facts: d
     ]
     return Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
-        rows=tuple(_row(callers, sellers, pairs) for (callers, sellers), pairs in groups.items()), cards=cards,
-        facts=facts, doubts=tuple(found.doubts), notes=tuple(notes),
+        rows=tuple(_row(callers, sellers, pairs) for (callers, sellers), pairs in groups.items()),
+        doubts=tuple(found.doubts), notes=tuple(notes),
     )  # fmt: skip
 
 

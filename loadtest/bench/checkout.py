@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Cell, Finding, spread_of
 from loadtest.bench.kept import Kept, kill_and_compare
 from loadtest.bench.sample_file import Ending
@@ -79,16 +78,13 @@ async def one_round(system: System, stage: Stage, demand: Demand, *, tps: float,
 # ---- telling -------------------------------------------------------------------------------------------------------
 
 
-def finding_of(
-    found: Sequence[Round], demand: Demand, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]
-) -> Finding:
+def finding_of(found: Sequence[Round], demand: Demand, *, command: str) -> Finding:
     """The rounds as one finding."""
     steps = [step for each in found for step in each.climb.steps]
     knees = [each.climb.knee_per_s or 0.0 for each in found]
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
         columns=COLUMNS, rows=tuple(_row(group, demand) for group in _groups(steps, _by_rate_and_length)),
-        cards=cards, facts=facts,
         doubts=tuple(doubt for each in found for doubt in each.kept.doubts),
         notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
     )  # fmt: skip

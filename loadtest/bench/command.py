@@ -1,12 +1,12 @@
 """What stands behind the commands of `zerosum bench`: a system is started, measured, stopped; the finding is told.
 
-Invariant: one card before and one after each run, on the very system that is measured.
+Invariant: one card before and one after each run, on the very system that is measured, stands in every finding.
 """
 
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -29,8 +29,8 @@ from servers.supervisor import System
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 
-Measure = Callable[[System, Stage], Awaitable[Callable[[tuple[Card, Card]], Finding]]]
-"""Measures, and tells how its finding is made once both cards are there."""
+Measure = Callable[[System, Stage], Awaitable[Finding]]
+"""Measures; the machine's part of the finding is put beside it here."""
 
 
 def card(settings: Settings, *, json_file: Path | None) -> int:
@@ -62,11 +62,9 @@ def checkout(
     demand = demand_of(psp=psp, orders=orders, mix=mix)
     command = f"zerosum bench checkout --psp {psp} --orders {orders} --mix {mix} --tps {tps:g} --rounds {count}"
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         found = await knee.rounds(system, stage, demand, count=count, tps=tps, seconds=seconds)
-        return lambda cards: knee.finding_of(
-            found, demand, command=f"{command} --seconds {seconds:g}", cards=cards, facts=dict(machine.facts())
-        )
+        return knee.finding_of(found, demand, command=f"{command} --seconds {seconds:g}")
 
     return _tell(settings, "checkout", measure, json_file)
 
@@ -74,10 +72,10 @@ def checkout(
 def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
     """The knee of one hot seller beside that of a thousand, in turn. 0 when it could measure."""
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         pairs = await hot_seller.pairs(system, stage, count=count, tps=tps, seconds=seconds)
         command = f"zerosum bench hot --tps {tps:g} --seconds {seconds:g} --rounds {count}"
-        return lambda cards: hot_seller.finding_of(pairs, command=command, cards=cards, facts=dict(machine.facts()))
+        return hot_seller.finding_of(pairs, command=command)
 
     return _tell(settings, "hot", measure, json_file)
 
@@ -87,11 +85,11 @@ def hot_against_naive(
 ) -> int:
     """Ours and the textbook in turn. 0 when it could measure."""
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         found = await against.compare(system, stage, in_flight=in_flight, rounds=count, seconds=seconds)
         callers = ",".join(map(str, in_flight))
         command = f"zerosum bench hot --against naive --in-flight {callers} --seconds {seconds:g} --rounds {count}"
-        return lambda cards: against.finding_of(found, command=command, cards=cards, facts=dict(machine.facts()))
+        return against.finding_of(found, command=command)
 
     return _tell(settings, "hot", measure, json_file)
 
@@ -99,12 +97,10 @@ def hot_against_naive(
 def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
     """PostJournals on a system of its own. 0 when it could measure."""
 
-    async def measure(system: System, _: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, _: Stage) -> Finding:
         turns, acknowledged, lost = await post_rpc.measure(system, rounds=count, seconds=seconds)
         command = f"zerosum bench post --rpc --seconds {seconds:g} --rounds {count}"
-        return lambda cards: post_rpc.finding_of(
-            turns, acknowledged, lost, command=command, cards=cards, facts=dict(machine.facts())
-        )
+        return post_rpc.finding_of(turns, acknowledged, lost, command=command)
 
     return _tell(settings, "post", measure, json_file)
 
@@ -113,10 +109,10 @@ def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds:
     """Twice the knee, for some seconds; `at`: the knee, if it is known. 0 when it could measure."""
     demand = demand_of(psp=psp, orders=1, mix="0:1")
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         seen = await past_the_knee.overload(system, stage, demand, knee=at, tps=tps, seconds=seconds)
         command = f"zerosum bench shed --psp {psp} --knee {seen.knee_per_s:g} --seconds {seconds:g}"
-        return lambda cards: past_the_knee.finding_of(seen, command=command, cards=cards, facts=dict(machine.facts()))
+        return past_the_knee.finding_of(seen, command=command)
 
     return _tell(settings, "shed", measure, json_file)
 
@@ -124,14 +120,12 @@ def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds:
 def fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
     """What more sellers in a checkout cost. 0 when it could measure."""
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         psp = PSP_PROFILES["zero"]
         found = await wide.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench fan --orders-per-s {orders_per_s:g} --seconds {seconds:g} --rounds {count}"
-        return lambda cards: wide.finding_of(
-            found, command=command, doubts=kept.doubts, cards=cards, facts=dict(machine.facts())
-        )
+        return wide.finding_of(found, command=command, doubts=kept.doubts)
 
     return _tell(settings, "fan", measure, json_file)
 
@@ -139,14 +133,12 @@ def fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, 
 def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
     """What a checkout costs, counted. 0 when it could measure."""
 
-    async def measure(system: System, stage: Stage) -> Callable[[tuple[Card, Card]], Finding]:
+    async def measure(system: System, stage: Stage) -> Finding:
         found = await counted.costs(system, stage, seconds=seconds)
         idle = counted.idle_bytes()
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench cost --seconds {seconds:g}"
-        return lambda cards: counted.finding_of(
-            found, idle, command=command, doubts=kept.doubts, cards=cards, facts=dict(machine.facts())
-        )
+        return counted.finding_of(found, idle, command=command, doubts=kept.doubts)
 
     return _tell(settings, "cost", measure, json_file)
 
@@ -188,8 +180,8 @@ def _tell(settings: Settings, what: str, measure: Measure, json_file: Path | Non
 async def _measured(settings: Settings, folder: Path, console: Console, measure: Measure) -> Finding:
     async with own_system(settings, folder, console) as system:
         before = await card_of(system)
-        made = await measure(system, Stage(system, folder, console))
-        return made((before, await card_of(system)))
+        finding = await measure(system, Stage(system, folder, console))
+        return replace(finding, cards=(before, await card_of(system)), facts=machine.facts())
 
 
 async def _card(settings: Settings, console: Console) -> Card:

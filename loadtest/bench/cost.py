@@ -18,7 +18,6 @@ from typing import Final
 
 import psycopg
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
@@ -171,8 +170,7 @@ _COUNTED: Final = (
 
 
 def finding_of(
-    found: Sequence[Cost], idle: float, *, command: str, doubts: Sequence[str], cards: tuple[Card, Card],
-    facts: dict[str, str],
+    found: Sequence[Cost], idle: float, *, command: str, doubts: Sequence[str],
 ) -> Finding:  # fmt: skip
     """The rates side by side."""
     steps = [cost.step for cost in found]
@@ -187,7 +185,7 @@ def finding_of(
         bench="cost", command=command, columns=("a checkout of one order", *(f"{tps:g}/s" for tps in RATES)),
         headline=f"cost at {RATES[-1]:g}/s: {last.each('commits'):.2f} commits, "
         f"{last.each('inserted') + last.each('updated'):.0f} rows, {sum(last.step.cpu_ms.values()):.1f} ms of CPU a checkout",
-        rows=tuple(rows), cards=cards, facts=facts, doubts=tuple(doubts),
+        rows=tuple(rows), doubts=tuple(doubts),
         notes=(
             f"idle: {idle * IDLE / 2**20:,.0f} MB for {IDLE:,} settled checkouts in memory ({idle:,.0f} bytes each); "
             "none once they have been idle for a minute",

@@ -9,7 +9,6 @@ Invariant: every width is offered the same orders a second, in turn, so that wha
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from loadtest.bench.card import Card
 from loadtest.bench.checkout import system_cpu_ms
 from loadtest.bench.finding import Cell, Finding, ratios, spread_of
 from loadtest.bench.psp_profile import PspProfile
@@ -45,14 +44,12 @@ async def steps(stage: Stage, psp: PspProfile, *, count: int, orders_per_s: floa
     return found
 
 
-def finding_of(
-    found: Found, *, command: str, doubts: Sequence[str], cards: tuple[Card, Card], facts: dict[str, str]
-) -> Finding:
+def finding_of(found: Found, *, command: str, doubts: Sequence[str]) -> Finding:
     """The rounds as one finding; ratios are of neighbours."""
     ten, one = (_cpu_an_order(found[width], width) for width in (_TOLD, 1))
     return Finding(
         bench="fan", command=command, headline=f"CPU an order at {_TOLD} sellers over one: {ratios(ten, one)}",
-        columns=COLUMNS, rows=tuple(_row(width, found) for width in WIDTHS), cards=cards, facts=facts,
+        columns=COLUMNS, rows=tuple(_row(width, found) for width in WIDTHS),
         doubts=tuple(doubts), notes=(f"{len(found[1])} rounds, the widths in turn",),
     )  # fmt: skip
 

@@ -8,7 +8,6 @@ Invariant: spread and hot alternate on one system, so that what the machine does
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest.bench.card import Card
 from loadtest.bench.checkout import Round, charts, one_round, system_cpu_ms
 from loadtest.bench.finding import Cell, Finding, ratios, spread_of
 from loadtest.bench.psp_profile import PSP_PROFILES
@@ -35,13 +34,13 @@ async def pairs(system: System, stage: Stage, *, count: int, tps: float, seconds
     return found
 
 
-def finding_of(found: Sequence[Pair], *, command: str, cards: tuple[Card, Card], facts: dict[str, str]) -> Finding:
+def finding_of(found: Sequence[Pair], *, command: str) -> Finding:
     """The pairs as one finding; the ratio is of neighbours."""
     spread, hot = ([pair[place] for pair in found] for place in (0, 1))
     ratio = ratios([_knee(each) for each in hot], [_knee(each) or 1.0 for each in spread])
     return Finding(
         bench="hot", command=command, headline=f"hot over spread: {ratio}", columns=COLUMNS,
-        rows=(_row("a thousand", spread), _row("one", hot)), cards=cards, facts=facts,
+        rows=(_row("a thousand", spread), _row("one", hot)),
         doubts=tuple(doubt for pair in found for each in pair for doubt in each.kept.doubts),
         charts=charts([step for each in hot for step in each.climb.steps]),
         notes=(f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller",),

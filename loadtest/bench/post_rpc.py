@@ -19,7 +19,6 @@ from typing import Final
 import grpc
 import psycopg
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Finding, spread_of
 from loadtest.bench.post import Case, Lane, Load
 from loadtest.bench.system import auditor_url
@@ -150,7 +149,7 @@ async def _lost(system: System, lane: Lane) -> int:
 
 
 def finding_of(
-    turns: Sequence[Turn], acknowledged: int, lost: int, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]
+    turns: Sequence[Turn], acknowledged: int, lost: int, *, command: str
 ) -> Finding:  # fmt: skip
     """A row a case: medians and ranges of the rounds."""
     groups = {case: [turn for turn in turns if turn.case == case] for case in CASES}
@@ -164,7 +163,7 @@ def finding_of(
     best = max(groups, key=lambda case: max(turn.per_s for turn in groups[case]))
     return Finding(
         bench="post", command=command, headline=f"post over gRPC ({best}): {spread_of(t.per_s for t in groups[best])}/s",
-        columns=("journals", "journals/s", "CPU µs", "client µs"), rows=rows, cards=cards, facts=facts,
+        columns=("journals", "journals/s", "CPU µs", "client µs"), rows=rows,
         doubts=(f"{lost} acknowledged journals are lost",) if lost else (),
         notes=(f"{acknowledged:,} acknowledged journals looked for after the database was killed",),
     )  # fmt: skip

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.kept import Kept, kill_and_compare
 from loadtest.bench.sample_file import Call, Ending, Kind
@@ -91,7 +90,7 @@ def windows_of(calls: Sequence[Call], *, from_s: float, seconds: float, window_s
     return windows
 
 
-def finding_of(seen: Overload, *, command: str, cards: tuple[Card, Card], facts: dict[str, str]) -> Finding:
+def finding_of(seen: Overload, *, command: str) -> Finding:
     """The overload as a finding."""
     load, plan = seen.offered.load, seen.offered.load.plan
     windows = windows_of(load.calls, from_s=plan.warm_up_s, seconds=plan.seconds)
@@ -99,7 +98,7 @@ def finding_of(seen: Overload, *, command: str, cards: tuple[Card, Card], facts:
     told = _final(whole)
     turned_away = whole.count(Ending.SHED) / max(len(whole.calls), 1)
     return Finding(
-        bench="shed", command=command, cards=cards, facts=facts, columns=COLUMNS,
+        bench="shed", command=command, columns=COLUMNS,
         headline=f"at {TIMES:g} x the knee of {seen.knee_per_s:,.0f}/s: {whole.per_s(Ending.FINAL):,.0f} final/s, "
         f"p95 {told.p95_ms or 0:,.0f} ms, {turned_away:.0%} turned away",
         rows=(*(_row(f"{each.from_s:.0f} s", each) for each in windows), _row("all of it", whole)),

@@ -12,7 +12,7 @@ def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, fa
 
 
 def _told(*pairs: Pair, doubts: tuple[str, ...] = ()) -> Finding:
-    return finding_of(Found(pairs, 1_234, doubts), command="c", cards=(CARD, CARD), facts={})
+    return finding_of(Found(pairs, 1_234, doubts), command="c")
 
 
 PAIRS = (

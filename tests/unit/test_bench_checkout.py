@@ -33,7 +33,7 @@ def _round(knee: float | None, *steps: Step, kept: Kept = KEPT) -> Round:
 
 def _finding(*rounds: Round, psp: str = "zero", orders: int = 1) -> Finding:
     demand = demand_of(psp=psp, orders=orders, mix="2:1")
-    return finding_of(rounds, demand, command="zerosum bench checkout", cards=(CARD, CARD), facts={})
+    return finding_of(rounds, demand, command="zerosum bench checkout")
 
 
 def test_the_knee_is_the_median_of_the_rounds_and_their_range_is_told() -> None:
@@ -116,7 +116,7 @@ def test_where_no_rate_was_held_the_knee_is_zero() -> None:
 def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
     """Speed.md: ratio per neighbouring pair, median and range."""
     pairs = [(_round(100.0, _step(100.0, 10)), _round(hot, _step(hot, 10))) for hot in (90.0, 80.0, 100.0)]
-    finding = hot_finding_of(pairs, command="zerosum bench hot", cards=(CARD, CARD), facts={})
+    finding = hot_finding_of(pairs, command="zerosum bench hot")
 
     assert finding.headline == "hot over spread: 0.9 (0.8 to 1)"
 

@@ -33,7 +33,7 @@ def test_a_count_is_what_rose_between_two_readings_divided_by_the_checkouts_betw
 
 def test_the_cost_is_told_for_every_rate_and_by_process() -> None:
     costs = [Cost(_step(rate, 2.0), NOTHING, replace(NOTHING, commits=30.0, calls=60.0), 10) for rate in RATES]
-    finding = cost_finding(costs, 3_000.0, command="c", doubts=(), cards=(CARD, CARD), facts={})
+    finding = cost_finding(costs, 3_000.0, command="c", doubts=())
     rows = {row[0]: row[1:] for row in finding.rows}
 
     assert rows["commits"] == (3.0,) * len(RATES)
@@ -51,7 +51,7 @@ def test_a_settled_checkout_in_memory_costs_kilobytes() -> None:
 def test_fan_compares_cpu_an_order_with_that_of_one_seller_round_by_round() -> None:
     found = {width: [_step(60.0 / width, 2.0 * width * share) for share in (0.5, 0.25)] for width in WIDTHS}
     found[1] = [_step(60.0, 2.0), _step(60.0, 1.0)]
-    finding = fan_finding(found, command="c", doubts=("lost",), cards=(CARD, CARD), facts={})
+    finding = fan_finding(found, command="c", doubts=("lost",))
     rows = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in finding.rows}
 
     assert finding.headline == "CPU an order at 10 sellers over one: 0.5"

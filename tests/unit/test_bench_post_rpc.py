@@ -24,7 +24,7 @@ def test_a_posting_is_a_balanced_journal_that_the_door_takes() -> None:
 def test_each_case_is_told_by_its_rounds_and_a_loss_voids_all() -> None:
     turns = [Turn(case, 100.0 * place + extra, 50.0, 5.0) for extra in (1, 2, 3) for place, case in enumerate(CASES, 1)]
 
-    told = finding_of(turns, 10, 2, command="c", cards=(CARD, CARD), facts={})
+    told = finding_of(turns, 10, 2, command="c")
 
     assert [row[0] for row in told.rows] == [str(case) for case in CASES]
     assert told.rows[1][1] == Spread((201.0, 202.0, 203.0))

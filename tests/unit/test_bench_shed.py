@@ -29,7 +29,7 @@ def _finding(kept: Kept = KEPT) -> Finding:
     load = Load(PLAN, CALLS, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted=0)
     after = step_of((_call(0, Ending.FINAL),), offered_per_s=1.0, seconds=1.0, limit_ms=300.0)
     seen = Overload(2.0, Offered(load, 300.0, {}, None), after, kept)
-    return finding_of(seen, command="zerosum bench shed", cards=(CARD, CARD), facts={})
+    return finding_of(seen, command="zerosum bench shed")
 
 
 def test_calls_stand_in_the_window_in_which_they_were_meant_to_be_sent() -> None:
