@@ -20,6 +20,8 @@ from pathlib import Path
 
 import structlog
 
+from zerosum.errors import Misconfigured
+
 _log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG = 1
@@ -185,6 +187,28 @@ def free_port(host: str = "127.0.0.1") -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(count: int, offset: int, host: str = "127.0.0.1") -> int:
+    """The first of so many free ports in a row, each with the one `offset` above it, where its metrics are; above Ray's workers
+    and below the kernel's own. Processes begin to look at different places. Raises Misconfigured where there are none."""
+    for base in range(_PORT_FIRST + os.getpid() % 500 * 10, _PORT_END, 10):
+        if all(_is_free(host, base + place + beside) for place in range(count) for beside in (0, offset)):
+            return base
+    raise Misconfigured("there are no free ports for a system")
+
+
+_PORT_FIRST = 21_000
+_PORT_END = 32_000
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def _die_with_parent() -> None:

@@ -4,9 +4,7 @@ Invariant: a bench never meets the data or the ports of a system that somebody r
 """
 
 import asyncio
-import os
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,18 +14,16 @@ from typing import Final
 from rich.console import Console
 
 from loadtest.bench.card import Card, take_card
+from servers.child import free_ports
 from servers.log import configure_logs
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
-from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 
 PSP_AT_ONCE: Final = ("--gather-ms", "1")
 """The simulator's own book waits 1 ms for company, so that a PSP that answers at once does."""
 
-_PORT_FIRST: Final = 21_000
-_PORT_END: Final = 31_000
 _SERVICES: Final = ("payment", "wallet", "ledger", "reconciliation")
 
 
@@ -59,27 +55,10 @@ async def own_system(settings: Settings, folder: Path, console: Console) -> Asyn
 
 def with_free_ports(settings: Settings) -> Settings:
     """The same settings on ports that nobody uses now. Raises Misconfigured where there are none."""
-    base = _free_ports(len(_SERVICES) + 1, settings.metrics_port_offset)
+    base = free_ports(len(_SERVICES) + 1, settings.metrics_port_offset)
     ports = {f"{name}_port": base + place for place, name in enumerate((*_SERVICES, "edge"))}
     addresses = {f"{name}_address": f"{settings.bind_host}:{ports[f'{name}_port']}" for name in _SERVICES}
     return settings.model_copy(update={**ports, **addresses})
-
-
-def _free_ports(count: int, offset: int) -> int:
-    """The first of some free ports in a row, the metrics' beside them; above Ray's workers, below the kernel's own."""
-    for base in range(_PORT_FIRST + os.getpid() % 500 * 10, _PORT_END, 10):
-        if all(_is_free(base + place + beside) for place in range(count) for beside in (0, offset)):
-            return base
-    raise Misconfigured("there are no free ports for a system")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 async def card_of(system: System) -> Card:

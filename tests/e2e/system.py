@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -20,6 +19,7 @@ from urllib.error import URLError
 
 import psycopg
 
+from servers.child import free_ports
 from servers.keys import make_keys, read_key
 from tests.e2e.deadline import until
 from tests.e2e.process import family, is_alive, survivors
@@ -52,7 +52,7 @@ class RunningSystem:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="zerosum-e2e-"))
         self.folder.chmod(0o711)  # the database may run as another account, which must pass through
-        base = _free_ports()
+        base = free_ports(5, 100)
         ports = {"edge_port": base, "payment_port": base + 1, "wallet_port": base + 2, "ledger_port": base + 3}
         ports["reconciliation_port"] = base + 4
         addresses = {
@@ -209,20 +209,3 @@ class RunningSystem:
         with psycopg.connect(url, connect_timeout=5) as connection:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # one statement is a snapshot by itself
             return connection.execute(statement.encode(), values).fetchall()
-
-
-def _free_ports() -> int:
-    """The first of five ports in a row that are free, as are those a hundred higher, where the metrics are."""
-    for base in range(21_000 + os.getpid() % 500 * 10, 32_000, 10):
-        if all(_is_free(base + step + offset) for step in range(5) for offset in (0, 100)):
-            return base
-    raise AssertionError("no free ports")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -1,4 +1,4 @@
-"""What several files of integration tests share: the audit's good world, in a database of its own for each test."""
+"""What several files of integration tests share: the audit's good world, a database of its own for each test, and a rude server."""
 
 import shutil
 import tempfile
@@ -13,6 +13,7 @@ from simulator.audit.database import plain_url
 from tests.integration.audit_case import Case, with_database
 from tests.integration.audit_world import World
 from tests.integration.reconciliation_world import Reconciled
+from tests.integration.stub_process import Stub, running_stub
 from zerosum.store.embedded import EmbeddedPostgres
 
 _numbers = count(1)
@@ -63,3 +64,10 @@ def case(audit_server: str, good_world: World, reconciled: Reconciled, tmp_path:
     )
     with psycopg.connect(plain_url(audit_server), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Iterator[Stub]:
+    """A rude payment server."""
+    with running_stub(tmp_path) as running:
+        yield running

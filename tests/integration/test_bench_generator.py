@@ -1,9 +1,6 @@
 """The bench's load generator end to end, in its own process, against a rude stub in another: counts only, nothing is timed."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,34 +8,8 @@ import pytest
 from loadtest.bench.load import run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.sample_file import Ending, Kind
+from tests.integration.stub_process import Stub
 from zerosum.errors import Unavailable
-
-STUB = Path(__file__).with_name("stub_payment_server.py")
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Stub:
-    """A running stub: where it listens, and the keys it has executed."""
-
-    target: str
-    effects: Path
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Stub]:
-    effects = tmp_path / "effects"
-    effects.touch()
-    process = subprocess.Popen(
-        [sys.executable, str(STUB), str(effects)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
-    assert process.stdout is not None
-    try:
-        yield Stub(f"127.0.0.1:{int(process.stdout.readline())}", effects)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def _plan(stub: Stub, folder: Path) -> LoadPlan:

@@ -1,11 +1,8 @@
 """Locust end to end, in its own process, against a rude stub in another: counts only, nothing is timed."""
 
 import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,36 +11,7 @@ from loadtest.journal import read_journal
 from loadtest.outcome import Outcome
 from loadtest.run import EXIT_CLEAN, LoadEnd, LoadOptions, LoadProcess, run_load
 from loadtest.sample import read_samples
-
-STUB = Path(__file__).with_name("stub_payment_server.py")
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Stub:
-    """A running stub: where it listens, and the keys it has executed."""
-
-    target: str
-    effects: Path
-
-    def executed(self) -> list[str]:
-        return self.effects.read_text().split()
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Iterator[Stub]:
-    effects = tmp_path / "effects"
-    effects.touch()
-    process = subprocess.Popen(
-        [sys.executable, str(STUB), str(effects)], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}
-    )
-    assert process.stdout is not None
-    try:
-        yield Stub(f"127.0.0.1:{int(process.stdout.readline())}", effects)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+from tests.integration.stub_process import Stub
 
 
 def _options(stub: Stub, folder: Path, profile: str, *, tps: float, seconds: float) -> LoadOptions:
