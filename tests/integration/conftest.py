@@ -1,4 +1,4 @@
-"""What several files of integration tests share: the audit's good world, a database of its own for each test, and a rude server."""
+"""What several files of integration tests share: the audit's good world, a database of its own a test, and a rude server."""
 
 import shutil
 import tempfile
