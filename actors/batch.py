@@ -76,6 +76,7 @@ class Batcher(Generic[S, C]):
 
     `expects_replays`: commands are looked for before they are decided. Without, one that is known shows at the commit, by its
     command row, and is looked for then: for services whose every turn writes that row and whose commands are nearly all new.
+    `on_conflict`: the database refused a batch (40001); it is run again.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Batcher(Generic[S, C]):
         pause: Callable[[int], Awaitable[None]],
         database_ms: Callable[[], int | None] = lambda: None,
         expects_replays: bool = True,
+        on_conflict: Callable[[], None] = lambda: None,
     ) -> None:
         self._binding = binding
         self._store = store
@@ -98,6 +100,7 @@ class Batcher(Generic[S, C]):
         self._pause = pause
         self._database_ms = database_ms
         self._expects_replays = expects_replays
+        self._on_conflict = on_conflict
         self._quarantined: set[EntityKey] = set()
 
     async def run(self, waiting: Sequence[Waiting[C]]) -> None:
@@ -120,6 +123,7 @@ class Batcher(Generic[S, C]):
             decided = await self._decide(waiting)
             result = await self._commit(decided)
         except SerializationConflict:
+            self._on_conflict()
             await self._again(waiting)
         except (RowsRefused, Bug) as refused:
             await self._bisect(waiting, refused)

@@ -61,6 +61,7 @@ class Figures:
 
     batches: int = 0
     turns: int = 0
+    conflicts: int = 0
     fenced: int = 0
     busy: int = 0
 
@@ -113,7 +114,7 @@ class Shard(Generic[S, C]):
         batcher = Batcher(
             binding=self._binding, store=self._store, memory=self._memory, heads=heads,
             on_commit=self._committed, pause=self._pause, database_ms=self._database_ms,
-            expects_replays=self._expects_replays,
+            expects_replays=self._expects_replays, on_conflict=self._conflicted,
         )  # fmt: skip
         loops = (self._serve(batcher), self._keep_time(), self._sweep())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
@@ -242,6 +243,9 @@ class Shard(Generic[S, C]):
         for lane in (self._inner, self._callers):
             while lane:
                 lane.popleft().answer(Failed("Unavailable", reason))
+
+    def _conflicted(self) -> None:
+        self.figures.conflicts += 1
 
     async def _pause(self, tries: int) -> None:
         """Full jitter, 1 ms doubling to 256 ms: conflicts are short."""

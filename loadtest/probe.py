@@ -127,18 +127,28 @@ class Books:
 
 def shard_figures(metrics_url: str) -> dict[str, dict[str, float]]:
     """Figures by shard number, from a server's Prometheus page; empty while it is away."""
-    try:
-        with urllib.request.urlopen(metrics_url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address
-            page = answer.read().decode()
-    except OSError:
-        return {}
     shards: dict[str, dict[str, float]] = {}
-    for line in page.splitlines():
+    for line in _page(metrics_url):
         if line.startswith("zerosum_shard{"):
             labels, _, value = line.removeprefix("zerosum_shard{").rpartition("} ")
             named = dict(part.split("=", 1) for part in labels.split(","))
             shards.setdefault(named["shard"].strip('"'), {})[named["figure"].strip('"')] = float(value)
     return shards
+
+
+def grpc_calls(metrics_url: str) -> float:
+    """Calls that a server has ended since it began, from its Prometheus page; 0 while it is away."""
+    return sum(
+        float(line.rpartition("} ")[2]) for line in _page(metrics_url) if line.startswith("zerosum_grpc_calls_total{")
+    )
+
+
+def _page(metrics_url: str) -> list[str]:
+    try:
+        with urllib.request.urlopen(metrics_url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address
+            return str(answer.read().decode()).splitlines()
+    except OSError:
+        return []
 
 
 def average_batch(before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]) -> float | None:

@@ -3,12 +3,14 @@
 Invariant: a bench measures a system of its own; figures, never a verdict, but for `reconcile` and what was acknowledged.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from servers.cli_frame import DataDir, exit_with, settings_of, told
+from zerosum import limits
 
 bench = typer.Typer(help="Measure systems of its own on this machine, and the machine itself.", no_args_is_help=True)
 
@@ -200,22 +202,27 @@ def post(
     rpc: Annotated[
         bool, typer.Option("--rpc", help="Over gRPC instead, at the ledger server of a whole system.")
     ] = False,
+    shards: Annotated[int, typer.Option(min=1, max=limits.SLOTS, help="Ours: so many that post side by side.")] = 1,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
     """Ledger postings in process, ours and peers', in turn. Status 0 only when a killed database had lost nothing."""
     from loadtest.bench.command import post_over_rpc
     from loadtest.bench.post import PostPlan, bench_post
+    from loadtest.peers.table import OURS, PEERS, Peers, ours
     from servers.log import configure_logs
     from zerosum.errors import Misconfigured
 
     configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
-    command = f"zerosum bench post --against '{against}' --rounds {rounds} --seconds {seconds:g}"
+    command = f"zerosum bench post --against '{against}' --shards {shards} --rounds {rounds} --seconds {seconds:g}"
     plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
     with told():
         if rpc and against:
             raise Misconfigured("--rpc: peers have no such door; leave --against out")
+        if rpc and shards > 1:
+            raise Misconfigured("--rpc: the system has its own shards; leave --shards out")
         if rpc:
             exit_with(post_over_rpc(settings_of(data_dir), seconds=seconds, count=rounds, json_file=json_file))
             return
-        exit_with(bench_post(plan, command=command, json_file=json_file))
+        peers: Peers = {**PEERS, OURS: partial(ours, shards=shards)}
+        exit_with(bench_post(plan, command=command, json_file=json_file, peers=peers))

@@ -42,7 +42,7 @@ class Metrics:
         self._webhooks.labels(psp, outcome).inc()
 
     def shard(self, number: int, figures: Mapping[str, int]) -> None:
-        """A shard told its figures: batches, turns (their quotient is the average batch), calls, fenced, busy, pid."""
+        """A shard told its figures: batches, turns (their quotient is the average batch), conflicts (40001), calls, ...."""
         for name, value in figures.items():
             self._shards.labels(str(number), name).set(value)
 

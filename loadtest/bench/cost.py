@@ -2,6 +2,7 @@
 
     commits, rows, WAL     of the database, by its own counters
     batch, Ray calls       of the checkout shards, by their figures
+    RPCs                   that the servers took, the load's own among them
     CPU                    by process, the load generator and the PSP apart
     idle memory            of 100,000 settled checkouts that are still in a shard's memory; after a minute they leave it
 
@@ -22,7 +23,8 @@ from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import Step
-from loadtest.probe import shard_figures
+from loadtest.bench.system import metrics_pages
+from loadtest.probe import grpc_calls, shard_figures
 from servers.reply import encode_reply
 from servers.supervisor import System
 from servers.wiring import database_url
@@ -52,7 +54,7 @@ SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_databas
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Counters of a system at an instant. `calls`: through Ray, to the checkout shards."""
+    """Counters of a system at an instant. `calls`: through Ray, to the checkout shards. `rpcs`: ended, at all servers."""
 
     commits: float
     inserted: float
@@ -61,6 +63,7 @@ class Reading:
     turns: float
     batches: float
     calls: float
+    rpcs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,15 @@ def _admin_url(system: System) -> str:
 
 
 def _read(system: System) -> Reading:
-    settings = system.settings
-    metrics = f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
-    figures = shard_figures(metrics).values()
+    pages = metrics_pages(system)
+    figures = shard_figures(pages["payment"]).values()
     with psycopg.connect(_admin_url(system), autocommit=True) as connection:
         row = connection.execute(_COUNTERS).fetchone()
     assert row is not None  # the counters are always there
-    of_shards = (sum(each.get(name, 0.0) for each in figures) for name in ("turns", "batches", "calls"))
-    return Reading(*(float(value) for value in row), *of_shards)
+    commits, inserted, updated, wal_bytes = map(float, row)
+    turns, batches, calls = (sum(each.get(name, 0.0) for each in figures) for name in ("turns", "batches", "calls"))
+    rpcs = sum(map(grpc_calls, pages.values()))
+    return Reading(commits, inserted, updated, wal_bytes, turns, batches, calls, rpcs)
 
 
 def _checkouts(system: System) -> int:
@@ -166,6 +170,7 @@ def _settled(name: str) -> Checkout:
 _COUNTED: Final = (
     ("commits", "commits", 1.0), ("rows inserted", "inserted", 1.0), ("rows updated", "updated", 1.0),
     ("WAL, KB", "wal_bytes", 1_024.0), ("turns", "turns", 1.0), ("calls through Ray", "calls", 1.0),
+    ("RPCs", "rpcs", 1.0),
 )  # fmt: skip
 
 

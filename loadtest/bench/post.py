@@ -101,14 +101,15 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All pairs; by peer how many postings it acknowledged, how many of those a killed database had lost, and how many calls
-    it gave up."""
+    """All pairs; by peer how many postings it acknowledged, how many of those a killed database had lost, how many calls it
+    gave up, and what it has to say itself."""
 
     pairs: Sequence[Pair]
     acknowledged: Mapping[str, int]
     lost: Mapping[str, int]
     not_installed: Sequence[str]
     given_up: Mapping[str, int]
+    remarks: Mapping[str, str] = field(default_factory=dict)
     cards: tuple[Card, Card] | None = None
 
 
@@ -212,6 +213,7 @@ class _Comparison:
         before = self._card()
         pairs = [pair for case in self._plan.cases async for pair in self._pairs(case, lanes)]
         after = self._card()
+        remarks = {lane.name: lane.peer.remark() for lane in lanes}
         self._say("killing the database under load")
         lost = await self._crash(lanes)
         for lane in lanes:
@@ -219,7 +221,7 @@ class _Comparison:
         acknowledged = {lane.name: len(lane.acknowledged) for lane in lanes}
         cards = (before, after) if before is not None and after is not None else None
         given_up = {lane.name: lane.given_up for lane in lanes}
-        return Result(pairs, acknowledged, lost, missing, given_up, cards)
+        return Result(pairs, acknowledged, lost, missing, given_up, remarks, cards)
 
     def _lanes(self) -> tuple[list[Lane], list[str]]:
         lanes, missing = [], []
@@ -296,6 +298,7 @@ def finding_of(result: Result, command: str) -> Finding:
             else f"acknowledged: {told}",
             *(f"{name} is not installed: nothing is said of it" for name in result.not_installed),
             *(f"{name} gave up {count} calls" for name, count in result.given_up.items() if count),
+            *(f"{name}, {remark}" for name, remark in result.remarks.items() if remark),
         ),
         facts=machine.facts(),
     )  # fmt: skip

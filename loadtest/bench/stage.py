@@ -19,7 +19,7 @@ from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.recovery import CHANNEL, Recovery
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.staircase import Step, step_of
-from loadtest.bench.system import auditor_url
+from loadtest.bench.system import auditor_url, metrics_pages
 from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
 from servers.keys import read_key, token_path
 from servers.supervisor import System
@@ -80,7 +80,7 @@ class Stage:
         self._number = 0
         settings = system.settings
         self._psp = Psp(system.psp_url, read_key(settings.data_dir, "psp_admin_token"))
-        self._metrics = f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+        self._metrics = metrics_pages(system)["payment"]
         self.journals: list[Path] = []
 
     async def behave(self, profile: PspProfile) -> None:

@@ -69,6 +69,13 @@ async def card_of(system: System) -> Card:
     return await asyncio.to_thread(take_card, admin_url, settings.data_dir, ray_address=settings.ray_address)
 
 
+def metrics_pages(system: System) -> dict[str, str]:
+    """The Prometheus page of each service."""
+    settings, offset = system.settings, system.settings.metrics_port_offset
+    ports = {name: getattr(settings, f"{name}_port") + offset for name in _SERVICES}
+    return {name: f"http://{settings.bind_host}:{port}/metrics" for name, port in ports.items()}
+
+
 def auditor_url(system: System) -> str:
     """The database as the auditor's role sees it."""
     return database_url(system.settings, "auditor")

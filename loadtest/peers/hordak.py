@@ -61,6 +61,10 @@ class HordakPeer:
         await asyncio.gather(*(self._run(_disconnect, everyone) for _ in range(THREADS)))
         self._threads.shutdown()
 
+    def remark(self) -> str:
+        """Nothing."""
+        return ""
+
     async def _run(self, work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 

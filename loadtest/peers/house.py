@@ -1,11 +1,12 @@
 """Our own ledger as the bench posts to it in process: shard, batcher and SQL store as they are, without Ray and gRPC.
 
-The shard does not pace: in production lists come to it over Ray 50 ms apart, here every waiter calls at once when it has its
-answer.
+The shards do not pace: in production lists come to them over Ray 50 ms apart, here every waiter calls at once when it has its
+answer. Several share the slots as in production, each with a connection of its own, and commit side by side.
 
 Invariant: what is measured is the production path from `Shard.submit` to the commit, with hash chain, command rows and fence.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,47 +14,58 @@ import psycopg
 
 from actors.answer import Applied
 from actors.clock import SystemClock
+from actors.front import shard_of, slots_of_shard
 from actors.posting import ledger_binding
 from actors.shard import Shard
 from loadtest.own_database import at_database, make_database
 from loadtest.peers.peer import CURRENCY, Posting
-from zerosum import limits
-from zerosum.domain.identity import Key, OrderId, Tenant
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
 from zerosum.domain.journal import Entry, Journal, Movement, clearing_account, journal, seller_pending_account
 from zerosum.domain.money import Money
 from zerosum.errors import OutcomeUnknown
 from zerosum.store.migrate import migrate
 from zerosum.store.opening import open_store
+from zerosum.store.sql import SqlStore
 
 _TENANT = Tenant("bench")
 _OPENING_CALL = 500
 
 
 class HousePeer:
-    """Implements `Peer`. `url`: of its own database, by the ledger's role."""
+    """Implements `Peer`. Its database is made on the server; the shards come to it by the ledger's role."""
 
-    def __init__(self, admin_url: str, ledger_url: str, database: str) -> None:
+    def __init__(self, admin_url: str, ledger_url: str, database: str, *, shards: int = 1) -> None:
         self._admin_url = make_database(admin_url, database)
         self._url = at_database(ledger_url, database)
+        self._count = shards
+        self._shards: list[Shard[Any, Any]] = []
+        self._stores: list[SqlStore[Any]] = []
 
     async def open(self, sellers: Sequence[str]) -> None:
         """Migrates, takes every slot, and opens an owner for each seller by a first journal."""
         migrate(self._admin_url)
-        self._store = open_store("ledger", self._url)
-        self._shard: Shard[Any, Any] = Shard(
-            binding=ledger_binding(), store=self._store, slots=range(limits.SLOTS), deployment="bench",
-            clock=SystemClock(), pace_ms=0, expects_replays=False,
-        )  # fmt: skip
-        await self._shard.start(None)
+        for number in range(self._count):
+            store = open_store("ledger", self._url)
+            shard: Shard[Any, Any] = Shard(
+                binding=ledger_binding(), store=store, slots=slots_of_shard(number, self._count), deployment="bench",
+                clock=SystemClock(), pace_ms=0, expects_replays=False,
+            )  # fmt: skip
+            await shard.start(None)
+            self._stores.append(store)
+            self._shards.append(shard)
         for at in range(0, len(sellers), _OPENING_CALL):
             await self.post([Posting(f"open-{seller}", seller, 100) for seller in sellers[at : at + _OPENING_CALL]])
 
     async def post(self, postings: Sequence[Posting]) -> None:
-        """One list of commands to the shard. Raises OutcomeUnknown where one of them is not known to be posted."""
-        answers = await self._shard.submit([_journal(posting) for posting in postings])
-        for answer in answers:
-            if not isinstance(answer, Applied):
-                raise OutcomeUnknown(f"a journal was answered {answer}")
+        """A list of commands to each shard concerned. Raises OutcomeUnknown where one of them is not known to be posted."""
+        lists: dict[int, list[Journal]] = {}
+        for posting in postings:
+            number = shard_of(EntityKey(_TENANT, posting.seller), self._count)
+            lists.setdefault(number, []).append(_journal(posting))
+        for answers in await asyncio.gather(*(self._shards[number].submit(each) for number, each in lists.items())):
+            for answer in answers:
+                if not isinstance(answer, Applied):
+                    raise OutcomeUnknown(f"a journal was answered {answer}")
 
     async def stored(self) -> set[str]:
         """Journals with both entries."""
@@ -62,9 +74,16 @@ class HousePeer:
             return {journal_id for (journal_id,) in found}
 
     async def close(self) -> None:
-        """Stops the shard."""
-        await self._shard.stop()
-        await self._store.close()
+        """Stops the shards."""
+        for shard, store in zip(self._shards, self._stores, strict=True):
+            await shard.stop()
+            await store.close()
+
+    def remark(self) -> str:
+        """How often the database refused one of the shards' batches for another's sake."""
+        conflicts = sum(shard.figures.conflicts for shard in self._shards)
+        batches = sum(shard.figures.batches for shard in self._shards)
+        return f"{self._count} shard{'s' if self._count > 1 else ''}: {conflicts:,} conflicts (40001) in {batches:,} batches"
 
 
 def _journal(posting: Posting) -> Journal:

@@ -47,3 +47,7 @@ class NaivePeer:
     async def close(self) -> None:
         """Closes the connections."""
         self._database.close()
+
+    def remark(self) -> str:
+        """How often the database refused one of its transactions for another's sake."""
+        return f"{self._database.conflicts:,} conflicts (40001)"

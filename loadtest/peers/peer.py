@@ -42,6 +42,10 @@ class Peer(Protocol):
         """Closes what it opened; the data stays."""
         ...
 
+    def remark(self) -> str:
+        """What it has to say of its run, in a line; "" where nothing."""
+        ...
+
 
 class NotInstalled(Exception):
     """The peer's package is not here: the bench says so and goes on without it."""

@@ -18,8 +18,14 @@ Urls = Mapping[str, str]
 
 Peers = Mapping[str, Callable[[Urls], Peer]]
 
+
+def ours(urls: Urls, *, shards: int = 1) -> HousePeer:
+    """Our own ledger, its slots shared by so many shards."""
+    return HousePeer(urls["admin"], urls["ledger"], "post_zerosum", shards=shards)
+
+
 PEERS: Final[Peers] = {
-    OURS: lambda urls: HousePeer(urls["admin"], urls["ledger"], "post_zerosum"),
+    OURS: ours,
     "naive": lambda urls: NaivePeer(urls["admin"], "post_naive"),
     "hordak": lambda urls: HordakPeer(urls["admin"], "post_hordak"),
 }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from loadtest.bench.post import Case, PostPlan, bench_post
 from loadtest.peers.peer import NotInstalled, Posting
-from loadtest.peers.table import PEERS
+from loadtest.peers.table import OURS, PEERS, ours
 from zerosum.errors import Misconfigured
 
 pytestmark = pytest.mark.slow
@@ -35,6 +36,9 @@ class Forgetful:
 
     async def close(self) -> None: ...
 
+    def remark(self) -> str:
+        return ""
+
 
 def _absent(_: Any) -> Any:
     raise NotInstalled("absent is not installed")
@@ -51,6 +55,16 @@ def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_pa
     assert all(len(row["ours/s"]["values"]) == 2 for row in told["rows"])
     assert all(min(row["rate, ours : theirs"]["values"]) > 0 for row in told["rows"])
     assert any(note.startswith("absent is not installed") for note in told["notes"])
+
+
+def test_shards_share_the_slots_and_conflicts_among_them_are_told(tmp_path: Path) -> None:
+    """Issue 5, the 40001 rate of four ledger shards: each shard posts to the owners of its own slots, and says so."""
+    peers = {OURS: partial(ours, shards=4)}
+    status = bench_post(_plan(), command="c", json_file=tmp_path / "post.json", peers=peers)
+
+    told = json.loads((tmp_path / "post.json").read_text())
+    assert status == 0
+    assert any(note.startswith("zerosum, 4 shards: ") for note in told["notes"])
 
 
 def test_a_peer_that_loses_what_it_acknowledged_voids_the_run(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_conflicts_are_retried_without_anyone_noticing(conflicts: int) -> None:
 
     assert answer == Accepted()
     assert findings(house) == []
+    assert house.shard(house.shard_number("c-1")).figures.conflicts == conflicts
 
 
 def test_conflicts_beyond_the_budget_are_a_typed_failure_and_the_same_key_goes_on() -> None:

@@ -15,7 +15,7 @@ from loadtest.bench.staircase import Step, step_of
 from loadtest.sample import percentiles
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
-NOTHING = Reading(commits=0, inserted=0, updated=0, wal_bytes=0, turns=0, batches=0, calls=0)
+NOTHING = Reading(commits=0, inserted=0, updated=0, wal_bytes=0, turns=0, batches=0, calls=0, rpcs=0)
 
 
 def _step(rate: float, shards_ms: float) -> Step:
@@ -32,12 +32,15 @@ def test_a_count_is_what_rose_between_two_readings_divided_by_the_checkouts_betw
 
 
 def test_the_cost_is_told_for_every_rate_and_by_process() -> None:
-    costs = [Cost(_step(rate, 2.0), NOTHING, replace(NOTHING, commits=30.0, calls=60.0), 10) for rate in RATES]
+    costs = [
+        Cost(_step(rate, 2.0), NOTHING, replace(NOTHING, commits=30.0, calls=60.0, rpcs=20.0), 10) for rate in RATES
+    ]
     finding = cost_finding(costs, 3_000.0, command="c", doubts=())
     rows = {row[0]: row[1:] for row in finding.rows}
 
     assert rows["commits"] == (3.0,) * len(RATES)
     assert rows["calls through Ray"] == (6.0,) * len(RATES)
+    assert rows["RPCs"] == (2.0,) * len(RATES)
     assert rows["CPU ms: shards"] == (2.0,) * len(RATES)
     assert finding.headline == "cost at 50/s: 3.00 commits, 0 rows, 17.0 ms of CPU a checkout"
     assert any(f"286 MB for {IDLE:,} settled checkouts" in note for note in finding.notes)

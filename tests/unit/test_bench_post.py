@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from loadtest.bench.finding import Spread
 from loadtest.bench.post import COLUMNS, Case, Figure, Lane, Load, Pair, Result, finding_of
@@ -46,6 +47,15 @@ def test_a_loss_voids_the_figures_and_names_who_lost() -> None:
     assert lossy.void_because == ("naive has lost 3 acknowledged postings",)
 
 
+def test_what_a_peer_has_to_say_of_its_run_stands_below_the_table() -> None:
+    """So the 40001 rate of four shards is told."""
+    told = finding_of(
+        replace(_result(_pair(HOT, 2, 1)), remarks={"zerosum": "4 shards: 3 conflicts", "naive": ""}), "c"
+    )
+
+    assert [note for note in told.notes if note.startswith(("zerosum", "naive,"))] == ["zerosum, 4 shards: 3 conflicts"]
+
+
 def test_ours_alone_and_peers_that_are_not_installed_are_told_as_such() -> None:
     alone = Pair(HOT, "", Figure(5.0, 1.0, 1.0), None)
 
@@ -73,6 +83,9 @@ class Tired:
         return set()
 
     async def close(self) -> None: ...
+
+    def remark(self) -> str:
+        return ""
 
 
 async def test_a_call_that_a_peer_gives_up_is_counted_and_its_caller_goes_on() -> None:
