@@ -37,6 +37,11 @@ class Psp:
         counts: dict[str, int] = stats.get("faults", {})
         return counts
 
+    def delays_ms(self) -> dict[str, int]:
+        """Payment order id -> what the PSP has kept its calls waiting, in all, in ms."""
+        delays: dict[str, int] = self._call("GET", "delays")
+        return delays
+
     def webhooks_pending(self) -> int:
         """Events that wait for their delivery, or for their next attempt."""
         return int(self._call("GET", "stats").get("webhooks", {}).get("pending", 0))

@@ -43,6 +43,9 @@ class Percentiles:
     max_ms: float | None
 
 
+NO_SAMPLES: Final = Percentiles(0, None, None, None, None)
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of ascending values: the smallest that at least `share` (0 < share <= 1) of them reach.
 
@@ -57,7 +60,7 @@ def percentiles(values: Iterable[float]) -> Percentiles:
     """p50, p95, p99 and the worst."""
     ordered = sorted(values)
     if not ordered:
-        return Percentiles(0, None, None, None, None)
+        return NO_SAMPLES
     p50, p95, p99 = (percentile(ordered, share) for share in (0.50, 0.95, 0.99))
     return Percentiles(len(ordered), p50, p95, p99, ordered[-1])
 

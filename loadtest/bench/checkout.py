@@ -84,7 +84,7 @@ def finding_of(found: Sequence[Round], demand: Demand, *, command: str) -> Findi
     knees = [each.climb.knee_per_s or 0.0 for each in found]
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
-        columns=COLUMNS, rows=tuple(_row(group, demand) for group in _groups(steps, _by_rate_and_length)),
+        columns=COLUMNS, rows=tuple(_row(group) for group in _groups(steps, _by_rate_and_length)),
         doubts=tuple(doubt for each in found for doubt in each.kept.doubts),
         notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
     )  # fmt: skip
@@ -111,9 +111,7 @@ def _by_rate(step: Step) -> tuple[float, bool]:
     return round(step.offered_per_s, 1), False
 
 
-def _row(group: Sequence[Step], demand: Demand) -> tuple[Cell, ...]:
-    own_ms = demand.own_p95_ms
-
+def _row(group: Sequence[Step]) -> tuple[Cell, ...]:
     def of(figure: Callable[[Step], float | None]) -> Cell:
         return spread_of(value for step in group if (value := figure(step)) is not None)
 
@@ -123,7 +121,7 @@ def _row(group: Sequence[Step], demand: Demand) -> tuple[Cell, ...]:
         f"{sum(not step.not_held for step in group)} of {len(group)}",
         of(lambda step: step.final_per_s), of(lambda step: step.latency.p50_ms), of(lambda step: step.latency.p95_ms),
         of(lambda step: step.latency.p99_ms),
-        of(lambda step: None if step.latency.p95_ms is None else step.latency.p95_ms - own_ms),
+        of(lambda step: step.added.p95_ms),
         _ended(group, Ending.SHED), _ended(group, Ending.UNKNOWN), of(lambda step: step.average_batch),
         of(system_cpu_ms), of(lambda step: step.cpu_ms.get(SIMULATOR)), of(lambda step: step.cpu_ms.get(GENERATOR)),
     )  # fmt: skip

@@ -68,7 +68,7 @@ class Generator:
         self._ids = []
         self._requests = []
         self._views = []
-        for basket in plan.baskets(sum(ask.kind is Kind.CHECKOUT for ask in self._asks)):
+        for basket in plan.baskets():
             self._ids.append(basket.checkout_id)
             self._requests.append(self._codec.submit(basket))
             if plan.reads_per_checkout:
@@ -182,8 +182,10 @@ class Generator:
         for each in self.told:
             is_final = each.ask.kind is Kind.CHECKOUT and each.code == OK and self._is_final(each.body)
             ending = ending_of(each.code, each.ask.kind, is_final=is_final)
-            at_s = each.ask.at_s
-            calls.append(Call(_us(at_s), _us(each.sent_s - at_s), _us(each.ended_s - at_s), each.ask.kind, ending))
+            ask, at_s = each.ask, each.ask.at_s
+            calls.append(
+                Call(_us(at_s), _us(each.sent_s - at_s), _us(each.ended_s - at_s), ask.kind, ending, ask.number)
+            )
             codes[each.code] += 1
             unhinted += each.code == SHED and not retry_after_ms(each.trailers or ())
             if each.ask.kind is Kind.CHECKOUT and each.code == OK:

@@ -58,12 +58,13 @@ class LoadPlan:
         instants = arrivals(tps=self.tps / share, seconds=self.warm_up_s + self.seconds, chance=chance)
         return [(at_ms / 1_000, Kind.CHECKOUT if chance.random() < share else Kind.READ) for at_ms in instants]
 
-    def baskets(self, count: int) -> Iterator[Checkout]:
-        """So many checkouts, of as many orders each as asked for."""
+    def baskets(self) -> Iterator[Checkout]:
+        """Every checkout of the schedule, of as many orders each as asked for."""
         shape = Shape(
             orders_min=self.orders, orders_max=self.orders, sellers=SELLERS, hot_share=self.hot_share,
             currencies=ONE_CURRENCY,
         )  # fmt: skip
+        count = sum(kind is Kind.CHECKOUT for _, kind in self.schedule())
         return islice(checkouts(shape, seed=self.seed, run_id=self.run_id), count)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 from rich.console import Console
 
+from loadtest.bench.added import added
 from loadtest.bench.load import Load, run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import PspProfile
@@ -21,6 +22,7 @@ from loadtest.bench.sample_file import Ending
 from loadtest.bench.staircase import Step, step_of
 from loadtest.bench.system import auditor_url, metrics_pages
 from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
+from loadtest.sample import Percentiles
 from servers.keys import read_key, token_path
 from servers.supervisor import System
 from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
@@ -42,11 +44,6 @@ class Demand:
     hot_share: float = 0.0
 
     @property
-    def own_p95_ms(self) -> float:
-        """What 95 of 100 checkouts take at the PSP itself."""
-        return self.psp.own_ms(0.95, orders=self.orders)
-
-    @property
     def limit_ms(self) -> float:
         """What p95 is held to."""
         return self.psp.p95_limit_ms(orders=self.orders)
@@ -54,10 +51,14 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A load and what was read beside it. `cpu_ms`: by process, while calls were counted."""
+    """A load and what was read beside it. `added`: latency without the PSP's own time.
+
+    `cpu_ms`: by process, while calls were counted.
+    """
 
     load: Load
     limit_ms: float
+    added: Percentiles
     cpu_ms: Mapping[str, float]
     average_batch: float | None
 
@@ -101,6 +102,7 @@ class Stage:
             drained_s=await self.drain(round(OWED_SHARE * step.offered)),
             cpu_ms={name: ms / max(step.offered, 1) for name, ms in sorted(offered.cpu_ms.items()) if ms},
             average_batch=offered.average_batch,
+            added=offered.added,
         )
         self._show(step)
         return step
@@ -113,7 +115,8 @@ class Stage:
         self.journals.append(plan.journal)
         spent = {name: after.cpu_ms[name] - before.cpu_ms.get(name, 0.0) for name in after.cpu_ms}
         spent[GENERATOR] = load.cpu_ms
-        return Offered(load, demand.limit_ms, spent, average_batch(before.shards, after.shards))
+        ours = added(load.calls, list(plan.baskets()), await asyncio.to_thread(self._psp.delays_ms))
+        return Offered(load, demand.limit_ms, ours, spent, average_batch(before.shards, after.shards))
 
     async def drain(self, left: int = 0) -> float:
         """Waits until no more effects than these are unfinished; how long that took in seconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from loadtest.bench.sample_file import Call, Ending, Kind
-from loadtest.sample import Percentiles, percentiles
+from loadtest.sample import NO_SAMPLES, Percentiles, percentiles
 
 STEP: Final = 1.25
 FINAL_SHARE: Final = 0.97
@@ -25,8 +25,9 @@ DOWN_MAX: Final = 12
 class Step:
     """One rate, offered for some seconds. Counts are of checkouts; `reads` has the latencies of reads beside them.
 
-    `late_p95_ms`: how late the generator itself sent. `drained_s`: from the last answer until nothing was owed any more.
-    `cpu_ms`: CPU a checkout by process. `average_batch`: turns a commit of the checkout shards.
+    `added`: the latency without the PSP's own time. `late_p95_ms`: how late the generator itself sent. `drained_s`: from the
+    last answer until nothing was owed any more. `cpu_ms`: CPU a checkout by process. `average_batch`: turns a commit of the
+    checkout shards.
     """
 
     offered_per_s: float
@@ -41,6 +42,7 @@ class Step:
     cpu_ms: Mapping[str, float] = field(default_factory=dict)
     average_batch: float | None = None
     is_long: bool = False
+    added: Percentiles = NO_SAMPLES
 
     @property
     def final_per_s(self) -> float:

@@ -43,6 +43,7 @@ class Admin:
             ("PUT", "faults"): self._put_faults,
             ("POST", "one_shots"): self._add_one_shot,
             ("GET", "stats"): self._stats,
+            ("GET", "delays"): self._delays,
             ("POST", "settlement"): self._settle,
             ("POST", "clock"): self._turn_clock,
             ("POST", "hold"): self._hold,
@@ -105,6 +106,10 @@ class Admin:
             "book_syncs": server.book.syncs,
             "now_ms": server.now_ms(),
         }
+
+    async def _delays(self, _: Document) -> Document:
+        """By the caller's own id of what is paid: the delay of all calls for it, in ms, since this process began."""
+        return dict(self._server.engine.delays_ms)
 
     async def _settle(self, document: Document) -> Document:
         """Write the report of a `day` ("2026-11-26"), of a period [`from_ms`, `to_ms`), or of all since the last payout.

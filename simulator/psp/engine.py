@@ -55,6 +55,7 @@ class Engine:
         self.clock_offset_ms = 0
         self.calls: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
+        self.delays_ms: Counter[str] = Counter()
         self._authorization = f"Bearer {api_key}"
         self._timers: dict[str, Timer] = {}
         self._timer_queue: list[tuple[int, str]] = []
@@ -97,12 +98,11 @@ class Engine:
         is_write = call.method == "POST"
         form = parse_form(call.body if is_write else call.query)
         self._serial += 1
-        decision = self.plan.decide(
-            operation=where.operation,
-            subject=call.key or where.id or call.path,
-            reference=reference(where, form, self.account),
-            is_write=is_write,
-        )
+        paid_for = reference(where, form, self.account)
+        subject = call.key or where.id or call.path
+        decision = self.plan.decide(operation=where.operation, subject=subject, reference=paid_for, is_write=is_write)
+        if paid_for and decision.delay_ms:
+            self.delays_ms[paid_for] += decision.delay_ms
         return Ticket(
             call=call,
             where=where,

@@ -1,10 +1,12 @@
 """What the knee's rounds become: table, notes, plots; and that whatever was acknowledged and is not stored voids them."""
 
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from loadtest.bench.added import added
 from loadtest.bench.card import Card
 from loadtest.bench.checkout import COLUMNS, Round, finding_of, system_cpu_ms
 from loadtest.bench.command import demand_of
@@ -13,6 +15,7 @@ from loadtest.bench.hot import finding_of as hot_finding_of
 from loadtest.bench.kept import Kept, compare, read_acknowledged
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.staircase import Climb, Step, step_of
+from loadtest.shape import ONE_CURRENCY, Shape, checkouts
 from zerosum.errors import Misconfigured
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
@@ -62,9 +65,22 @@ def test_the_load_the_psp_and_the_bench_itself_are_not_the_systems_cpu() -> None
     assert system_cpu_ms(_step(50.0, 10)) == 3.0
 
 
-def test_added_latency_is_what_the_psp_did_not_take() -> None:
-    (row,) = _finding(_round(50.0, _step(50.0, 230)), psp="fixed-100ms").rows
+def test_added_latency_is_what_the_psp_did_not_take_payment_by_payment() -> None:
+    """Speed.md: ours - the simulator's own log of its delay. Orders go side by side: the slowest counts."""
+    shape = Shape(orders_min=2, orders_max=2, sellers=3, hot_share=0.0, currencies=ONE_CURRENCY)
+    baskets = list(islice(checkouts(shape, seed=1, run_id="r"), 3))
+    delays = {baskets[0].orders[0].payment_order_id: 200, baskets[0].orders[1].payment_order_id: 150}
+    calls = [
+        Call(0, 0, 230_000, Kind.CHECKOUT, Ending.FINAL, 0),
+        Call(0, 0, 9_000, Kind.CHECKOUT, Ending.SHED, 1),
+        Call(0, 0, 12_000, Kind.CHECKOUT, Ending.FINAL, 2),
+        Call(0, 0, 5_000, Kind.READ, Ending.READ),
+    ]
 
+    ours = added(calls, baskets, delays)
+
+    assert (ours.count, ours.p50_ms, ours.p95_ms) == (2, 12.0, 30.0)
+    (row,) = _finding(_round(50.0, replace(_step(50.0, 230), added=ours))).rows
     assert dict(zip(COLUMNS, row, strict=True))["added p95 ms"] == Spread((30.0,))
 
 

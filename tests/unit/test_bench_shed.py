@@ -9,6 +9,7 @@ from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.shed import COLUMNS, Overload, finding_of, windows_of
 from loadtest.bench.stage import Offered
 from loadtest.bench.staircase import step_of
+from loadtest.sample import NO_SAMPLES
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 KEPT = Kept(acknowledged=2)
@@ -28,7 +29,7 @@ CALLS = (
 def _finding(kept: Kept = KEPT) -> Finding:
     load = Load(PLAN, CALLS, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted=0)
     after = step_of((_call(0, Ending.FINAL),), offered_per_s=1.0, seconds=1.0, limit_ms=300.0)
-    seen = Overload(2.0, Offered(load, 300.0, {}, None), after, kept)
+    seen = Overload(2.0, Offered(load, 300.0, NO_SAMPLES, {}, None), after, kept)
     return finding_of(seen, command="zerosum bench shed")
 
 

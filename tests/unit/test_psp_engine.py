@@ -379,3 +379,13 @@ def test_the_same_seed_does_the_same_harm_in_any_order_of_arrival() -> None:
 
     assert harm(list(range(50)), 7) == harm(list(range(49, -1, -1)), 7)
     assert harm(list(range(50)), 7) != harm(list(range(50)), 8)
+
+
+def test_the_delay_of_every_call_is_logged_by_what_it_pays_for() -> None:
+    """The bench takes the PSP's own time off a latency; two calls of 80 ms each, and a call that pays for nothing is none's."""
+    psp = Psp(rates={"delay_ms_min": 80, "delay_ms_max": 80})
+    intent = psp.prepare("order-1")
+    psp.post(f"/v1/payment_intents/{intent['id']}/confirm", key="confirm order-1")
+    psp.get("/v1/payment_intents")
+
+    assert psp.engine.delays_ms == {"order-1": 160}
