@@ -145,6 +145,11 @@ OPERATIONS = _table(
     _small("slot"), _text("tenant"), _text("checkout_id"), _text("payment_order_id"), _text("kind"), _small("number"),
     _small("attempt"), _text("key"), _text("request"), _text("state"), _text("answer"), _long("started_at_ms"),
     UniqueConstraint("key", "tenant", name="operations_key_once"),  # the key first: likewise
+    # Only the reconciler states the condition: what a night has not met yet of orders it has.
+    Index(
+        "refunds_by_time", "slot", "started_at_ms", "checkout_id",
+        postgresql_where=text("kind = 'refund' AND started_at_ms > 0"),
+    ),
     key=("slot", "tenant", "checkout_id", "payment_order_id", "kind", "number"),
 )  # fmt: skip
 
@@ -176,6 +181,8 @@ MISMATCHES = _table(
     _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _small("number"),
     _text("payment_order_id"), _text("kind"), _text("psp"), _text("psp_object_id"), _long("amount_minor"),
     _text("currency"), _text("detail"), _text("state"), _long("opened_at_ms"),
+    # The condition always holds; only the reconciler states it: as that of payment_events_by_time.
+    Index("mismatches_by_time", "slot", "opened_at_ms", "checkout_id", postgresql_where=text("opened_at_ms > 0")),
     key=("slot", "tenant", "checkout_id", "mismatch_id"),
 )  # fmt: skip
 

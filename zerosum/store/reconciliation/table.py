@@ -72,6 +72,7 @@ LINES = _table(
     # this index and reads its whole file.
     Index("lines_by_object", "file_id", "psp_object_id", "line_no", postgresql_where=text("line_no > 0")),
     Index("lines_by_reference", "reference"),
+    Index("lines_by_id", "line_id"),
     key=("file_id", "line_no"),
 )  # fmt: skip
 
@@ -119,19 +120,21 @@ ITEMS = _table(
     "items", "once",
     _text("run_id"), _text("item"), _text("partner"), _text("state"), _text("matched_by"), _text("mismatch_id"),
     Index("items_by_mismatch", "mismatch_id", postgresql_where=text("mismatch_id <> ''")),
+    Index("items_by_item", "item"),
     key=("run_id", "item"),
 )  # fmt: skip
 
 # mismatch_id is made from kind and subject, so that every run that sees it again finds the same case.
 # state: OPEN, FIXING (an automatic fix is on its way), PROPOSED, APPROVED, RESOLVED, WRITTEN_OFF. field, ours, theirs: what
-# differs. proposal: JSON {action, postings: [[account, minor, currency], ..], command}: the dry run.
+# differs. proposal: JSON {action, postings: [[account, minor, currency], ..], command}: the dry run. movement: the item of the
+# movement it is about, "" where it is about a line, a posting or an account alone.
 MISMATCHES = _table(
     "mismatches", "state",
     _text("mismatch_id"), _text("kind"), _text("class"), _text("state"), _long("version"), _text("psp"), _text("tenant"),
     _text("checkout_id"), _text("payment_order_id"), _text("line_id"), _text("file_id"), _text("field"), _text("ours"),
     _text("theirs"), _text("likely_cause"), _text("proposal"), _long("amount_minor"), _text("currency"),
     _text("assignee"), _text("proposed_by"), _long("opened_at_ms"), _long("closed_at_ms", optional=True),
-    _text("first_run"), _text("last_run"),
+    _text("first_run"), _text("last_run"), Column("movement", Text, nullable=False, server_default=text("''")),
     Index("mismatches_by_state", "state", "opened_at_ms", "mismatch_id"),
     Index("mismatches_by_order", "tenant", "payment_order_id"),
     Index("mismatches_by_run", "last_run", "kind"),
