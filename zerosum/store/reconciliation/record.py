@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from zerosum.domain.case import Act, CaseState
 from zerosum.domain.discrepancy import Action, Class, Discrepancy, Kind
-from zerosum.domain.reconcile_item import Item
+from zerosum.domain.reconcile_item import Item, MatchedBy, State
 from zerosum.domain.settlement import Line
 from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, ITEMS, MISMATCHES
@@ -41,6 +41,7 @@ async def record(session: Session, run_id: str, items: Sequence[Item], now_ms: i
     """Writes items with their cases and fixes. No money moves: what is to be sent is in the outbox."""
     rows = [row for item in items for row in _item_rows(run_id, item)]
     found = [Found(item.discrepancy, _fix_of(item)) for item in items if item.discrepancy is not None]
+    found += [Found(item.fee) for item in items if item.fee is not None]
     await record_rows(session, run_id, rows, found, now_ms)
 
 
@@ -166,6 +167,11 @@ def _item_rows(run_id: str, item: Item) -> Iterable[Row]:
                 "run_id": run_id, "item": name, "partner": partner, "state": item.state, "matched_by": item.matched_by,
                 "mismatch_id": item.discrepancy.id if item.discrepancy is not None else "",
             }  # fmt: skip
+    if item.line is not None and item.fee is not None:
+        yield {
+            "run_id": run_id, "item": item.line.fee_item, "partner": line, "state": State.MISMATCH,
+            "matched_by": MatchedBy.NOTHING, "mismatch_id": item.fee.id,
+        }  # fmt: skip
 
 
 def _case_row(run_id: str, found: Discrepancy, state: CaseState, now_ms: int) -> Row:
@@ -176,7 +182,7 @@ def _case_row(run_id: str, found: Discrepancy, state: CaseState, now_ms: int) ->
         "theirs": found.theirs, "likely_cause": found.likely_cause, "proposal": proposal_text(found),
         "amount_minor": found.money.amount_minor, "currency": found.money.currency, "assignee": "", "proposed_by": "",
         "opened_at_ms": now_ms, "closed_at_ms": now_ms if state is CaseState.RESOLVED else None,
-        "first_run": run_id, "last_run": run_id,
+        "first_run": run_id, "last_run": run_id, "movement": "",
     }  # fmt: skip
 
 
