@@ -36,6 +36,7 @@ from zerosum.domain.reconcile_judgement import (
     told_before,
     unknown,
     waiting,
+    with_fee,
 )
 from zerosum.domain.settlement import Category, Line
 
@@ -54,7 +55,7 @@ def match_object(lines: Sequence[Line], movements: Sequence[Movement], rules: Ru
     What names no object ("") is looked through for ids told twice and left; it may be fed in any portions.
     """
     if len(lines) == len(movements) == 1 and _is_plain(lines[0], movements[0]):
-        return Outcome((judge(lines[0], movements[0], rules, MatchedBy.PSP_ID),), (), ())
+        return Outcome((with_fee(judge(lines[0], movements[0], rules, MatchedBy.PSP_ID), rules.contract),), (), ())
     group = _Group(lines, movements, rules, MatchedBy.PSP_ID)
     if movements and all(line.object_id for line in lines):
         group.pair(Category.CHARGE, _OWN_ORDER, _OWN_OBJECT)
@@ -103,7 +104,8 @@ def conclude(lines: Sequence[Line], movements: Sequence[Movement], rules: Rules)
     A movement that moved money is EXPECTED until it is due, then MISSING_LINE; one in flight is EXPECTED; one given up, or
     settled by an earlier line, is EXPLAINED. A line is UNKNOWN by its category, a payout EXPLAINED.
     """
-    return (*(unknown(line) for line in lines), *(waiting(movement, rules) for movement in movements))
+    alone = (with_fee(unknown(line), rules.contract) for line in lines)
+    return (*alone, *(waiting(movement, rules) for movement in movements))
 
 
 def reconcile(lines: Iterable[Line], movements: Iterable[Movement], rules: Rules) -> tuple[Item, ...]:
@@ -219,7 +221,8 @@ class _Group:
     def outcome(self) -> Outcome:
         """What is decided and what is left; movements that a line had before are among the left."""
         before = [movement for movement in self.movements if movement.settled_by]
-        return Outcome(tuple(self.items), tuple(self.lines), (*self.open, *before))
+        items = tuple(with_fee(item, self.rules.contract) for item in self.items)
+        return Outcome(items, tuple(self.lines), (*self.open, *before))
 
     def pair(self, category: Category, *ties: _Tie) -> None:
         """Pairs lines of the category with open movements of its kind, by the strongest tie first."""

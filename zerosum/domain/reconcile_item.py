@@ -104,7 +104,8 @@ class MatchedBy(StrEnum):
 class Item:
     """A pair, or a line or a movement that is alone; at least one of the two is there.
 
-    `discrepancy` is set exactly where the state is MISMATCH. Items of one ambiguity share one discrepancy.
+    `discrepancy` is set exactly where the state is MISMATCH. Items of one ambiguity share one discrepancy. `fee`: beside it, a
+    fee that is not the contract's: a case of its own, since nobody who decides the first one looks at the fee.
     """
 
     line: Line | None
@@ -112,6 +113,7 @@ class Item:
     state: State
     matched_by: MatchedBy
     discrepancy: Discrepancy | None
+    fee: Discrepancy | None = None
 
 
 @dataclass(frozen=True, slots=True)

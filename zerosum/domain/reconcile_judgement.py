@@ -1,13 +1,15 @@
 """What becomes of a pair, and of a line or a movement alone: the state, and the discrepancy with its proposal. Pure.
 
 A pair's fields are compared in one order of precedence (`_differences`); the first that differs names the kind, and all of
-them are shown. Only then does the order's standing count, and last the fee: a case that code mends comes first, and the run
-after it sees the fee. A refund costs nothing.
+them are shown. Only then does the order's standing count, and last the fee. Where something else is the matter too, the fee
+is a case of its own beside it (`with_fee`): settlement believes no fee but the contract's, whatever becomes of the line. A
+refund costs nothing.
 
 Invariant: `discrepancy` is set exactly where the state is MISMATCH, and its postings sum to zero per currency.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -68,8 +70,7 @@ def judge(line: Line, movement: Movement, rules: Rules, by: MatchedBy) -> Item:
     differences = list(_differences(line, movement, by)) or list(_standing(movement))
     expected_minor = contract_fee_minor(line, rules.contract)
     if not differences and line.fee_minor != expected_minor:
-        fees = (told(Money(minor, line.gross.currency)) for minor in (expected_minor, line.fee_minor))
-        differences = [_Difference(Kind.WRONG_FEE, "fee", *fees)]
+        return Item(line, movement, State.MISMATCH, by, _wrong_fee(line, movement, rules.contract))
     if not differences:
         return Item(line, movement, State.MATCHED, by, None)
     kind = differences[0].kind
@@ -78,9 +79,37 @@ def judge(line: Line, movement: Movement, rules: Rules, by: MatchedBy) -> Item:
         field=", ".join(one.field for one in differences),
         ours=", ".join(one.ours for one in differences),
         theirs=", ".join(one.theirs for one in differences),
-        money=_at_stake(kind, line, movement, rules.contract),
+        money=_at_stake(line, movement),
     )  # fmt: skip
     return Item(line, movement, State.MISMATCH, by, found)
+
+
+def with_fee(item: Item, contract: FeeContract) -> Item:
+    """The item, with a case of its fee beside its own where that is not the contract's.
+
+    Where the two sides tell different amounts the fee may be that of either: the PSP computed it from what it charged.
+    """
+    line, found = item.line, item.discrepancy
+    if line is None or found is None or found.kind in _FEE_IS_SEEN or line.category not in _COSTED:
+        return item
+    monies = (line.gross, *([item.movement.signed] if item.movement else []))
+    if line.fee_minor in {_contract_fee_minor(line.category, money, contract) for money in monies}:
+        return item
+    return replace(item, fee=_wrong_fee(line, item.movement, contract))
+
+
+_COSTED: Final = frozenset({Category.CHARGE, Category.REFUND})
+"""Lines whose fee the contract tells: charges cost, refunds do not."""
+
+_FEE_IS_SEEN: Final = frozenset({Kind.WRONG_FEE, Kind.DUPLICATE_LINE})
+"""The fee is the case itself, or the line settles nothing."""
+
+
+def _wrong_fee(line: Line, movement: Movement | None, contract: FeeContract) -> Discrepancy:
+    expected = Money(contract_fee_minor(line, contract), line.gross.currency)
+    asked = Money(line.fee_minor, line.gross.currency)
+    off = Money(expected.amount_minor - asked.amount_minor, line.gross.currency)
+    return _discrepancy(Kind.WRONG_FEE, line, movement, field="fee", ours=told(expected), theirs=told(asked), money=off)
 
 
 def _differences(line: Line, movement: Movement, by: MatchedBy) -> Iterator[_Difference]:
@@ -120,13 +149,15 @@ def _standing(movement: Movement) -> Iterator[_Difference]:
 
 def contract_fee_minor(line: Line, contract: FeeContract) -> int:
     """What the contract lets the PSP keep of this line."""
-    return charge_fee_minor(contract, line.gross) if line.category is Category.CHARGE else 0
+    return _contract_fee_minor(line.category, line.gross, contract)
 
 
-def _at_stake(kind: Kind, line: Line, movement: Movement, contract: FeeContract) -> Money:
+def _contract_fee_minor(category: Category, money: Money, contract: FeeContract) -> int:
+    return charge_fee_minor(contract, money) if category is Category.CHARGE else 0
+
+
+def _at_stake(line: Line, movement: Movement) -> Money:
     """Theirs less ours, as the clearing account has it; what our books hold for undone is not in it."""
-    if kind is Kind.WRONG_FEE:
-        return Money(contract_fee_minor(line, contract) - line.fee_minor, line.gross.currency)
     if movement.standing not in MOVED or line.gross.currency != movement.money.currency:
         return line.gross
     return Money(line.gross.amount_minor - movement.signed.amount_minor, line.gross.currency)

@@ -54,3 +54,8 @@ class Line:
     def item(self) -> str:
         """Its name among the items of a run."""
         return f"line/{self.number}/{self.file_id}"
+
+    @property
+    def fee_item(self) -> str:
+        """That of its fee, where the fee is in a case of its own beside the line's."""
+        return f"fee/{self.number}/{self.file_id}"

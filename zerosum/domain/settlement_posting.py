@@ -64,14 +64,19 @@ def cost_minor(line: Line) -> int:
 def settled(item: Item) -> Settled | None:
     """What the line of this item settles; None for a payout, for a line told twice and for a movement alone.
 
-    WRONG_FEE settles with the contract's fee and UNKNOWN_FEE with none: the rest is an open item of the clearing account.
+    WRONG_FEE settles with the contract's fee, also beside another case, and UNKNOWN_FEE with none: the rest is an open item of
+    the clearing account.
     """
     line, found = item.line, item.discrepancy
     if line is None or line.category is Category.PAYOUT or (found and found.kind is Kind.DUPLICATE_LINE):
         return None
-    is_doubted = found is not None and found.kind in (Kind.WRONG_FEE, Kind.UNKNOWN_FEE)
-    doubted_minor = -found.money.amount_minor if found and is_doubted else 0
+    doubts = (case for case in (found, item.fee) if case is not None and case.kind in DOUBTED)
+    doubted_minor = -sum(case.money.amount_minor for case in doubts)
     return Settled(line.gross.currency, line.net_minor, cost_minor(line) - doubted_minor)
+
+
+DOUBTED = frozenset({Kind.WRONG_FEE, Kind.UNKNOWN_FEE})
+"""Cases of fees that settlement does not believe."""
 
 
 def total(parts: Iterable[Settled]) -> Settled:

@@ -66,9 +66,9 @@ async def settle_part(
 
 async def _doubts(session: Session, run_id: str, lines: Sequence[Line]) -> Mapping[str, Row]:
     """The cases of these lines that settling does not believe, by item: of a page, for a PSP may change every fee of a file."""
-    items = text_array([line.item for line in lines])
-    (found,) = (await session.send([_DOUBTS.call({"run_id": run_id, "items": items})])).all()
-    return {row["item"]: row for row in found.by_name()}
+    names = {name: line.item for line in lines for name in (line.item, line.fee_item)}
+    (found,) = (await session.send([_DOUBTS.call({"run_id": run_id, "items": text_array(list(names))})])).all()
+    return {names[row["item"]]: row for row in found.by_name()}
 
 
 @dataclass(slots=True)

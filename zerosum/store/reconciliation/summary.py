@@ -22,7 +22,7 @@ def counted(before: Mapping[str, int], items: Sequence[Item]) -> dict[str, int]:
         counts["lines"] += item.line is not None
         counts["movements"] += item.movement is not None
         counts[f"state/{item.state}"] += sides
-    found = {item.discrepancy.id: item.discrepancy.kind for item in items if item.discrepancy is not None}
+    found = {case.id: case.kind for item in items for case in (item.discrepancy, item.fee) if case is not None}
     counts.update(f"kind/{kind}" for kind in found.values())
     return dict(counts)
 
