@@ -23,10 +23,17 @@ EXIT_MISCONFIGURED = 2
 
 
 def settings_of(data_dir: Path | None) -> "Settings":
-    """The environment's settings, with this folder if one is given."""
+    """The environment's settings, with this folder if one is given. Raises Misconfigured: which variable, never its value."""
+    from pydantic import ValidationError
+
+    from zerosum.errors import Misconfigured
     from zerosum.settings import Settings
 
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        told = [f"ZEROSUM_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
+        raise Misconfigured("; ".join(told)) from None
     return settings.model_copy(update={"data_dir": data_dir}) if data_dir is not None else settings
 
 
@@ -60,11 +67,16 @@ def exit_with(status: int | None) -> None:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Trouble of ours as one line on standard error."""
+    """Trouble of ours, or with a file, as one line on standard error."""
     from zerosum.errors import Misconfigured, ZerosumError
 
     try:
         yield
+    except OSError as error:
+        if error.filename is None:  # not of a file: a bug is told whole
+            raise
+        print(f"zerosum: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        raise typer.Exit(EXIT_FAILED) from error
     except ZerosumError as error:
         print(f"zerosum: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to people
         raise typer.Exit(EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_FAILED) from error

@@ -1,7 +1,11 @@
-"""What the command line shows of texts that others have written: files, comments, reasons."""
+"""What the command line shows of texts that others have written, and how it tells what is wrong with what it was given."""
+
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from servers.cli import main
 from servers.cli_frame import plain, show
 
 
@@ -28,3 +32,28 @@ def test_a_table_shows_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     assert "Proposal of [/nobody]: 1" in told
     assert "[red]x[/red]" in told
     assert "\x1b[8m" not in told
+
+
+@pytest.mark.parametrize(("name", "value"), [("PAYMENT_PORT", "4242-secret"), ("CHECKOUT_SHARDS", "0")])
+def test_a_setting_that_is_none_is_named_and_its_value_is_not(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, status 2: which variable; what stood in it may be a password."""
+    monkeypatch.setenv(f"ZEROSUM_{name}", value)
+
+    result = CliRunner().invoke(main, ["keys", "--data-dir", str(tmp_path)])
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"zerosum: ZEROSUM_{name}: ")
+    assert result.stderr.count("\n") == 1
+    assert "secret" not in result.stderr
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    """A data folder that is a file is one line, not a traceback."""
+    (tmp_path / "file").touch()
+
+    result = CliRunner().invoke(main, ["keys", "--data-dir", str(tmp_path / "file")])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"zerosum: {tmp_path / 'file' / 'keys' / 'jwt_public'}: Not a directory\n"
