@@ -34,6 +34,7 @@ from loadtest.journal import Journal
 from loadtest.journeys import Buyers, World, arrivals, dispatch
 from loadtest.outcome import OK, Patience
 from loadtest.profiles import PROFILES
+from loadtest.run import EXIT_BROKEN, EXIT_CLEAN, EXIT_UNANSWERED
 from loadtest.sample import Meter, write_status
 from loadtest.shape import checkouts
 
@@ -65,6 +66,17 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     parser.add_argument("--load-parent", type=int, default=0, help="end with this process", include_in_web_ui=False)
 
 
+@events.init.add_listener  # type: ignore[untyped-decorator] # Locust leaves it untyped
+def end_when_broken(environment: Environment, **_: object) -> None:
+    """A load that breaks off ends with EXIT_BROKEN: Locust would begin the same load again, at once and for ever."""
+
+    def end(**_: object) -> None:
+        environment.process_exit_code = EXIT_BROKEN
+        gevent.spawn(environment.runner.quit)
+
+    environment.events.user_error.add_listener(end)
+
+
 class Crowd(User):
     """All buyers of this process. `fixed_count`: one dispatcher begins every journey at its own instant (open loop)."""
 
@@ -75,7 +87,7 @@ class Crowd(User):
     def load(self) -> None:
         """The whole load, once; then the test ends."""
         is_clean = run(self.environment)
-        self.environment.process_exit_code = 0 if is_clean else 1
+        self.environment.process_exit_code = EXIT_CLEAN if is_clean else EXIT_UNANSWERED
         options = self.environment.parsed_options
         gevent.spawn(self.environment.runner.quit if options.headless else self.environment.runner.stop)
         gevent.sleep(IN_FLIGHT_MAX)  # until Locust ends this user
@@ -174,9 +186,9 @@ def _report(meter: Meter, options: Namespace, now_ms: Callable[[], float]) -> No
     """Publishes the counters each second; ends this process when the one that started it is gone."""
     while True:
         gevent.sleep(1.0)
-        _publish(meter, options, now_ms)
         if options.load_parent and os.getppid() != options.load_parent:
             os.kill(os.getpid(), signal.SIGTERM)
+        _publish(meter, options, now_ms)
 
 
 def _publish(meter: Meter, options: Namespace, now_ms: Callable[[], float]) -> None:

@@ -22,6 +22,8 @@ STOP_SECONDS: Final = 10.0
 EXIT_CLEAN: Final = 0
 EXIT_UNANSWERED: Final = 1
 """Some journey got no answer, or copies of a click were told different things."""
+EXIT_BROKEN: Final = 2
+"""The load could not be made, or broke off: its log says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class LoadProcess:
         return read_status(self._options.status) or Status()
 
     def poll(self) -> int | None:
-        """None while it runs; then its exit status (EXIT_CLEAN, EXIT_UNANSWERED, or what killed it)."""
+        """None while it runs; then its exit status (EXIT_CLEAN, EXIT_UNANSWERED, EXIT_BROKEN, or what killed it)."""
         return self._process.poll()
 
     def wait(self, timeout_seconds: float | None = None) -> int:

@@ -260,7 +260,10 @@ def chaos(
 
 @main.command()
 def load(
-    profile: Annotated[str, typer.Argument(help="steady-10, steady-50, hot-seller, duplicate-clicks, retry-storm.")],
+    profile: Annotated[
+        str,
+        typer.Argument(help="steady-10, steady-50, checkouts-50, hot-seller, duplicate-clicks, retry-storm or knee."),
+    ],
     seconds: Annotated[int, typer.Option(min=1)] = 60,
     tps: Annotated[float | None, typer.Option(min=0.1, help="Instead of the profile's own.")] = None,
     seed: int = 1,

@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.journal import read_journal
 from loadtest.outcome import Outcome
-from loadtest.run import EXIT_CLEAN, LoadEnd, LoadOptions, LoadProcess, run_load
+from loadtest.run import EXIT_BROKEN, EXIT_CLEAN, LoadEnd, LoadOptions, LoadProcess, run_load
 from loadtest.sample import read_samples
 from tests.integration.stub_process import Stub
 
@@ -98,3 +98,17 @@ def test_a_load_that_is_cut_short_ends_and_leaves_a_readable_journal(stub: Stub,
         assert load.poll() is not None
     kinds = [record["kind"] for record in read_journal(options.journal)]
     assert kinds.count("intent") >= kinds.count("answer") > 0
+
+
+@pytest.mark.slow
+def test_a_load_whose_token_cannot_be_read_ends_and_says_why(stub: Stub, tmp_path: Path) -> None:
+    """Locust would begin it again, at once and for ever."""
+    options = _options(stub, tmp_path, "steady-10", tps=10.0, seconds=1.0)
+    options.token_file.unlink()
+
+    end = run_load(options)
+
+    assert options.log is not None
+    assert end.exit_status == EXIT_BROKEN
+    assert f"No such file or directory: '{options.token_file}'" in options.log.read_text()
+    assert stub.executed() == []
