@@ -77,11 +77,15 @@ class Verifier:
 def _caller(claims: Mapping[str, object]) -> Caller:
     tenant, subject, role = claims["tenant"], claims["sub"], _ROLES.get(str(claims["role"]))
     for text in (tenant, subject):
-        if not isinstance(text, str) or not 0 < len(text) <= ID_LENGTH_MAX or not text.isascii():
+        if not _is_name(text):
             raise _unauthenticated("a claim is not a name")
     if role is None:
         raise _unauthenticated("an unknown role")
     return Caller(Tenant(str(tenant)), role, str(subject))
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= ID_LENGTH_MAX and text.isascii()
 
 
 def _instant(claims: Mapping[str, object], name: str) -> float:
@@ -122,7 +126,10 @@ class Issuer:
         self._kid = kid
 
     def token(self, caller: Caller, *, expires_at_s: int) -> str:
-        """A token for this caller until that second."""
+        """A token for this caller until that second. Raises Misconfigured for a name that no server takes."""
+        for what, name in (("tenant", caller.tenant), ("subject", caller.subject)):
+            if not _is_name(name):
+                raise Misconfigured(f"{what}: a name has 1 to {ID_LENGTH_MAX} ASCII characters; {name!r} is none")
         claims: dict[str, str | int] = {
             "iss": ISSUER,
             "aud": AUDIENCE,

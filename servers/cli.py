@@ -34,6 +34,7 @@ main.add_typer(cli_reconcile.reconcile, name="reconcile")
 main.add_typer(cli_reconcile.mismatches, name="mismatches")
 
 Tenant = Annotated[str, typer.Option(help="Whose.")]
+AGE_MAX_MS = 100 * 366 * 24 * 3_600 * 1_000
 
 
 class Service(StrEnum):
@@ -126,7 +127,7 @@ def token(
     role: Annotated[str, typer.Option(help="service, admin, support, finance, seller or buyer.")] = "service",
     tenant: Tenant = "demo",
     subject: Annotated[str, typer.Option(help="Who, within the tenant. Default: <tenant>-<role>.")] = "",
-    hours: Annotated[int, typer.Option(min=1, max=24 * 365)] = 24,
+    hours: Annotated[int, typer.Option(min=1, max=24 * 365, help="How long it is good.")] = 24,
     data_dir: DataDir = None,
 ) -> None:
     """Print a bearer token, signed with the development key."""
@@ -139,7 +140,7 @@ def token(
 
     with told():
         if role not in set(Role):
-            raise Misconfigured("no such role")
+            raise Misconfigured(f"--role: there is no role {role!r}; there are {', '.join(Role)}")
         caller = Caller(TenantId(tenant), Role(role), subject or f"{tenant}-{role}")
         expires_at_s = int(time.time()) + hours * 3_600
         typer.echo(issuer_of(settings_of(data_dir).data_dir).token(caller, expires_at_s=expires_at_s))
@@ -185,7 +186,7 @@ def todo_replay(
 
 @main.command("in-flight")
 def in_flight(
-    older_than_ms: Annotated[int, typer.Option(min=0, help="0: the server's own limit.")] = 0,
+    older_than_ms: Annotated[int, typer.Option(min=0, max=AGE_MAX_MS, help="0: the server's own limit.")] = 0,
     tenant: Tenant = "demo",
     as_json: AsJson = False,
     data_dir: DataDir = None,

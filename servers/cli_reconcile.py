@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 reconcile = typer.Typer(help="Settlement files and reconciliation runs.", no_args_is_help=True)
 mismatches = typer.Typer(help="Finance's queue: what does not agree, and who settles it.", no_args_is_help=True)
 
+HOURS_MAX = 100 * 366 * 24
+
 Person = Annotated[
     str, typer.Option("--as", envvar="ZEROSUM_PERSON", help="In whose name. Default: who is logged in here.")
 ]
@@ -77,7 +79,7 @@ def run(
     data_dir: DataDir = None,
 ) -> None:
     """Run a reconciliation, or show the one that has run. Status 1 where it failed."""
-    from servers.finance_view import run_rows
+    from servers.finance_view import day_of, run_rows
     from zerosum.errors import Misconfigured
     from zerosum.v1 import reconciliation_pb2 as pb
 
@@ -85,7 +87,8 @@ def run(
         if bool(day) == inside:
             raise Misconfigured("say --day YYYY-MM-DD for a day's files, or --inside for our own services now")
         kind = pb.RUN_KIND_INSIDE if inside else pb.RUN_KIND_NIGHTLY
-        request = pb.RunReconciliationRequest(kind=kind, psp="" if inside else psp, period=day, again=again)
+        period = "" if inside else day_of(day)
+        request = pb.RunReconciliationRequest(kind=kind, psp="" if inside else psp, period=period, again=again)
         ended = _finance(data_dir, person).run(request, is_awaited=wait)
         _show_one(run_rows(ended), as_json, f"Run {ended.run_id}")
         exit_with(EXIT_FAILED if ended.state == "FAILED" else 0)
@@ -131,9 +134,9 @@ def list_cases(
     group: Annotated[str, typer.Option("--class", help="automatic, manual or unclassified. Default: all.")] = "",
     kind: Annotated[str, typer.Option(help="wrong_amount, missing_line, ... See docs/reconciliation.md.")] = "",
     assignee: Annotated[str, typer.Option(help="Whose work.")] = "",
-    psp: str = "",
+    psp: Annotated[str, typer.Option(help="Of one PSP. Default: all.")] = "",
     order: Annotated[str, typer.Option(help="A payment order.")] = "",
-    older_than_hours: Annotated[int, typer.Option(min=0)] = 0,
+    older_than_hours: Annotated[int, typer.Option(min=0, max=HOURS_MAX, help="Open for longer.")] = 0,
     rows: Annotated[int, typer.Option(min=1, help="At most so many.")] = 200,
     person: Person = "",
     as_json: AsJson = False,

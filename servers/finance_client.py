@@ -20,9 +20,8 @@ from google.protobuf.message import Message
 
 from servers.call import HOUSE, Caller, Role
 from servers.keys import issuer_of
-from servers.operator_client import Refused
-from servers.problem import of_rpc
-from zerosum.errors import Misconfigured, Unavailable
+from servers.operator_client import Refused, trouble_of
+from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 from zerosum.v1 import common_pb2
 from zerosum.v1 import reconciliation_pb2 as pb
@@ -151,9 +150,7 @@ class Finance:
                 called = getattr(ReconciliationServiceStub(channel), method)
                 got: M = called(request, timeout=timeout_s, metadata=self._metadata)
             except grpc.RpcError as error:
-                problem = of_rpc(error)
-                kind = Unavailable if problem.retry_after_s else Refused
-                raise kind(f"{problem.reason}: {problem.detail}{_fields(problem)}") from error
+                raise trouble_of(error, "reconciliation") from error
             assert isinstance(got, response)
             return got
 
@@ -161,11 +158,6 @@ class Finance:
 def digest_of(mismatch_id: str) -> str:
     """The part of a case's id that tells it from all others of its kind."""
     return mismatch_id.rpartition("-")[2]
-
-
-def _fields(problem: Any) -> str:
-    told = [f"{error.field}: {error.message}" for error in problem.errors if error.field]
-    return f" ({'; '.join(told)})" if told else ""
 
 
 def _token(settings: Settings, person: str) -> str:

@@ -6,6 +6,7 @@ Invariant: an amount is shown as it was told, in major units beside its currency
 import json
 import time
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any, Protocol
 
 from google.protobuf.json_format import MessageToDict
@@ -41,8 +42,19 @@ class _Words(Protocol):
 def resolution_of(how: str) -> pb.Resolution.ValueType:
     """The resolution a word stands for. Raises Misconfigured."""
     if how not in _HOW:
-        raise Misconfigured(f"no such way to settle a case: {', '.join(_HOW)}")
+        raise Misconfigured(f"how: there is no way {how!r} to settle a case; there are {', '.join(_HOW)}")
     return _HOW[how]
+
+
+def day_of(text: str) -> str:
+    """The day a run is asked for, as it was written. Raises Misconfigured for what is no YYYY-MM-DD."""
+    try:
+        is_day = date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        is_day = False
+    if not is_day:
+        raise Misconfigured(f"--day: a day is YYYY-MM-DD, such as 2026-11-26, and not {text!r}")
+    return text
 
 
 def filter_of(
@@ -62,7 +74,7 @@ def _number(words: _Words, word: str, what: str) -> Any:
     known = {_plain(name): number for name, number in words.items()}
     if word and word.upper() not in known:
         names = ", ".join(name.lower() for name, number in known.items() if number)
-        raise Misconfigured(f"no such {what}: {names}")
+        raise Misconfigured(f"--{what}: there is no {what} {word!r}; there are {names}")
     return known[word.upper()] if word else 0
 
 

@@ -13,10 +13,8 @@ from google.protobuf.message import Message
 from servers.call import Caller, Role
 from servers.edge_shape import refund_shown
 from servers.keys import issuer_of
-from servers.operator_client import Refused
-from servers.problem import of_rpc
+from servers.operator_client import trouble_of
 from zerosum.domain.identity import Tenant, derived_key
-from zerosum.errors import Unavailable
 from zerosum.limits import ID_LENGTH_MAX
 from zerosum.settings import Settings
 from zerosum.v1.ledger_pb2 import LedgerServiceCloseAccountRequest
@@ -40,16 +38,16 @@ def close_account(settings: Settings, tenant: str, *, owner: str, currency: str,
         "reason": reason,
         "idempotency_key": key or _key(tenant, f"{owner}/{currency}", "close"),
     }
-    doors: tuple[tuple[str, str, Callable[[Any], Any], Message], ...] = (
-        ("wallet", settings.wallet_address, WalletServiceStub, WalletServiceCloseAccountRequest(**asked)),
-        ("ledger", settings.ledger_address, LedgerServiceStub, LedgerServiceCloseAccountRequest(**asked)),
+    doors: tuple[tuple[str, Callable[[Any], Any], Message], ...] = (
+        ("wallet", WalletServiceStub, WalletServiceCloseAccountRequest(**asked)),
+        ("ledger", LedgerServiceStub, LedgerServiceCloseAccountRequest(**asked)),
     )
     return [
         {
             "service": name,
-            "already_closed": _call(settings, tenant, address, stub, "CloseAccount", request).already_closed,
+            "already_closed": _call(settings, tenant, name, stub, "CloseAccount", request).already_closed,
         }
-        for name, address, stub, request in doors
+        for name, stub, request in doors
     ]
 
 
@@ -60,7 +58,7 @@ def create_refund(settings: Settings, tenant: str, payment_order_id: str, *, rea
         reason=reason,
         idempotency_key=key or _key(tenant, payment_order_id, "refund"),
     )
-    told = _call(settings, tenant, settings.payment_address, PaymentServiceStub, "CreateRefund", request)
+    told = _call(settings, tenant, "payment", PaymentServiceStub, "CreateRefund", request)
     return [refund_shown(refund) for refund in told.payment_order.refunds]
 
 
@@ -69,16 +67,14 @@ def _key(tenant: str, subject: str, act: str) -> str:
 
 
 def _call(
-    settings: Settings, tenant: str, address: str, stub: Callable[[Any], Any], method: str, request: Message
+    settings: Settings, tenant: str, service: str, stub: Callable[[Any], Any], method: str, request: Message
 ) -> Any:
     caller = Caller(Tenant(tenant), Role.ADMIN, "cli")
     token = issuer_of(settings.data_dir).token(caller, expires_at_s=int(time.time()) + _TOKEN_LIFE_S)
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(getattr(settings, f"{service}_address")) as channel:
         try:
             return getattr(stub(channel), method)(
                 request, timeout=_TIMEOUT_S, metadata=(("authorization", f"Bearer {token}"),)
             )
         except grpc.RpcError as error:
-            problem = of_rpc(error)
-            kind = Unavailable if problem.retry_after_s else Refused
-            raise kind(f"{problem.reason}: {problem.detail}") from error
+            raise trouble_of(error, service) from error

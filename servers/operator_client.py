@@ -50,7 +50,7 @@ class Operator:
     def todos(self, state: str) -> list[Row]:
         """Every to-do in that state ("" = open and dead). Raises Misconfigured for another word."""
         if state not in _STATES:
-            raise Misconfigured("no such state: open, dead or done")
+            raise Misconfigured(f"--state: there is no state {state!r}; there are open, dead and done")
         rows: list[Row] = []
         page = common_pb2.PageRequest(page_size=_PAGE_ROWS)
         while True:
@@ -90,9 +90,17 @@ class Operator:
                     request, timeout=_TIMEOUT_S, metadata=self._metadata
                 )
             except grpc.RpcError as error:
-                problem = of_rpc(error)
-                kind = Unavailable if problem.retry_after_s else Refused
-                raise kind(f"{problem.reason}: {problem.detail}") from error
+                raise trouble_of(error, "payment") from error
+
+
+def trouble_of(error: grpc.RpcError, service: str) -> ZerosumError:
+    """What a failed call is to a command: Unavailable (run it again), or Refused with the fields that are at fault."""
+    problem = of_rpc(error, service=service)
+    kind = Unavailable if problem.retry_after_s else Refused
+    told = [f"{one.field}: {one.message}" for one in problem.errors if one.field]
+    if len(told) == 1 and told[0].endswith(f": {problem.detail}"):  # the detail is the first field's
+        return kind(f"{problem.reason}: {told[0]}")
+    return kind(f"{problem.reason}: {problem.detail}" + (f" ({'; '.join(told)})" if told else ""))
 
 
 def _todo(todo: pb.Todo) -> Row:

@@ -97,8 +97,8 @@ class HttpProblem:
         return headers | ({"www-authenticate": "Bearer"} if self.status == HTTP_STATUS["UNAUTHENTICATED"] else {})
 
 
-def of_rpc(error: Any) -> HttpProblem:
-    """The problem of a failed call (grpc.aio.AioRpcError)."""
+def of_rpc(error: Any, *, service: str = "payment") -> HttpProblem:
+    """The problem of a failed call (grpc.RpcError with a code). `service`: who was called."""
     code = error.code().name
     status = HTTP_STATUS[code]
     said = _details_of(error)
@@ -109,7 +109,7 @@ def of_rpc(error: Any) -> HttpProblem:
     return HttpProblem(
         status=status,
         # without details the text is the transport's, not ours
-        detail=(error.details() or "") if info else "the payment service did not answer",
+        detail=(error.details() or "") if info else f"the {service} service did not answer",
         reason=info.reason if info else code,
         same_key_required=metadata.get("same_key_required") == "true" if info else status in _RETRYABLE,
         incident_id=metadata.get("incident_id", ""),

@@ -57,7 +57,7 @@ async def test_an_account_is_closed_at_both_services_under_one_key_of_what_is_as
 
 
 async def test_a_refund_is_asked_for_once_and_a_no_is_told_in_a_line(tmp_path: Path) -> None:
-    """The key is made from the order's id; a refusal says its reason."""
+    """The key is made from the order's id; a refusal says its reason, and which field is at fault."""
     refusal = Refusal(Reason.ALREADY_REFUNDED, "payment_order_id", "its one refund is SUCCEEDED")
     shards = FakeShards(Applied(False), Refused(refusal, is_replay=False))
     servicer = PaymentServicer(
@@ -66,8 +66,10 @@ async def test_a_refund_is_asked_for_once_and_a_no_is_told_in_a_line(tmp_path: P
     async with serving(servicer) as (_, server):
         settings = _settings(tmp_path, server.port)
         told = await asyncio.to_thread(create_refund, settings, TENANT, "po-0", reason="DUPLICATE", key="")
-        with pytest.raises(SaidNo, match="ALREADY_REFUNDED: its one refund"):
+        with pytest.raises(SaidNo, match="ALREADY_REFUNDED: payment_order_id: its one refund"):
             await asyncio.to_thread(create_refund, settings, TENANT, "po-0", reason="DUPLICATE", key="mine")
+        with pytest.raises(SaidNo, match="MALFORMED: reason: does not match"):
+            await asyncio.to_thread(create_refund, settings, TENANT, "po-0", reason="because", key="other")
 
     assert told == []
     bodies = [one.body for one in shards.submitted]

@@ -100,9 +100,18 @@ async def test_run_inside_is_of_the_present_hour(desk: Desk) -> None:
     [
         (["reconcile", "run"], "say --day"),
         (["reconcile", "run", "--day", DAY, "--inside"], "say --day"),
-        (["mismatches", "list", "--state", "odd"], "open, fixing, proposed"),
-        (["mismatches", "list", "--class", "odd"], "automatic, manual"),
-        (["mismatches", "propose", "m-1", "shrug", "--reason", "r"], "write-off"),
+        (
+            ["reconcile", "run", "--day", "2026-13-45"],
+            "--day: a day is YYYY-MM-DD, such as 2026-11-26, and not '2026-13-45'",
+        ),
+        (["reconcile", "run", "--day", "20261126"], "and not '20261126'"),
+        (
+            ["mismatches", "list", "--state", "odd"],
+            "--state: there is no state 'odd'; there are open, fixing, proposed",
+        ),
+        (["mismatches", "list", "--class", "odd"], "--class: there is no class 'odd'; there are automatic, manual"),
+        (["mismatches", "list", "--older-than-hours", "99999999999999999999"], "--older-than-hours"),
+        (["mismatches", "propose", "m-1", "shrug", "--reason", "r"], "how: there is no way 'shrug'"),
     ],
 )
 async def test_a_word_that_is_none_is_told_with_those_that_are(desk: Desk, words: list[str], says: str) -> None:
