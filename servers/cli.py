@@ -5,7 +5,8 @@ Everything heavy is imported inside its command, so that `--help` is there at on
 Invariant: a command that fails says why in one line and ends with a status other than 0.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -207,14 +208,14 @@ def _operator(data_dir: Path | None, tenant: str) -> "Operator":
 
 @main.command()
 def demo(
-    tps: Annotated[float, typer.Option(min=0.1, help="Checkouts a second.")] = 50.0,
+    tps: Annotated[float, typer.Option(min=0.1, help="Checkouts a second of the half with faults.")] = 50.0,
     seconds: Annotated[int, typer.Option(min=1, help="Length of each half: without and with faults.")] = 60,
-    drop_requests: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
-    drop_responses: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
+    drop_requests: Annotated[float, typer.Option(min=0, max=1, help="Share the PSP never gets.")] = 0.3,
+    drop_responses: Annotated[float, typer.Option(min=0, max=1, help="Share it acts on and never answers.")] = 0.3,
     errors: Annotated[float, typer.Option(min=0, max=1, help="Share of 5xx.")] = 0.05,
-    lose_webhooks: Annotated[float, typer.Option(min=0, max=1)] = 0.3,
-    seed: int = 1,
-    kills: Annotated[bool, typer.Option("--kills/--no-kills")] = True,
+    lose_webhooks: Annotated[float, typer.Option(min=0, max=1, help="Share never delivered.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of the load, the PSP's faults and the damage to its file.")] = 1,
+    kills: Annotated[bool, typer.Option("--kills/--no-kills", help="A shard and the payment server.")] = True,
     sabotage: Annotated[Sabotage | None, typer.Option(help="Plant damage: the certificate must turn red.")] = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -265,9 +266,9 @@ def load(
         str,
         typer.Argument(help="steady-10, steady-50, checkouts-50, hot-seller, duplicate-clicks, retry-storm or knee."),
     ],
-    seconds: Annotated[int, typer.Option(min=1)] = 60,
-    tps: Annotated[float | None, typer.Option(min=0.1, help="Instead of the profile's own.")] = None,
-    seed: int = 1,
+    seconds: Annotated[int, typer.Option(min=1, help="How long arrivals go on; answers are waited for.")] = 60,
+    tps: Annotated[float | None, typer.Option(min=0.1, help="Arrivals a second. Default: the profile's own.")] = None,
+    seed: Annotated[int, typer.Option(help="Of arrivals and baskets.")] = 1,
     data_dir: DataDir = None,
 ) -> None:
     """Run a load profile against a running system, headless."""
@@ -293,9 +294,14 @@ def simulate(
     seed: Annotated[int | None, typer.Option(min=0, help="This one alone.")] = None,
     trace: Annotated[bool, typer.Option("--trace", help="With --seed: its timeline, step by step.")] = False,
     ablate: Annotated[str, typer.Option(help="Plant a known bug, or all of them in turn: the world must object.")] = "",
-    page: Annotated[Path | None, typer.Option(help="With --ablate all: write the table to this file.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, writable=True, help="With --ablate all: write the table to this file."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    state: Annotated[Path | None, typer.Option(help="Keep the tally in this file, and go on from it.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Keep the tally in this file, and go on from it.")
+    ] = None,
     faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
     checkouts: Annotated[int, typer.Option(min=0, help="With --seed: how many. 0: as usual.")] = 0,
     trouble_seconds: Annotated[float, typer.Option(min=0, help="With --seed: length of the trouble. 0: as usual.")] = 0,
@@ -307,15 +313,35 @@ def simulate(
     from simulator.world.command import simulate as run_worlds
     from zerosum.errors import Misconfigured
 
+    of_one = {
+        "--trace": trace, "--faults": faults, "--checkouts": checkouts, "--trouble-seconds": trouble_seconds, "--hours": hours,
+    }  # fmt: skip
     with told():
+        if ablate:
+            _refuse(of_one | {"--seed": seed is not None, "--state": state}, "it means nothing with --ablate")
+        elif seed is None:
+            _refuse(of_one, "it is of one seed; say which with --seed")
+        if ablate != "all":
+            _refuse({"--page": page}, "it goes with --ablate all")
         try:
             status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
                 checkouts=checkouts, trouble_s=trouble_seconds, hours=hours, rate=rate,
             )  # fmt: skip
+        except json.JSONDecodeError as odd:
+            raise Misconfigured(f"--state: {state} is no tally: {odd}") from odd
         except ValueError as odd:
             raise Misconfigured(str(odd)) from odd
         exit_with(status)
+
+
+def _refuse(given: Mapping[str, object], why: str) -> None:
+    """Raises Misconfigured for the first option that was given. What is not heard must not look as if it were."""
+    from zerosum.errors import Misconfigured
+
+    for name, value in given.items():
+        if value:
+            raise Misconfigured(f"{name}: {why}")
 
 
 def _keep_grpc_out_of_forks() -> None:

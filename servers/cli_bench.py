@@ -15,7 +15,14 @@ from zerosum import limits
 bench = typer.Typer(help="Measure systems of its own on this machine, and the machine itself.", no_args_is_help=True)
 
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help='Write JSON to this file too; "-": standard output.')
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        dir_okay=False,
+        writable=True,
+        help='Write JSON to this file too; "-": standard output.',
+    ),
 ]
 
 

@@ -43,6 +43,36 @@ def test_what_is_none_is_named_with_what_there_is(data: Path, words: list[str], 
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--trace"], "--trace: it is of one seed; say which with --seed"),
+        (["--faults", "none"], "--faults: it is of one seed"),
+        (["--hours", "1"], "--hours: it is of one seed"),
+        (["--page", "x.md"], "--page: it goes with --ablate all"),
+        (["--ablate", "no-fence", "--seed", "0"], "--seed: it means nothing with --ablate"),
+        (["--state", "{folder}"], "--state"),
+        (["--state", "{folder}/keys/psp_api_key"], "psp_api_key is no tally"),
+    ],
+)
+def test_an_option_that_would_not_be_heard_is_refused(data: Path, words: list[str], says: str) -> None:
+    """Before a world is made."""
+    result = CliRunner().invoke(main, ["simulate", "--seeds", "1", *(word.format(folder=data) for word in words)])
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stdout == ""
+
+
+def test_json_is_not_written_to_a_folder(tmp_path: Path) -> None:
+    """Known before a bench of minutes, not after it."""
+    result = CliRunner().invoke(main, ["bench", "card", "--json", str(tmp_path), "--data-dir", str(tmp_path)])
+
+    assert result.exit_code == 2
+    assert "--json" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("words", "service"),
     [
         (["todo", "list"], "payment"),
