@@ -158,7 +158,8 @@ def crash_points() -> str:
     cases = [f"| {case.row} | {case.process} | {case.point} | {case.detail} | {case.nth} |" for case in CASES]
     matrix = (
         "## The matrix", "",
-        f"{len(CASES)} cases, each with {', '.join(Harm)}: {len(CASES) * len(Harm)} cells. The row is that of failures.md.", "",
+        f"{len(CASES)} cases, each with {', '.join(Harm)}: {len(CASES) * len(Harm)} cells. "
+        "What a row is: [contributing](../CONTRIBUTING.md).", "",
         "| row | process | point | detail | pass |", "|---|---|---|---|---|",
     )  # fmt: skip
     reconciler = (

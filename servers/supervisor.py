@@ -1,7 +1,7 @@
 """`zerosum up`: one machine's supervisor. Owns the embedded database, the Ray head, the servers, the edge, the simulator.
 
 Starts them in the order in which they need one another, restarts what dies with back-off, and takes all of it down with
-itself. It alone migrates. Source: design section 3, "One machine".
+itself. It migrates before any server starts. Source: design section 3, "One machine".
 
 Invariant: nothing it starts outlives it, and nothing it stops loses anything that was acknowledged.
 """
@@ -46,7 +46,7 @@ OBJECT_STORE_BYTES = 80_000_000
 
 @dataclass(slots=True)
 class Simulated:
-    """The PSP simulator to run beside. `faults`: JSON of its rates, "" = none."""
+    """The PSP simulator to run beside. `seed`: of its faults; `options`: more of its command line."""
 
     seed: int = 1
     options: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class System:
 
     @property
     def psp_url(self) -> str:
-        """The simulator's address, "" without one."""
+        """The simulator's address; without one what `ZEROSUM_PSP_URL` says, "" = the real PSP."""
         return self.settings.psp_url
 
     # ---- life ------------------------------------------------------------------------------------------------

@@ -169,6 +169,14 @@ def test_every_file_the_documents_name_exists() -> None:
     assert missing == []
 
 
+def test_every_decision_is_listed() -> None:
+    """A page that the list of decisions leaves out is read by nobody."""
+    folder = ROOT / "docs" / "adr"
+    pages = {path.relative_to(ROOT).as_posix() for path in folder.glob("0*.md")}
+
+    assert sorted(pages - set(_links(folder / "README.md"))) == []
+
+
 # ---- helpers -------------------------------------------------------------------------------------------------------
 
 
