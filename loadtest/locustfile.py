@@ -72,9 +72,10 @@ def end_when_broken(environment: Environment, **_: object) -> None:
 
     def end(**_: object) -> None:
         environment.process_exit_code = EXIT_BROKEN
-        gevent.spawn(environment.runner.quit)
+        if environment.runner is not None:
+            gevent.spawn(environment.runner.quit)
 
-    environment.events.user_error.add_listener(end)
+    environment.events.user_error.add_listener(end)  # type: ignore[no-untyped-call] # Locust leaves it untyped
 
 
 class Crowd(User):
