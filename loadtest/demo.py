@@ -113,8 +113,10 @@ class Run:
 
 
 def demo(settings: Settings, **options: Any) -> int:
-    """Runs the demo; the exit status. Ctrl-C stops everything cleanly and keeps the data (status 130)."""
+    """Runs the demo; the exit status. Ctrl-C stops everything cleanly and keeps the data (status 130). Raises Misconfigured."""
     plan, console = Plan(**options), Console()
+    if plan.sabotage and settings.database_url:
+        raise Misconfigured("--sabotage damages the database: never the one that ZEROSUM_DATABASE_URL names")
     if plan.sabotage:  # damage belongs to a folder of its own, never to data somebody may want
         settings = settings.model_copy(update={"data_dir": settings.data_dir / "sabotaged"})
         shutil.rmtree(settings.data_dir, ignore_errors=True)

@@ -24,10 +24,11 @@ from rich.table import Table
 
 from actors.front import shard_of
 from loadtest.bench.finding import console_for, write_json
+from loadtest.bench.system import folder_of, own_system
 from loadtest.probe import shard_figures
 from servers.child import HEALTHY_AFTER_S
 from servers.keys import DEMO_TENANT, token_path
-from servers.supervisor import Simulated, System
+from servers.supervisor import System
 from zerosum.domain.identity import EntityKey
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
@@ -137,7 +138,7 @@ def _session(leader: int) -> list[int]:
 
 
 def recovery(settings: Settings, *, repeats: int, json_file: Path | None) -> int:
-    """Starts a system of its own on the settings' data folder, kills and measures, stops it. 0 when it could measure."""
+    """Starts a system of its own, kills and measures, stops it. 0 when it could measure."""
     console = console_for(json_file)
     found = asyncio.run(_measure(settings, repeats, console))
     table = Table("killed", "median s", "worst s", "goal s", title=f"until a checkout is final again, of {repeats}")
@@ -150,22 +151,20 @@ def recovery(settings: Settings, *, repeats: int, json_file: Path | None) -> int
 
 
 async def _measure(settings: Settings, repeats: int, console: Console) -> dict[str, list[float]]:
-    system = System(settings, Simulated(1), tell=lambda what: console.print(f"starting {what}", style="dim"))
     found: dict[str, list[float]] = {}
-    try:
-        await system.start()
-        async with grpc.aio.insecure_channel(system.settings.payment_address, options=CHANNEL) as channel:
-            subject = Recovery(system, PaymentServiceStub(channel))
-            await subject.until_served()
-            measures: dict[str, Callable[[], Awaitable[float]]] = {
-                "shard": subject.after_shard, "server": subject.after_server, "ray": subject.after_ray
-            }  # fmt: skip
-            for name, measure in measures.items():
-                found[name] = []
-                for _ in range(repeats):
-                    await asyncio.sleep(CALM_S)
-                    found[name].append(round(await measure(), 2))
-                    console.print(f"{name:<8}{found[name][-1]:6.2f} s", highlight=False)
-    finally:
-        await system.stop()
+    async with (
+        own_system(settings, folder_of(settings, "recovery"), console) as system,
+        grpc.aio.insecure_channel(system.settings.payment_address, options=CHANNEL) as channel,
+    ):
+        subject = Recovery(system, PaymentServiceStub(channel))
+        await subject.until_served()
+        measures: dict[str, Callable[[], Awaitable[float]]] = {
+            "shard": subject.after_shard, "server": subject.after_server, "ray": subject.after_ray
+        }  # fmt: skip
+        for name, measure in measures.items():
+            found[name] = []
+            for _ in range(repeats):
+                await asyncio.sleep(CALM_S)
+                found[name].append(round(await measure(), 2))
+                console.print(f"{name:<8}{found[name][-1]:6.2f} s", highlight=False)
     return found

@@ -41,7 +41,7 @@ async def own_system(settings: Settings, folder: Path, console: Console) -> Asyn
     # What the supervisor has to say of a database that is killed on purpose belongs beside the figures, not among them.
     configure_logs("bench", settings.log_level, (folder / "bench.log").open("a", buffering=1, encoding="utf-8"))
     system = System(
-        with_free_ports(settings.model_copy(update={"data_dir": data})),
+        with_free_ports(of_its_own(settings).model_copy(update={"data_dir": data})),
         Simulated(1, PSP_AT_ONCE),
         tell=lambda what: console.print(f"starting {what}", style="dim"),
     )
@@ -51,6 +51,12 @@ async def own_system(settings: Settings, folder: Path, console: Console) -> Asyn
     finally:
         await system.stop()
         await asyncio.to_thread(shutil.rmtree, data, ignore_errors=True)
+
+
+def of_its_own(settings: Settings) -> Settings:
+    """The settings without the database and the Ray that they name: those are somebody's, and would be fenced or killed."""
+    urls = {name: "" for name in Settings.model_fields if name.endswith("database_url")}
+    return settings.model_copy(update={**urls, "ray_address": ""})
 
 
 def with_free_ports(settings: Settings) -> Settings:
@@ -65,8 +71,9 @@ async def card_of(system: System) -> Card:
     """The card of the machine, on the disk, the database and the Ray of this system."""
     settings = system.settings
     embedded = EmbeddedPostgres(settings.data_dir / "postgres")
-    admin_url = settings.database_url or embedded.urls()["admin"]
-    return await asyncio.to_thread(take_card, admin_url, settings.data_dir, ray_address=settings.ray_address)
+    return await asyncio.to_thread(
+        take_card, embedded.urls()["admin"], settings.data_dir, ray_address=settings.ray_address
+    )
 
 
 def metrics_pages(system: System) -> dict[str, str]:
