@@ -286,12 +286,17 @@ def _where(index: Index) -> Rule | None:
     condition = index.dialect_options["postgresql"]["where"]
     if condition is None:
         return None
-    if parts := _WHERE_EQUAL.fullmatch(str(condition)):
+    rules = [_condition(part, index) for part in str(condition).split(" AND ")]
+    return lambda row: all(rule(row) for rule in rules)
+
+
+def _condition(condition: str, index: Index) -> Rule:
+    if parts := _WHERE_EQUAL.fullmatch(condition):
         name, sign, value = parts[1], parts[2], parts[3]
         return lambda row: (row[name] == value) is (sign == "=")
-    if parts := _COMPARED.fullmatch(str(condition)):
+    if parts := _COMPARED.fullmatch(condition):
         return _compared(parts[1], parts[2], int(parts[3]))
-    if parts := _WHERE_IN.fullmatch(str(condition)):
+    if parts := _WHERE_IN.fullmatch(condition):
         column, values = parts[1], frozenset(part.strip("'") for part in parts[2].split(", "))
         return lambda row: row[column] in values
     raise Bug(f"the memory store cannot read the condition of index {index.name}")
