@@ -287,7 +287,7 @@ def _where(index: Index) -> Rule | None:
     if condition is None:
         return None
     rules = [_condition(part, index) for part in str(condition).split(" AND ")]
-    return lambda row: all(rule(row) for rule in rules)
+    return rules[0] if len(rules) == 1 else lambda row: all(rule(row) for rule in rules)
 
 
 def _condition(condition: str, index: Index) -> Rule:
