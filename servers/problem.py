@@ -111,7 +111,8 @@ def of_rpc(error: Any, *, service: str = "payment") -> HttpProblem:
         # without details the text is the transport's, not ours
         detail=(error.details() or "") if info else f"the {service} service did not answer",
         reason=info.reason if info else code,
-        same_key_required=metadata.get("same_key_required") == "true" if info else status in _RETRYABLE,
+        # who is not told "false" by us may have been served: the transport breaks after the work as well as before it
+        same_key_required=metadata.get("same_key_required") != "false",
         incident_id=metadata.get("incident_id", ""),
         retry_after_s=max(1, -(-retry_ms // 1_000)) if status in _RETRYABLE else 0,
         errors=_field_errors(said),
@@ -174,7 +175,8 @@ def _path(location: Sequence[object]) -> str:
 
 def of_http(status: int) -> HttpProblem:
     """The problem of an error HTTP itself brings up: no such path, method, too large."""
-    return HttpProblem(status, _TITLES.get(status, "Error").lower(), "HTTP", same_key_required=status in _RETRYABLE)
+    is_refused = status < HTTP_STATUS["INTERNAL"] and status not in _RETRYABLE
+    return HttpProblem(status, _TITLES.get(status, "Error").lower(), "HTTP", same_key_required=not is_refused)
 
 
 FULL = HttpProblem(

@@ -137,6 +137,25 @@ async def test_service_that_is_away_is_503_and_asks_for_the_same_key() -> None:
     assert b"10.0.0.7" not in response.body
 
 
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+async def test_whatever_breaks_in_between_asks_for_the_same_key(code: grpc.StatusCode) -> None:
+    """Design section 8: the transport breaks after the work as well as before it; only our own word makes a new key safe."""
+    broken = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "Received RST_STREAM")
+    app, _ = _app(FakeCall(broken))
+    response = await _submit(app, _body())
+
+    assert response.json()["same_key_required"]
+
+
+async def test_a_refusal_of_ours_leaves_the_key_free() -> None:
+    """Nothing was executed, and the caller may ask for something else under a new key."""
+    refusals = (Refusal(Reason.AMOUNT_TOO_PRECISE, "payment_orders[0].amount", "the currency has 2 decimals"),)
+    app, _ = _app(FakeCall(rpc_error(Problem(Reason.AMOUNT_TOO_PRECISE, refusals))))
+    response = await _submit(app, _body())
+
+    assert not response.json()["same_key_required"]
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
