@@ -20,7 +20,7 @@ from actors.answer import Answer
 from actors.host import Hosted, HostFactory
 from actors.outcome import News
 from actors.packing import pack, unpack
-from zerosum.errors import Unavailable, ZerosumError
+from zerosum.errors import Unavailable
 
 _log = structlog.get_logger()
 
@@ -56,15 +56,11 @@ class ShardActor:
         return {"pid": os.getpid(), "calls": self._calls, **counts}
 
     async def _host(self) -> Hosted:
-        if self._starting is None:
+        """The shard, started. A start that failed, whatever it met, is tried again by the next call: the database may be
+        back, the disk may have room."""
+        if self._starting is None or _has_failed(self._starting):
             self._starting = asyncio.create_task(self._start())
-        starting = self._starting
-        try:
-            return await asyncio.shield(starting)
-        except ZerosumError:
-            if self._starting is starting:
-                self._starting = None  # the next call tries again: the database may be back
-            raise
+        return await asyncio.shield(self._starting)
 
     async def _start(self) -> Hosted:
         module, _, name = self._factory.partition(":")
@@ -78,6 +74,10 @@ class ShardActor:
         _log.warning("this copy of the shard was fenced and ends", slots=list(self._slots), pid=os.getpid())
         await asyncio.sleep(LAST_WORDS_S)
         os._exit(0)
+
+
+def _has_failed(starting: "asyncio.Task[Hosted]") -> bool:
+    return starting.done() and (starting.cancelled() or starting.exception() is not None)
 
 
 class RayLink:
