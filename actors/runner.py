@@ -1,7 +1,8 @@
 """The runner: carries effects to the world, outside every transaction and every slot of a batch.
 
 Each run ends in exactly one command to its entity: what was learned, or what trouble it met. A run that waited past its
-lease is dropped unrun: a later run owns the to-do by then. Source: design section 3, step 4.
+lease is dropped unrun: a later run owns the to-do by then. One that hangs is ended after two leases, so that whatever it
+waits for cannot keep the others from running. Source: design section 3, step 4.
 
 Invariant: the runner decides nothing; it holds no state that matters, and dying at any point is the same as an unknown
 outcome.
@@ -82,10 +83,14 @@ class Runner:
             if self._clock.monotonic_ms() >= lease_end_ms:
                 return
             try:
-                body = await self._carry_out(run)
+                async with asyncio.timeout(limits.EFFECT_HOLD_LEASES * self._lease_ms / 1_000):
+                    body = await self._carry_out(run)
             except PspTrouble as trouble:
                 kind = next(kind for cls, kind in _TROUBLES if isinstance(trouble, cls))
                 body = self._trouble(run, kind, str(trouble), trouble.retry_after_ms)
+            except TimeoutError:
+                _log.error("effect hung and was ended", todo=run.todo_id, entity=run.entity.id)
+                body = self._trouble(run, m.Trouble.OUTCOME_UNKNOWN, "it hung, and was ended", 0)
             except Exception as failure:  # noqa: BLE001 - the runner's outermost edge: a bug in an adapter is an unknown outcome
                 _log.exception("effect failed", todo=run.todo_id, entity=run.entity.id)
                 body = self._trouble(run, m.Trouble.OUTCOME_UNKNOWN, type(failure).__name__, 0)

@@ -60,6 +60,10 @@ BREAKER_OPEN_CAP_MS = 30_000
 EFFECT_LEASE_MS = 15_000
 """To-do lease: the longest run of an effect, 10 s timeout + 5 s for connecting and reporting."""
 
+EFFECT_HOLD_LEASES = 2
+"""Longest time that one run may hold its permit, in leases. No honest run needs more than one, and a later run owns the to-do
+by then; what is still there hangs. So 1,000 that hang keep a shard's effects waiting for 30 s, never for ever."""
+
 PEER_TIMEOUT_MS = 5_000
 BATCH_PACE_MS = 25
 """After a batch of more than one turn a shard begins the next one no earlier than 25 ms after the one before: what comes

@@ -1,9 +1,11 @@
 """Batches of calls to a peer: while one call of a slot range is on its way, the next collects, and gathers a moment longer.
 
-Every item waits for the result of its own key. What a failed call says holds for every item of that call: it says nothing
-about what was recorded, except where the connection was refused before anything left.
+Every item is written for the wire before it waits (`written`), so that one that cannot be fails alone. Then it waits for the
+result of its own key. What a failed call says holds for every item of that call: it says nothing about what was recorded,
+except where the connection was refused before anything left.
 
-Invariant: per range at most one call is in flight, and no call carries a key twice. Source: design section 3 and 8.
+Invariant: per range at most one call is in flight, no call carries a key twice, and whoever waits is told, whatever a call
+meets. Source: design section 3 and 8.
 """
 
 import asyncio
@@ -13,16 +15,20 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import grpc
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 
 from zerosum.domain.identity import slot_of
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.errors import NotSent, OutcomeUnknown, PspTrouble
+from zerosum.errors import Bug, NotSent, OutcomeUnknown, PspTrouble
 from zerosum.limits import PEER_BATCH_MAX, PEER_GATHER_MS, PEER_RANGES, RETRY_AFTER_CAP_MS, SLOTS
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.v1.common_pb2 import ItemResult
 
+_log = structlog.get_logger()
+
 T = TypeVar("T")
+M = TypeVar("M")
 Told = ItemOutcome | PspTrouble
 TokenProvider = Callable[[], str]
 """Brings the bearer token to call with, fresh for every call."""
@@ -49,10 +55,22 @@ class _Waiting(Generic[T]):
     told: "asyncio.Future[ItemOutcome]"
 
 
+def written(write: Callable[[T], M], item: T) -> M | Refusal:
+    """The item as the wire has it. Refuses MALFORMED what cannot be said there, a currency out of our table for instance:
+    nothing was sent, sending it again is of no use, and people must look.
+    """
+    try:
+        return write(item)
+    except (Bug, ValueError, TypeError) as failure:
+        _log.exception("an item cannot be written for a peer", item=type(item).__name__)
+        why = str(failure) if isinstance(failure, Bug) else type(failure).__name__  # the others may echo a value
+        return Refusal(Reason.MALFORMED, "", f"it cannot be written for a peer: {why}")
+
+
 class Batcher(Generic[T]):
     """Collects items per slot range and sends them through `send`, which brings one outcome each, in order.
 
-    `send` raises PspTrouble where nothing is known about any item.
+    `send` raises PspTrouble where nothing is known about any item; so says whatever else it raises.
     """
 
     def __init__(self, send: Callable[[Sequence[T]], Coroutine[Any, Any, Sequence[Told]]]) -> None:
@@ -99,15 +117,17 @@ class Batcher(Generic[T]):
     async def _send_one(self, batch: Sequence[_Waiting[T]]) -> None:
         try:
             outcomes = await self._send([one.item for one in batch])
+            for one, outcome in zip(batch, outcomes, strict=True):
+                _tell(one, outcome)
         except PspTrouble as trouble:
             _tell_all(batch, trouble)
         except asyncio.CancelledError:
             _tell_all(batch, OutcomeUnknown("the call to a peer was cancelled"))
             if self._is_closed:
                 raise
-        else:
-            for one, outcome in zip(batch, outcomes, strict=True):
-                _tell(one, outcome)
+        except Exception as failure:  # noqa: BLE001 - the outermost edge of a sender: all of the batch wait for its word
+            _log.exception("a call to a peer failed otherwise than calls do", items=len(batch))
+            _tell_all(batch, OutcomeUnknown(f"a call to a peer ended {type(failure).__name__}"))
 
 
 def _take(waiting: deque[_Waiting[T]]) -> list[_Waiting[T]]:

@@ -10,8 +10,9 @@ import grpc
 
 from zerosum.domain.journal import Journal
 from zerosum.domain.money import format_amount
+from zerosum.domain.refusal import Refusal
 from zerosum.limits import PEER_TIMEOUT_MS
-from zerosum.peers.batch import Batcher, TokenProvider, Told, outcomes_of, trouble_of
+from zerosum.peers.batch import Batcher, TokenProvider, Told, outcomes_of, trouble_of, written
 from zerosum.ports import ItemOutcome
 from zerosum.v1 import common_pb2, ledger_pb2, ledger_pb2_grpc
 
@@ -23,18 +24,24 @@ class GrpcLedgerPeer:
         self._post_journals = ledger_pb2_grpc.LedgerServiceStub(channel).PostJournals
         self._token = token
         self._timeout_s = timeout_ms / 1_000
-        self._batcher: Batcher[Journal] = Batcher(self._send)
+        self._batcher: Batcher[ledger_pb2.Journal] = Batcher(self._send)
 
     async def post(self, journal: Journal) -> ItemOutcome:
-        """Posts a journal, once for ever under its id. Raises NotSent, OutcomeUnknown."""
-        return await self._batcher.put(journal, key=journal.journal_id, place=(journal.tenant, journal.owner))
+        """Posts a journal, once for ever under its id. Refuses, alone, what cannot be written.
+
+        Raises NotSent, OutcomeUnknown.
+        """
+        message = written(_message, journal)
+        if isinstance(message, Refusal):
+            return message
+        return await self._batcher.put(message, key=journal.journal_id, place=(journal.tenant, journal.owner))
 
     async def close(self) -> None:
         """Stops sending."""
         await self._batcher.close()
 
-    async def _send(self, journals: Sequence[Journal]) -> Sequence[Told]:
-        request = ledger_pb2.PostJournalsRequest(journals=[_message(journal) for journal in journals])
+    async def _send(self, journals: Sequence[ledger_pb2.Journal]) -> Sequence[Told]:
+        request = ledger_pb2.PostJournalsRequest(journals=journals)
         metadata = (("authorization", f"Bearer {self._token()}"),)
         try:
             response = await self._post_journals(request, timeout=self._timeout_s, metadata=metadata)

@@ -13,7 +13,7 @@ from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.settlement import Category
 from zerosum.errors import OutcomeUnknown
 from zerosum.limits import PEER_TIMEOUT_MS, RETRY_AFTER_CAP_MS
-from zerosum.peers.batch import Batcher, TokenProvider, Told, trouble_of
+from zerosum.peers.batch import Batcher, TokenProvider, Told, trouble_of, written
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import SettlementReport
 from zerosum.v1 import common_pb2, payment_pb2, payment_pb2_grpc
@@ -36,30 +36,34 @@ class GrpcPaymentPeer:
         self._report_settlement = payment_pb2_grpc.PaymentServiceStub(channel).ReportSettlement
         self._token = token
         self._timeout_s = timeout_ms / 1_000
-        self._batcher: Batcher[SettlementReport] = Batcher(self._send)
+        self._batcher: Batcher[payment_pb2.SettlementLine] = Batcher(self._send)
 
     async def report_settlement(self, report: SettlementReport) -> ItemOutcome:
-        """Tells a line as a fact, once for ever under (psp, line id). Refuses UNKNOWN_ID where there is no such order.
+        """Tells a line as a fact, once for ever under (psp, line id). Refuses UNKNOWN_ID where there is no such
+        order, and MALFORMED, alone, what cannot be written.
 
         Raises NotSent, OutcomeUnknown: send the same again.
         """
         line = report.line
         if line.category not in _STATUSES:
             return Refusal(Reason.MALFORMED, "category", "only charges and refunds are facts about an order")
-        return await self._batcher.put(report, key=f"{line.psp}/{line.id}", place=(line.tenant, report.order_id))
+        message = written(_message, report)
+        if isinstance(message, Refusal):
+            return message
+        return await self._batcher.put(message, key=f"{line.psp}/{line.id}", place=(line.tenant, report.order_id))
 
     async def close(self) -> None:
         """Stops sending."""
         await self._batcher.close()
 
-    async def _send(self, reports: Sequence[SettlementReport]) -> Sequence[Told]:
-        request = payment_pb2.ReportSettlementRequest(lines=[_message(report) for report in reports])
+    async def _send(self, lines: Sequence[payment_pb2.SettlementLine]) -> Sequence[Told]:
+        request = payment_pb2.ReportSettlementRequest(lines=lines)
         metadata = (("authorization", f"Bearer {self._token()}"),)
         try:
             response = await self._report_settlement(request, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise trouble_of(error) from error
-        if [result.line_id for result in response.results] != [report.line.id for report in reports]:
+        if [result.line_id for result in response.results] != [line.line_id for line in lines]:
             raise OutcomeUnknown("a peer's reply does not fit its request")
         return [_outcome(result) for result in response.results]
 

@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 
 from zerosum.domain.money import format_amount
+from zerosum.domain.refusal import Refusal
 from zerosum.domain.wallet import Transfer, TransferKind, wallet_key
 from zerosum.limits import PEER_TIMEOUT_MS
-from zerosum.peers.batch import Batcher, TokenProvider, Told, outcomes_of, trouble_of
+from zerosum.peers.batch import Batcher, TokenProvider, Told, outcomes_of, trouble_of, written
 from zerosum.ports import ItemOutcome
 from zerosum.v1 import common_pb2, wallet_pb2, wallet_pb2_grpc
 
@@ -29,19 +30,25 @@ class GrpcWalletPeer:
         self._apply_transfers = wallet_pb2_grpc.WalletServiceStub(channel).ApplyTransfers
         self._token = token
         self._timeout_s = timeout_ms / 1_000
-        self._batcher: Batcher[Transfer] = Batcher(self._send)
+        self._batcher: Batcher[wallet_pb2.Transfer] = Batcher(self._send)
 
     async def apply(self, transfer: Transfer) -> ItemOutcome:
-        """Applies a transfer, once for ever under its id. Raises NotSent, OutcomeUnknown."""
+        """Applies a transfer, once for ever under its id. Refuses, alone, what cannot be written.
+
+        Raises NotSent, OutcomeUnknown.
+        """
+        message = written(_message, transfer)
+        if isinstance(message, Refusal):
+            return message
         entity = wallet_key(transfer.tenant, transfer.owner, transfer.money.currency)
-        return await self._batcher.put(transfer, key=transfer.transfer_id, place=(entity.tenant, entity.id))
+        return await self._batcher.put(message, key=transfer.transfer_id, place=(entity.tenant, entity.id))
 
     async def close(self) -> None:
         """Stops sending."""
         await self._batcher.close()
 
-    async def _send(self, transfers: Sequence[Transfer]) -> Sequence[Told]:
-        request = wallet_pb2.ApplyTransfersRequest(transfers=[_message(transfer) for transfer in transfers])
+    async def _send(self, transfers: Sequence[wallet_pb2.Transfer]) -> Sequence[Told]:
+        request = wallet_pb2.ApplyTransfersRequest(transfers=transfers)
         metadata = (("authorization", f"Bearer {self._token()}"),)
         try:
             response = await self._apply_transfers(request, timeout=self._timeout_s, metadata=metadata)
