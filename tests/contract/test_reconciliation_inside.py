@@ -148,6 +148,22 @@ async def test_a_case_of_the_payment_service_is_in_the_queue_until_it_resolves_i
     assert inside.cases() == [("payment_case", "RESOLVED")]
 
 
+async def test_a_case_in_a_currency_that_we_cannot_write_is_in_the_queue_like_any_other(inside: Inside) -> None:
+    """What a PSP charged may be of a currency out of our table; it must not stop the hour for all others."""
+    for promise in await inside.paid("a"):
+        inside.post(promise)
+    inside.sql(
+        "INSERT INTO payment.mismatches VALUES (%s, %s, 'c-a', 'wrong_money/o-a/pi_b', 1, 'o-a', 'wrong_money', 'stripe', "
+        "'pi_b', 900, 'STD', 'another object', 'OPEN', 1)",
+        slot_of(TENANT, "c-a"), TENANT,
+    )  # fmt: skip
+    await inside.hour()
+
+    assert inside.sql("SELECT kind, state, theirs FROM reconciliation.mismatches") == [
+        ("payment_case", "OPEN", "another object (900 minor units of STD)")
+    ]
+
+
 async def test_an_hour_is_run_once(inside: Inside) -> None:
     """Each run once: what was found is told again."""
     inside.heads()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from actors.answer import Applied
 from tests.sim.house import HOUR_MS, TENANT, House, checkout, rows, webhook
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, STORED_AFTER, Object, ScriptedPsp
 from tests.sim.virtual import run
@@ -156,6 +157,28 @@ def test_a_charge_of_another_object_goes_to_suspense_and_opens_a_case() -> None:
     assert [case.kind for case in done.mismatches.values()] == ["second_charge"]
     assert [row["movement"] for row in rows(house, "ledger", "journals")] == ["capture", "suspense_charge"]
     assert [row["balance_minor"] for row in rows(house, "ledger", "accounts")] == [-1_000]
+
+
+@pytest.mark.parametrize("money", [Money(900, "STD"), Money(0, "USD"), Money(10**17, "USD")])
+def test_a_charge_of_another_object_that_no_journal_can_say_is_a_case_and_posts_nothing(money: Money) -> None:
+    """A PSP charges in currencies that we do not take: named, for people, once; the order goes its way."""
+
+    async def tell() -> tuple[Checkout, House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000))
+        paid = await house.settle("c-1")
+        for event in ("evt_1", "evt_2"):
+            charged = replace(webhook(event, m.ObjectStatus.CHARGED, object_id="pi_other"), money=money)
+            assert await house.tell(paid.key, charged) == Applied(is_replay=False)
+        return await house.settle("c-1"), house
+
+    done, house = run(tell())
+
+    assert [(case.kind, case.object_id, case.money) for case in done.mismatches.values()] == [
+        ("wrong_money", "pi_other", money)
+    ]
+    assert done.is_payment_done
+    assert [row["movement"] for row in rows(house, "ledger", "journals")] == ["capture"]
 
 
 def test_a_webhook_about_an_unknown_checkout_is_recorded_once() -> None:

@@ -29,6 +29,12 @@ class Money:
     amount_minor: int
     currency: str
 
+    @property
+    def can_be_posted(self) -> bool:
+        """Whether a movement of this much can stand in the books: what a PSP says may be of a currency that we do not take,
+        of nothing, or of more than an amount can be."""
+        return self.currency in EXPONENTS and 0 < self.amount_minor <= AMOUNT_MINOR_MAX
+
     def __str__(self) -> str:
         """For people, in a sentence: "10.00 USD". Never raises: what a PSP says may be of a currency that we do not take."""
         is_ours = self.currency in EXPONENTS

@@ -18,7 +18,7 @@ from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal, mism
 from zerosum.domain.fee_contract import FeeContract, charge_fee_minor, dispute_fee_minor
 from zerosum.domain.identity import OrderId, Tenant
 from zerosum.domain.journal import Entry
-from zerosum.domain.money import Money, format_amount
+from zerosum.domain.money import Money
 from zerosum.domain.reconcile_item import (
     MOVED,
     Item,
@@ -324,5 +324,5 @@ def _negated(money: Money) -> Money:
 
 
 def told(money: Money) -> str:
-    """Money as people read it: "12.34 EUR"."""
-    return f"{format_amount(money)} {money.currency}"
+    """Money as people read it: "12.34 EUR". Never raises, whatever its currency."""
+    return str(money)

@@ -52,8 +52,14 @@ def report(draft: Draft, fact: m.Report) -> None:
 
 
 def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
-    if fact.status is _IS.CHARGED:
-        suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, "another object than the attempt's own was charged")
+    """A charge of it goes to suspense. One that no journal can say is a case all the same: people post it by hand."""
+    if fact.status is not _IS.CHARGED:
+        return
+    detail = "another object than the attempt's own was charged"
+    if fact.money.can_be_posted:
+        suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, detail)
+    else:
+        draft.open_case_about(fact, m.MismatchKind.WRONG_MONEY, f"{detail}: {fact.money}, which cannot be posted")
 
 
 def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
