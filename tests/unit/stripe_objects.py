@@ -68,7 +68,8 @@ _LEAVES = (
 )
 _NAMES = st.text(max_size=6) | st.sampled_from(
     ["id", "object", "status", "amount", "amount_received", "currency", "metadata", "last_payment_error", "payment_intent",
-     "refunds", "data", "type", "error", "code", "decline_code", "payment_order_id", "tenant", "checkout_id", "refund_key"]
+     "refunds", "data", "type", "error", "code", "decline_code", "payment_order_id", "tenant", "checkout_id", "refund_key",
+     "refunded", "amount_refunded"]
 )  # fmt: skip
 
 any_json = st.recursive(

@@ -10,8 +10,9 @@ import stripe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.stripe_objects import INTENT_ID, any_json, intent, refund
+from tests.unit.stripe_objects import INTENT_ID, REFERENCES, any_json, intent, refund
 from zerosum.domain.message import Delivery, ObjectStatus, ReportSource
+from zerosum.domain.money import Money
 from zerosum.limits import WEBHOOK_BODY_MAX
 from zerosum.psp.stripe.webhook import (
     INTENT_TYPES,
@@ -295,10 +296,33 @@ def test_a_refund_of_ours_in_a_charge_is_a_fact() -> None:
     assert (said.report.status, said.report.object_id) == (ObjectStatus.REFUNDED, INTENT_ID)
 
 
+def given_back(**fields: Any) -> dict[str, Any]:
+    """Our charge, given back whole by people, at Stripe itself: newer API versions show no refunds in it."""
+    whole = {"payment_intent": INTENT_ID, "currency": "usd", "refunded": True, "amount_refunded": 1_250}
+    return {"id": "ch_1", "object": "charge", "metadata": REFERENCES, **whole, **fields}
+
+
+def test_a_charge_of_ours_that_people_gave_back_is_a_fact_and_proves_no_refund_of_ours() -> None:
+    """What ends an order that was charged otherwise than asked; the key it names is none that we ever made."""
+    said = report_of(verified(event("charge.refunded", given_back())))
+
+    assert isinstance(said, WebhookReport)
+    assert (said.order_id, said.report.status, said.report.object_id) == ("o-1", ObjectStatus.REFUNDED, INTENT_ID)
+    assert (said.report.money, said.report.refund_key) == (Money(1_250, "USD"), "ch_1")
+
+
+@pytest.mark.parametrize("damage", [{"payment_intent": None}, {"amount_refunded": "12.50"}, {"object": "refund"}])
+def test_a_charge_given_back_that_cannot_be_read_is_unmatched(damage: dict[str, Any]) -> None:
+    """Recorded, and nothing is believed of it."""
+    assert isinstance(report_of(verified(event("charge.refunded", given_back(**damage)))), Unmatched)
+
+
 @pytest.mark.parametrize(
     "shown",
     [
         {"id": "ch_1", "object": "charge", "metadata": intent()["metadata"]},
+        given_back(refunded=False, amount_refunded=400),
+        given_back(metadata={}),
         charge(),
         charge(refund(metadata=intent()["metadata"])),
         charge(refund("pending")),

@@ -118,7 +118,8 @@ class Draft:
         self.move(replace(todo, due_at_ms=self.now_ms + by_ms, reason=reason), "TodoDeferred", reason)
 
     def die(self, todo: Todo, reason: str) -> None:
-        """Makes a to-do a dead letter: people decide. The state of the money is untouched."""
+        """Makes a to-do a dead letter: people decide. The state of the money is untouched. As in `close`, no run begins."""
+        self._call_off(todo)
         self.move(replace(todo, state=TodoState.DEAD, reason=reason), "TodoDied", reason)
 
     def move(self, todo: Todo, event: str, reason: str) -> None:
@@ -132,8 +133,7 @@ class Draft:
 
     def close(self, todo: Todo) -> None:
         """Marks a to-do done; the caller records what happened. A run that was not yet to start never will."""
-        if todo.id in self._runs:
-            self._runs.remove(todo.id)
+        self._call_off(todo)
         self._put(replace(todo, state=TodoState.DONE, reason=""))
 
     def close_psp_todos(self, order_id: OrderId) -> None:
@@ -148,6 +148,10 @@ class Draft:
         began_ms = self.now_ms if since_ms is None else since_ms
         name = todo_id(kind, order_id, number)
         self._put(Todo(name, kind, OrderId(order_id), number, tries, due_at_ms, TodoState.OPEN, "", began_ms))
+
+    def _call_off(self, todo: Todo) -> None:
+        if todo.id in self._runs:
+            self._runs.remove(todo.id)
 
     def _put(self, todo: Todo) -> None:
         self._todos[todo.id] = todo

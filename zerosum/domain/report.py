@@ -2,9 +2,12 @@
 
 The rules are the same for all four. What repeats changes nothing; what comes late is a fact all the same, and what it leads to
 for an order that cannot take the money is told in `late_charge.py`, what leads money back to the buyer in `reversal.py`.
-Amount, currency and reference are compared with what was asked before anything is believed. Source: design section 4.
+Amount, currency and reference are compared with what was asked before anything is believed. What was charged otherwise than
+asked is a matter for people: no confirm is sent while it stands, and it ends when the PSP says that the buyer has it all back.
+Source: design section 4.
 
-Invariant: only CHARGED makes a SUCCESS, and only CANCELED or REFUSED (no object) makes a FAILED.
+Invariant: only CHARGED makes a SUCCESS, and only CANCELED or REFUSED (no object) makes a FAILED. Where the PSP has told of a
+charge for the order, nothing that could charge it once more is sent.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from zerosum.domain.reversal import came_back, declined, proven
 from zerosum.domain.todo import PSP_KINDS, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
-_KIND, _STATE, _IS = OperationKind, OperationState, m.ObjectStatus
+_KIND, _STATE, _IS, _CASE = OperationKind, OperationState, m.ObjectStatus, m.MismatchKind
 _FIRST_RUN: Final = {
     _IS.UNCONFIRMED: 1, _IS.PROCESSING: 2, _IS.ACTION_REQUIRED: 2, _IS.AUTHORIZED: 2, _IS.REFUNDED: 2, _IS.REFUND_FAILED: 2
 }  # fmt: skip
@@ -53,13 +56,15 @@ def report(draft: Draft, fact: m.Report) -> None:
 
 def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
     """A charge of it goes to suspense. One that no journal can say is a case all the same: people post it by hand."""
+    if fact.status is _IS.REFUNDED:
+        _given_back_by_people(draft, order, fact)
     if fact.status is not _IS.CHARGED:
         return
     detail = "another object than the attempt's own was charged"
     if fact.money.can_be_posted:
-        suspend(draft, order, fact, m.MismatchKind.SECOND_CHARGE, detail)
+        suspend(draft, order, fact, _CASE.SECOND_CHARGE, detail)
     else:
-        draft.open_case_about(fact, m.MismatchKind.WRONG_MONEY, f"{detail}: {fact.money}, which cannot be posted")
+        draft.open_case_about(fact, _CASE.WRONG_MONEY, f"{detail}: {fact.money}, which cannot be posted")
 
 
 def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
@@ -67,12 +72,14 @@ def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
     if fact.status in (_IS.REFUNDED, _IS.REFUND_FAILED, _IS.CANCELED):
         return True  # nothing is believed of their money; a refund's is compared with the refund
     if fact.reference != order.id:
-        kind, detail = m.MismatchKind.WRONG_REFERENCE, f"the PSP's reference is {fact.reference!r}"
+        kind, detail = _CASE.WRONG_REFERENCE, f"the PSP's reference is {fact.reference!r}"
     elif fact.money != order.money:
-        kind, detail = m.MismatchKind.WRONG_MONEY, f"asked {order.money}, the PSP says {fact.money}"
+        kind, detail = _CASE.WRONG_MONEY, f"asked {order.money}, the PSP says {fact.money}"
     else:
         return True
     draft.open_case_about(fact, kind, detail)
+    if fact.status is _IS.CHARGED and order.attempt is not None and not order.attempt.object_id:
+        _take_over(draft, order, order.attempt, fact, tries=2)
     for todo in list(draft.checkout.todos.values()):
         if todo.order_id == order.id and todo.is_open and todo.kind in PSP_KINDS:
             draft.die(todo, f"{kind}: {detail}")
@@ -82,9 +89,20 @@ def _is_as_asked(draft: Draft, order: Order, fact: m.Report) -> bool:
 def _learn_object(draft: Draft, order: Order, attempt: Attempt, fact: m.Report) -> None:
     """The object exists and its id is known: only now may a confirm be sent. One that waits, or was refunded, was confirmed in
     a life that our books have lost: it is asked about before anything is sent."""
+    tries = _FIRST_RUN.get(fact.status)
+    _take_over(draft, order, attempt, fact, tries=tries)
+    second, confirm = _second_charge(draft, order), draft.open_todo(TodoKind.CONFIRM, order.id, 1)
+    if second is not None and confirm is not None and confirm.tries == 1:
+        draft.die(confirm, f"{second.kind}: {second.detail}")
+
+
+def _take_over(draft: Draft, order: Order, attempt: Attempt, fact: m.Report, *, tries: int | None) -> None:
+    """The attempt has its object, one that was charged otherwise than asked included: then no other one is ever confirmed.
+
+    `tries`: how its confirm begins, see `_FIRST_RUN`.
+    """
     draft.happen(m.ObjectPrepared(order.id, fact.object_id))
     draft.settle(order.id, _KIND.PREPARE, _STATE.DONE, fact.object_id)
-    tries = _FIRST_RUN.get(fact.status)
     if tries is not None and order.status in _MOVING:
         since_ms = _budget_since_ms(draft, order, _KIND.PREPARE)
         draft.start(order.id, _KIND.CONFIRM, psp=attempt.psp, object_id=fact.object_id, since_ms=since_ms, tries=tries)
@@ -96,6 +114,42 @@ def _budget_since_ms(draft: Draft, order: Order, kind: OperationKind) -> int:
     newest = order.newest(kind)
     todo = draft.checkout.todos.get(todo_id(TodoKind(kind.value), order.id, newest.number)) if newest else None
     return todo.created_at_ms if todo is not None else draft.now_ms
+
+
+# ---- what people look at -------------------------------------------------------------------------------------
+
+
+def _second_charge(draft: Draft, order: Order) -> m.Mismatch | None:
+    """The open case of another object that was charged for the order: to confirm its own would be to charge it twice."""
+    return next((case for case in _open_cases(draft, order) if case.kind is _CASE.SECOND_CHARGE), None)
+
+
+_PEOPLE_S: Final = frozenset({_CASE.WRONG_MONEY, _CASE.WRONG_REFERENCE, _CASE.SECOND_CHARGE})
+"""Cases of charges that were not asked for so: people give them back, at the PSP itself."""
+
+GIVEN_BACK_AT_PSP = "GIVEN_BACK_AT_PSP"
+"""The reason of an order that ended because what was charged for it, otherwise than asked, was given back."""
+
+
+def _given_back_by_people(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP says that the buyer has all of such a charge back: its case is closed. The attempt's own object can be paid once
+    only, and was: with that the order ends, CANCELED."""
+    told = (fact.object_id, fact.money)
+    cases = [case for case in _open_cases(draft, order) if (case.object_id, case.money) == told]
+    for case in cases:
+        draft.happen(m.MismatchResolved(case.id, order.id))
+        if case.kind is _CASE.SECOND_CHARGE:
+            draft.run(TodoKind.CLEAR_SUSPENSE, order.id, case.number)
+    is_own = order.attempt is not None and order.attempt.object_id == fact.object_id
+    if cases and is_own and order.status in _MOVING:
+        draft.settle(order.id, _KIND.CONFIRM, _STATE.DONE, fact.object_id)
+        draft.close_psp_todos(order.id)
+        draft.happen(m.OrderMoved(order.id, OrderEvent.ORDER_CANCELED, GIVEN_BACK_AT_PSP))
+
+
+def _open_cases(draft: Draft, order: Order) -> list[m.Mismatch]:
+    cases = draft.checkout.mismatches.values()
+    return [case for case in cases if case.order_id == order.id and case.kind in _PEOPLE_S and not case.is_resolved]
 
 
 # ---- what the object is --------------------------------------------------------------------------------------
@@ -115,8 +169,10 @@ def _unconfirmed(draft: Draft, order: Order, fact: m.Report) -> None:
     todo = draft.asking(fact)
     if todo is None or fact.source is not m.ReportSource.POLL or order.status not in _MOVING:
         return
-    kind = OperationKind(todo.kind.value)
-    if kind in (_KIND.CONFIRM, _KIND.CANCEL):
+    kind, second = OperationKind(todo.kind.value), _second_charge(draft, order)
+    if kind is _KIND.CONFIRM and second is not None:
+        draft.die(todo, f"{second.kind}: {second.detail}")
+    elif kind in (_KIND.CONFIRM, _KIND.CANCEL):
         _next_number(draft, order, kind)
 
 
@@ -187,7 +243,9 @@ def _canceled(draft: Draft, order: Order, fact: m.Report) -> None:
 
 def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
     """The buyer has the money back: of a charge that came late, or of the order's own refund."""
-    if late_charge_of(draft, order) is not None:
+    if order.status in _MOVING:
+        _given_back_by_people(draft, order, fact)
+    elif late_charge_of(draft, order) is not None:
         given_back(draft, order, fact)
     else:
         proven(draft, order, fact)

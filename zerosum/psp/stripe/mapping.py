@@ -105,6 +105,25 @@ def report_of_refund(shown: object, *, source: ReportSource, psp: str, order_id:
     return Report(source, order_id, psp, object_id, status, money, _reference(shown), reason, refund_key=key)
 
 
+def report_of_refunded_charge(
+    shown: object, *, source: ReportSource, psp: str, order_id: OrderId
+) -> Report | Unreadable:
+    """What a Charge that was given back whole makes of its PaymentIntent, whoever gave it back.
+
+    `refund_key` is the charge's id: the key of no refund of ours, so that it proves none.
+    """
+    if not isinstance(shown, Mapping) or shown.get("object") != "charge" or shown.get("refunded") is not True:
+        return Unreadable("not a charge that was refunded")
+    object_id, key = id_of(shown.get("payment_intent")), id_of(shown)
+    if not object_id or not key:
+        return Unreadable("a charge without a payment_intent")
+    money = _money(shown.get("amount_refunded"), shown.get("currency"))
+    if isinstance(money, Unreadable):
+        return money
+    status = ObjectStatus.REFUNDED
+    return Report(source, order_id, psp, object_id, status, money, _reference(shown), "", refund_key=key)
+
+
 def refused(request: PspRequest, reason: str) -> Report:
     """Stripe would not create the object, or could not: there is none, and nothing that could be paid."""
     source = ReportSource.ANSWER

@@ -30,6 +30,7 @@ from zerosum.psp.stripe.mapping import (
     metadata_of,
     report_of_intent,
     report_of_refund,
+    report_of_refunded_charge,
 )
 
 SIGNATURE_HEADER: Final = "stripe-signature"
@@ -231,16 +232,26 @@ def report_of(event: Event) -> WebhookReport | Ignored | Unmatched:
         report = report_of_intent(event.shown, source=ReportSource.WEBHOOK, psp=PSP, order_id=names[2])
         return _reported(event, names, report)
     if event.delivery.type == REFUNDED_TYPE:
-        return _refund(event, _our_refund(event.shown))
+        ours = _our_refund(event.shown)
+        return _refund(event, ours) if ours is not None else _refunded(event)
     if event.delivery.type in REFUND_TYPES and REFUND_KEY in metadata_of(event.shown):
         return _refund(event, event.shown)
     return Ignored(event.delivery.type, event.delivery, event.object_id)
 
 
-def _refund(event: Event, refund: Json | None) -> WebhookReport | Ignored | Unmatched:
+def _refunded(event: Event) -> WebhookReport | Ignored | Unmatched:
+    """A charge that people gave back, at Stripe itself. Of one that is ours and has all of it back the checkout is told."""
+    names = _names(event.shown)
+    if names is None or event.shown.get("refunded") is not True:
+        return Ignored(event.delivery.type, event.delivery, event.object_id)
+    report = report_of_refunded_charge(event.shown, source=ReportSource.WEBHOOK, psp=PSP, order_id=names[2])
+    return _reported(event, names, report)
+
+
+def _refund(event: Event, refund: Json) -> WebhookReport | Ignored | Unmatched:
     """A refund of ours that has ended. Others are ignored: our own reads see what becomes of ours."""
-    names = _names(refund) if refund is not None else None
-    if refund is None or names is None:
+    names = _names(refund)
+    if names is None:
         return Ignored(event.delivery.type, event.delivery, event.object_id)
     report = report_of_refund(refund, source=ReportSource.WEBHOOK, psp=PSP, order_id=names[2])
     if isinstance(report, Report) and report.status not in _ENDED:
