@@ -99,12 +99,16 @@ def _check_lines(database: Database, accepted: Iterable[SettlementFile], found: 
 
 
 def _items(database: Database) -> dict[str, Item]:
-    """Item -> what the last finished run that has it says."""
+    """Item -> what the last finished run that has it says: of those that paired it, where one did.
+
+    An order that a refund brings back is looked at again by that night, which says no more than that it has its line.
+    """
     rows = database.stream(
         "SELECT i.item, i.state, coalesce(m.kind, ''), coalesce(m.class, '') FROM reconciliation.items i"
         " JOIN (SELECT DISTINCT ON (psp, period) run_id, period FROM reconciliation.runs"
         " WHERE kind = 'nightly' AND state = 'DONE' ORDER BY psp, period, attempt DESC) AS r ON r.run_id = i.run_id"
-        " LEFT JOIN reconciliation.mismatches m ON m.mismatch_id = i.mismatch_id ORDER BY r.period"
+        " LEFT JOIN reconciliation.mismatches m ON m.mismatch_id = i.mismatch_id"
+        " ORDER BY i.partner <> '' OR coalesce(m.kind, '') = 'ambiguous', r.period"
     )
     return {item: Item(state, kind, group) for item, state, kind, group in rows}
 

@@ -129,6 +129,18 @@ def test_the_last_attempt_of_a_run_counts(case: Case) -> None:
     assert any("is in no class" in each.problem for each in findings(case))
 
 
+def test_a_later_night_that_meets_an_order_with_its_line_says_nothing_new_of_it(case: Case) -> None:
+    """A refund brings the order back to a night of its own: what paired it with its line is what counts."""
+    case.execute(
+        "INSERT INTO reconciliation.runs SELECT 'run-later', kind, psp, period || '+', 1, rules, state, holder, epoch,"
+        " lease_until_ms, progress, summary, started_at_ms, ended_at_ms FROM reconciliation.runs WHERE kind = 'nightly';"
+        "INSERT INTO reconciliation.items SELECT 'run-later', item, '', 'EXPLAINED', '', '' FROM reconciliation.items"
+        " WHERE item LIKE 'order/%' AND partner <> ''"
+    )
+
+    assert findings(case) == []
+
+
 @pytest.mark.parametrize(
     "spoil",
     [lambda content: content[:-40], lambda content: content.replace(b"usd", b"us\xff", 1)],

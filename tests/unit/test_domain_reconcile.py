@@ -19,9 +19,35 @@ from tests.unit.reconcile_sample import (
 )
 from zerosum.domain.discrepancy import Action, Class, Kind, Posting
 from zerosum.domain.money import Money
-from zerosum.domain.reconcile import match_amount, match_object, match_reference, reconcile
+from zerosum.domain.reconcile import match_amount, match_object, match_reference, reconcile, set_apart
 from zerosum.domain.reconcile_item import MatchedBy, Standing, State
 from zerosum.domain.settlement import Category
+
+# ---- what was told before ------------------------------------------------------------------------------------------
+
+
+def test_a_line_whose_id_another_file_had_first_goes_no_further() -> None:
+    """With the same content it moved nothing; with another nobody knows which holds, and its fee is a case as ever."""
+    again, dearer, other = (line(file_id="b", number=number) for number in (1, 2, 3))
+    dearer, other = replace(dearer, fee_minor=1), replace(other, id="txn_o2")
+    first = line(file_id="a", number=7)
+
+    items, others = set_apart([again, dearer, other], {again.item: first, dearer.item: first}, RULES)
+
+    assert [(item.line, item.discrepancy and item.discrepancy.kind) for item in items] == [
+        (again, Kind.DUPLICATE_LINE), (dearer, Kind.AMBIGUOUS),
+    ]  # fmt: skip
+    assert [item.fee and item.fee.kind for item in items] == [None, Kind.WRONG_FEE]
+    assert items[0].discrepancy is not None
+    assert items[0].discrepancy.ours == "line 7 of file a"
+    assert others == [other]
+
+
+def test_a_line_whose_first_is_in_its_own_group_is_left_to_the_first_pass() -> None:
+    first, again = line(number=1), line(number=2)
+
+    assert set_apart([first, again], {again.item: first}, RULES) == ((), [first, again])
+
 
 # ---- what agrees ---------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Matching: a PSP's lines against our movements, exclusive and two-sided. Pure.
 
+    0  set_apart         lines whose id another line outside the group had first
     1  match_object      lines and movements of one PSP object
     2  match_reference   what pass 1 left, with the movements of one reference (our payment_order_id)
     3  match_amount      what pass 2 left and names neither object nor order, of one currency and amount
@@ -15,7 +16,7 @@ Invariant: the order in which lines and movements are handed in changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -44,6 +45,29 @@ _DAY_MS: Final = 86_400_000
 
 
 # ---- the passes ----------------------------------------------------------------------------------------------------
+
+
+def set_apart(lines: Sequence[Line], firsts: Mapping[str, Line], rules: Rules) -> tuple[tuple[Item, ...], list[Line]]:
+    """Pass 0: lines that were told before, in another file or another group, as items; and the others, for pass 1.
+
+    `firsts`: item of a line -> the line that had its id first. Where that is one of `lines`, pass 1 has them both. Told again
+    with the same content it is DUPLICATE_LINE; with another, AMBIGUOUS: nobody knows which holds.
+    """
+    here = {line.item for line in lines}
+    items: list[Item] = []
+    others = []
+    for line in lines:
+        first = firsts.get(line.item)
+        if first is None or first.item in here:
+            others.append(line)
+        else:
+            items += [told_again(line, first)] if is_told_again(line, first) else ambiguous([line], ())
+    return tuple(with_fee(item, rules.contract) for item in items), others
+
+
+def is_told_again(line: Line, first: Line) -> bool:
+    """Whether two lines of one id tell the same, wherever they stand."""
+    return replace(line, number=0, file_id="") == replace(first, number=0, file_id="")
 
 
 def match_object(lines: Sequence[Line], movements: Sequence[Movement], rules: Rules) -> Outcome:

@@ -167,9 +167,10 @@ def _at_stake(line: Line, movement: Movement) -> Money:
 
 
 def told_again(line: Line, first: Line) -> Item:
-    """The same movement of the PSP, listed once more: nothing moved twice."""
+    """The same movement of the PSP, listed once more, in the same file or in another: nothing moved twice."""
+    where = "" if first.file_id == line.file_id else f" of file {first.file_id[:12]}"
     found = _discrepancy(
-        Kind.DUPLICATE_LINE, line, None, field="line_id", ours=f"line {first.number}", theirs=f"line {line.number}",
+        Kind.DUPLICATE_LINE, line, None, field="line_id", ours=f"line {first.number}{where}", theirs=f"line {line.number}",
         money=Money(0, line.gross.currency),
     )  # fmt: skip
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)

@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlalchemy import text
@@ -22,7 +23,7 @@ from zerosum.domain.reconcile_item import Movement, MovementKind, Standing
 from zerosum.limits import SLOTS
 from zerosum.store.database import Database
 from zerosum.store.statement import int_array, text_array
-from zerosum.store.wire import compiled
+from zerosum.store.wire import Query, compiled
 
 CASE_NUMBERS_FROM = 1_000
 """A second charge is numbered from here on, so that it is never taken for an attempt: an order has a handful of those."""
@@ -43,6 +44,23 @@ class Place:
     tenant: str
     after_ms: int
     after_id: str
+
+
+class News(Enum):
+    """What may come to an order after its own night, and bring movements that no night has met."""
+
+    REFUNDS = "refunds"
+    CASES = "cases"
+
+
+class Moment(NamedTuple):
+    """How far the news of a period are read: within a slot by time, then by order."""
+
+    slot: int
+    at_ms: int
+    checkout_id: str
+    tenant: str
+    order_id: str
 
 
 class Books:
@@ -77,6 +95,25 @@ class Books:
             if rows:
                 return Place(number, rows[0][0], from_ms, "")
         return None
+
+    async def orders_with(
+        self, news: News, moment: Moment | None, *, from_ms: int, before_ms: int, rows_max: int
+    ) -> tuple[list[tuple[Home, str]], Moment | None]:
+        """Orders that got such news in [from, before) behind `moment`, and where to go on; None = the end."""
+        orders: list[tuple[Home, str]] = []
+        at = moment or Moment(0, from_ms, "", "", "")
+        while len(orders) < rows_max:
+            left = rows_max - len(orders)
+            values = {**at._asdict(), "before_ms": before_ms, "rows": left}
+            rows = await self._database.look(_NEWS[news].call(values))
+            orders += [(Home(tenant, checkout_id), order_id) for _, checkout_id, tenant, order_id in rows]
+            if len(rows) == left:
+                at = Moment(at.slot, *rows[-1])
+            elif at.slot + 1 < SLOTS:
+                at = Moment(at.slot + 1, from_ms, "", "", "")
+            else:
+                return orders, None
+        return orders, at
 
     async def movements(self, psp: str, homes: Collection[Home]) -> list[Movement]:
         """Every movement of these checkouts at the PSP: attempts, refunds, and second charges."""
@@ -169,6 +206,24 @@ _CHECKOUTS = compiled(
         "ORDER BY created_at_ms, checkout_id LIMIT CAST(:rows AS INT8)"
     )
 )
+
+
+def _news(table: str, at_ms: str, condition: str) -> Query:
+    """A page by the index on time, which ends with the checkout: the rest orders what is of one checkout and instant."""
+    place = f"{at_ms}, checkout_id, tenant, payment_order_id"
+    return compiled(
+        text(
+            f"SELECT {place} FROM payment.{table} WHERE slot = CAST(:slot AS INT4) AND {condition} "
+            f"AND {at_ms} < CAST(:before_ms AS INT8) AND ({place}) > (CAST(:at_ms AS INT8), CAST(:checkout_id AS TEXT), "
+            f"CAST(:tenant AS TEXT), CAST(:order_id AS TEXT)) ORDER BY {place} LIMIT CAST(:rows AS INT8)"
+        )
+    )
+
+
+_NEWS: Mapping[News, Query] = {
+    News.REFUNDS: _news("operations", "started_at_ms", "kind = 'refund' AND started_at_ms > 0"),
+    News.CASES: _news("mismatches", "opened_at_ms", "opened_at_ms > 0"),
+}
 _OF_HOMES = (
     "FROM unnest(CAST(:slots AS INT4[]), CAST(:tenants AS TEXT[]), CAST(:checkouts AS TEXT[])) AS u (slot, tenant, id) "
     "JOIN payment.payment_orders AS o ON o.slot = u.slot AND o.tenant = u.tenant AND o.checkout_id = u.id "

@@ -20,7 +20,7 @@ from zerosum.domain.reconcile_item import Movement, MovementKind, Standing
 from zerosum.domain.settlement import Category, Line
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation.table import FILES, ITEMS, LEFTOVERS, LINES, MOVEMENTS
+from zerosum.store.reconciliation.table import ITEMS, LEFTOVERS, LINES, MOVEMENTS
 from zerosum.store.statement import text_array
 from zerosum.store.wire import Query, compiled
 
@@ -63,11 +63,6 @@ class RunRows:
         rows = await self._look(_LEFT_ALONE, {**self._run, "pass": number, "file_id": file_id, "line_no": line_no})
         lines = [line_of(self._psp, row) for row in rows]
         return lines, (lines[-1].file_id, lines[-1].number) if len(lines) == PAGE_LINES else None
-
-    async def earlier_lines(self, references: Sequence[str]) -> list[Line]:
-        """Lines of other accepted files of the PSP that carry one of these references."""
-        rows = await self._look(_EARLIER, {"references": text_array(sorted(set(references))), "psp": self._psp})
-        return [line_of(self._psp, row) for row in rows]
 
     # ---- movements -----------------------------------------------------------------------------------------------
 
@@ -201,14 +196,6 @@ _LEFT_ALONE = compiled(
         f"ORDER BY r.file_id, r.line_no {_LIMIT}"
     )
 )
-_EARLIER = compiled(
-    text(
-        f"SELECT t.* FROM unnest(CAST(:references AS TEXT[])) AS u (id) JOIN {_L} AS t ON t.reference = u.id "
-        f"JOIN {FILES.fullname} AS f ON f.file_id = t.file_id || '' AND f.state = 'ACCEPTED' AND f.psp || '' = :psp "
-        "WHERE NOT (t.file_id = ANY(CAST(:files AS TEXT[])))"
-    )
-)
-"""By reference, then each line's file: as values, file and PSP lead the planner to no other order."""
 _ITEM = "'order/' || m.kind || '/' || CAST(m.number AS TEXT) || '/' || m.tenant || '/' || m.payment_order_id"
 _ITEM_OF = f"FROM {ITEMS.fullname} AS i WHERE i.run_id = m.run_id AND i.item = {_ITEM}"
 

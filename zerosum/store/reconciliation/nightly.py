@@ -2,7 +2,8 @@
 """One night: the accepted files of a PSP's day against our movements, step by step.
 
     carry, stage    movements set aside: those the last run left EXPECTED, and those of checkouts stored since
-    objects         pass 1 over lines in the order of their PSP object
+    refunds, cases  and those of orders that were refunded, or got a case of the payment service, since
+    objects         pass 1 over lines in the order of their PSP object; what an earlier file told already goes no further
     references      pass 2 over what is left, with every movement of the order, also such as were not set aside
     amounts         pass 3 over lines that name nothing
     lines           what no pass took
@@ -12,6 +13,8 @@
     prune           movements of nights so long ago that no run begins with them any more
 
 Each step commits its rows and how far it is in one transaction, fenced by the run's epoch. Rules: `domain.reconcile`.
+
+What movements and lines have got from other nights is asked in every pass (`elsewhere.py`).
 
 Invariant: a run that dies and goes on, or runs twice at once, ends with the same items as one that did not.
 """
@@ -25,16 +28,17 @@ from typing import Any
 from sqlalchemy import text
 
 from zerosum.domain.fee_contract import FeeContract
-from zerosum.domain.money import Money
-from zerosum.domain.reconcile import conclude, match_amount, match_object, match_reference
-from zerosum.domain.reconcile_item import Item, Movement, MovementKind, Outcome, Rules, State
-from zerosum.domain.settlement import Category, Line
+from zerosum.domain.reconcile import conclude, match_amount, match_object, match_reference, set_apart
+from zerosum.domain.reconcile_item import Item, Movement, Outcome, Rules, State
+from zerosum.domain.settlement import Line
 from zerosum.errors import Misconfigured
 from zerosum.reconciling import RunRow, RunState
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation.books import Books, Home, Place
+from zerosum.store.reconciliation.books import Books, Home, Moment, News, Place
 from zerosum.store.reconciliation.case import close_settled, find_settled
+from zerosum.store.reconciliation.elsewhere import first_told, still_to_be_judged, with_what_they_got
+from zerosum.store.reconciliation.leftover import amount_group, leftover_rows, unsigned, used_leftovers
 from zerosum.store.reconciliation.line import Groups, RunRows, movement_row, position_of
 from zerosum.store.reconciliation.prune import oldest_left, prune_page, put_away
 from zerosum.store.reconciliation.record import record
@@ -43,7 +47,7 @@ from zerosum.store.reconciliation.settle import settle_part
 from zerosum.store.reconciliation.summary import counted, summary_of
 from zerosum.store.reconciliation.table import FILES, LEFTOVERS, MOVEMENTS
 from zerosum.store.session import Session
-from zerosum.store.statement import insert, int_array, text_array
+from zerosum.store.statement import insert
 from zerosum.store.wire import compiled
 
 STAGE_CHECKOUTS = 1_000
@@ -153,6 +157,28 @@ class _Night:
         at = [place.slot, place.tenant, place.after_ms, place.after_id] if place else None
         await self._set_aside(await self._books.movements(self._psp, homes), at)
 
+    async def refunds(self) -> None:
+        """A page of the orders that were refunded since, whenever they were charged."""
+        await self._set_aside_news(News.REFUNDS)
+
+    async def cases(self) -> None:
+        """A page of the orders of which the payment service has opened a case since: a late charge, a second one."""
+        await self._set_aside_news(News.CASES)
+
+    async def _set_aside_news(self, news: News) -> None:
+        moment = Moment(*self.progress["at"]) if self.progress["at"] else None
+        orders, moment = await self._books.orders_with(
+            news,
+            moment,
+            from_ms=self.progress["from_ms"],
+            before_ms=self.progress["before_ms"],
+            rows_max=STAGE_CHECKOUTS,
+        )
+        found = await self._books.movements(self._psp, {home for home, _ in orders})
+        wanted = {(home.tenant, order_id) for home, order_id in orders}
+        aside = [movement for movement in found if (movement.tenant, movement.order_id) in wanted]
+        await self._set_aside(aside, list(moment) if moment else None)
+
     async def _set_aside(self, movements: Sequence[Movement], at: Any) -> None:
         rows = [movement_row(self._run_id, movement) for movement in movements]
         await self._step(at, writes=[(MOVEMENTS, rows)])
@@ -171,11 +197,18 @@ class _Night:
             groups, position = await self._rows.by_object(at)
             movements = await self._rows.movements_of_objects([name for name, _ in groups]) if groups else []
         by_object: dict[str, list[Movement]] = {}
-        for movement in movements:
+        for movement in await self._with_what_they_got(movements):
             by_object.setdefault(movement.object_id, []).append(movement)
-        await self._pass(
-            position, groups, lambda name, lines: match_object(lines, by_object.get(name, ()), self._rules)
-        )
+        every = [line for _, lines in groups for line in lines]
+        told = await first_told(self._database.look, self._psp, self.progress["files"], every)
+        firsts = {item: first.line for item, first in told.items()}
+
+        def match(name: str, lines: list[Line]) -> Outcome:
+            items, others = set_apart(lines, firsts, self._rules)
+            found = match_object(others, by_object.get(name, ()), self._rules)
+            return replace(found, items=(*items, *found.items))
+
+        await self._pass(position, groups, match)
 
     async def references(self) -> None:
         """Pass 2: with all movements of the order, wherever they are, and what has them already."""
@@ -190,26 +223,20 @@ class _Night:
         every = await self._books.movements(self._psp, set(homes))
         taken = await self._rows.taken([movement for movement in every if movement.order_id in wanted])
         found: dict[str, list[Movement]] = {}
-        for movement in await self._settled_elsewhere(taken):
+        for movement in await self._with_what_they_got(taken):
             found.setdefault(movement.order_id, []).append(movement)
         return found
 
-    async def _settled_elsewhere(self, movements: Sequence[Movement]) -> list[Movement]:
-        """The same, each with the line of another accepted file that has it."""
-        if not movements:
-            return []
-        lines: dict[str, list[Line]] = {}
-        for line in await self._rows.earlier_lines([movement.order_id for movement in movements]):
-            lines.setdefault(line.reference, []).append(line)
-        return [_settled(movement, lines.get(movement.order_id, ())) for movement in movements]
+    async def _with_what_they_got(self, movements: Sequence[Movement]) -> list[Movement]:
+        return await with_what_they_got(self._database.look, self.claim.run.key, movements)
 
     async def amounts(self) -> None:
         """Pass 3: lines that name neither object nor order."""
         groups, position = await self._rows.left(3, self.progress["at"] or "")
-        monies = [_unsigned(lines[0].gross) for _, lines in groups]
+        monies = [unsigned(lines[0].gross) for _, lines in groups]
         by_amount: dict[str, list[Movement]] = {}
-        for movement in await self._rows.movements_of_amounts(monies) if groups else []:
-            by_amount.setdefault(_amount_group(movement.money), []).append(movement)
+        for movement in await self._with_what_they_got(await self._rows.movements_of_amounts(monies) if groups else []):
+            by_amount.setdefault(amount_group(movement.money), []).append(movement)
         await self._pass(
             position, groups, lambda name, lines: match_amount(lines, by_amount.get(name, ()), self._rules), number=3
         )
@@ -218,13 +245,19 @@ class _Night:
         """What no pass took of the files."""
         lines, after = await self._rows.left_alone(4, self.progress["at"])
         items = await _in_thread(conclude, lines, (), self._rules)
-        await self._step(list(after) if after else None, items=items, call=self._used(4, [("", lines)]))
+        used = used_leftovers(self._run_id, 4, [("", lines)])
+        await self._step(list(after) if after else None, items=items, call=used)
 
     async def movements(self) -> None:
         """Movements without a line; of all that were set aside only those still EXPECTED are kept for the next run."""
         rows = await self._rows.movements_with_state(self.progress["at"])
-        alone = await self._settled_elsewhere([movement for movement, state in rows if not state])
-        items = await _in_thread(conclude, (), alone, self._rules)
+        alone = await self._with_what_they_got([movement for movement, state in rows if not state])
+        waiting = [movement for movement in alone if not movement.settled_by]
+        unjudged = await still_to_be_judged(self._database.look, self._psp, self.progress["files"], waiting)
+        due = [movement for movement in alone if movement.item not in unjudged]
+        not_due = [movement for movement in alone if movement.item in unjudged]
+        items = await _in_thread(conclude, (), due, self._rules)
+        items += await _in_thread(conclude, (), not_due, replace(self._rules, now_ms=0))
         kept = {item.movement.item for item in items if item.movement and item.state is State.EXPECTED}
         kept |= {movement.item for movement, state in rows if state == State.EXPECTED}
         done = [movement for movement, _ in rows if movement.item not in kept]
@@ -236,25 +269,10 @@ class _Night:
     ) -> None:
         outcomes = await _in_thread(lambda: [match(name, lines) for name, lines in groups])
         items = [item for outcome in outcomes for item in outcome.items]
-        left = [self._left(line) for outcome in outcomes for line in outcome.lines]
-        used = self._used(number, groups)
-        await self._step(at, items=items, writes=[(LEFTOVERS, left)], call=used)
-
-    def _used(self, number: int, groups: Groups) -> Any:
-        """What takes lines out of what was left to the pass of that number; None where that is nothing."""
-        used = [(name, line) for name, lines in groups for line in lines]
-        if number == 1 or not used:
-            return None
-        return _USED.call({
-            "run_id": self._run_id, "pass": number, "groups": text_array([name for name, _ in used]),
-            "files": text_array([line.file_id for _, line in used]), "numbers": int_array(line.number for _, line in used),
-        })  # fmt: skip
-
-    def _left(self, line: Line) -> Row:
-        number, group = _next_pass(self.progress["phase"], line)
-        return {
-            "run_id": self._run_id, "pass": number, "grp": group, "file_id": line.file_id, "line_no": line.number,
-        }  # fmt: skip
+        left = [line for outcome in outcomes for line in outcome.lines]
+        rows = leftover_rows(self._run_id, self.progress["phase"], left)
+        used = used_leftovers(self._run_id, number, groups)
+        await self._step(at, items=items, writes=[(LEFTOVERS, rows)], call=used)
 
     # ---- what follows ----------------------------------------------------------------------------------------
 
@@ -315,9 +333,9 @@ class _Night:
 
 
 _STEPS: Mapping[str, Callable[[_Night], Awaitable[None]]] = {
-    "carry": _Night.carry, "stage": _Night.stage, "objects": _Night.objects, "references": _Night.references,
-    "amounts": _Night.amounts, "lines": _Night.lines, "movements": _Night.movements, "settle": _Night.settle,
-    "close": _Night.close, "prune": _Night.prune,
+    "carry": _Night.carry, "stage": _Night.stage, "refunds": _Night.refunds, "cases": _Night.cases,
+    "objects": _Night.objects, "references": _Night.references, "amounts": _Night.amounts, "lines": _Night.lines,
+    "movements": _Night.movements, "settle": _Night.settle, "close": _Night.close, "prune": _Night.prune,
 }  # fmt: skip
 PHASES = (*_STEPS, "done")
 
@@ -325,43 +343,6 @@ PHASES = (*_STEPS, "done")
 async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
     """Matching is CPU: beside the loop, so that the lease and whoever shares the process go on."""
     return await asyncio.to_thread(work, *arguments)
-
-
-# ---- groups and places ---------------------------------------------------------------------------------------------
-
-
-def _next_pass(phase: str, line: Line) -> tuple[int, str]:
-    """To which pass a line goes that this one left, and the group it is in there."""
-    if phase == "objects" and line.reference:
-        return 2, line.reference
-    if phase == "objects" and not line.object_id and line.category in (Category.CHARGE, Category.REFUND):
-        return 3, _amount_group(line.gross)
-    return 4, ""
-
-
-def _amount_group(money: Money) -> str:
-    return f"{money.currency}/{abs(money.amount_minor)}"
-
-
-def _unsigned(money: Money) -> Money:
-    return Money(abs(money.amount_minor), money.currency)
-
-
-_CATEGORY: Mapping[MovementKind, Category] = {
-    MovementKind.CHARGE: Category.CHARGE,
-    MovementKind.REFUND: Category.REFUND,
-}
-
-
-def _settled(movement: Movement, lines: Sequence[Line]) -> Movement:
-    """The movement, settled by one of these lines where one is about it."""
-    if movement.settled_by:
-        return movement
-    for line in lines:
-        is_same = line.object_id == movement.object_id and line.category is _CATEGORY[movement.kind]
-        if is_same and line.refund_key in ("", movement.refund_key):
-            return replace(movement, settled_by=line.id)
-    return movement
 
 
 def _progress(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -374,12 +355,5 @@ def _progress(row: Mapping[str, Any] | None) -> Mapping[str, Any]:
 _FILES = compiled(
     text(
         f"SELECT file_id FROM {FILES.fullname} WHERE psp = :psp AND day = :day AND state = 'ACCEPTED' ORDER BY file_id"
-    )
-)
-_USED = compiled(
-    text(
-        f"DELETE FROM {LEFTOVERS.fullname} AS r USING unnest(CAST(:groups AS TEXT[]), CAST(:files AS TEXT[]), "
-        "CAST(:numbers AS INT8[])) AS u (grp, file_id, line_no) WHERE r.run_id = :run_id "
-        "AND r.pass = CAST(:pass AS INT4) AND r.grp = u.grp AND r.file_id = u.file_id AND r.line_no = u.line_no"
     )
 )

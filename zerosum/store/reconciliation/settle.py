@@ -19,16 +19,19 @@ from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal
 from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
 from zerosum.domain.journal import Journal
 from zerosum.domain.money import Money
+from zerosum.domain.reconcile import is_told_again
 from zerosum.domain.reconcile_item import Item, MatchedBy, State
 from zerosum.domain.settlement import Line
 from zerosum.domain.settlement_posting import Settled, settled, settlement_entries, settlement_journal, total
+from zerosum.errors import Bug
 from zerosum.store.mapping import Row
+from zerosum.store.reconciliation.elsewhere import first_told
 from zerosum.store.reconciliation.line import PAGE_LINES, line_of
 from zerosum.store.reconciliation.record import delivery_row
 from zerosum.store.reconciliation.table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
-from zerosum.store.wire import compiled
+from zerosum.store.wire import Call, Rows, compiled
 
 PART_LINES = 10_000
 """Lines of a part: read and added up in about half a second, page by page, in one transaction."""
@@ -54,6 +57,7 @@ async def settle_part(
         (reply,) = (await session.send([_LINES.call(values)])).all()
         lines = [line_of(psp, row) for row in reply.by_name()]
         cases = await _doubts(session, run_id, lines)
+        await _refuse_settled(session, psp, files, [line for line in lines if not _is_set_aside(line, cases)])
         for line in lines:
             part.add(_item(line, cases))
         values["after"] = part.last
@@ -69,6 +73,27 @@ async def _doubts(session: Session, run_id: str, lines: Sequence[Line]) -> Mappi
     names = {name: line.item for line in lines for name in (line.item, line.fee_item)}
     (found,) = (await session.send([_DOUBTS.call({"run_id": run_id, "items": text_array(list(names))})])).all()
     return {names[row["item"]]: row for row in found.by_name()}
+
+
+def _is_set_aside(line: Line, cases: Mapping[str, Row]) -> bool:
+    return line.item in cases and cases[line.item]["kind"] == Kind.DUPLICATE_LINE
+
+
+async def _refuse_settled(session: Session, psp: str, files: Sequence[str], lines: Sequence[Line]) -> None:
+    """Raises Bug where another file has settled one of these since this run matched it: the run's next attempt sees it so.
+
+    Another copy may have worked on another day meanwhile; that nothing settles twice is decided here, in the transaction
+    that settles.
+    """
+
+    async def look(call: Call) -> Rows:
+        return (await session.send([call])).all()[0]
+
+    told = await first_told(look, psp, files, lines)
+    for line in lines:
+        first = told.get(line.item)
+        if first is not None and first.is_settled and is_told_again(line, first.line):
+            raise Bug(f"line {line.item} was settled by another file, as {first.line.item}, since this run matched it")
 
 
 @dataclass(slots=True)
