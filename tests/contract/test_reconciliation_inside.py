@@ -1,8 +1,9 @@
 """An hour inside: what orders promise against what wallet and ledger hold, in one snapshot of all three."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -13,9 +14,14 @@ from zerosum.domain.case import Resolution
 from zerosum.domain.identity import Key, slot_of
 from zerosum.domain.journal import Journal
 from zerosum.domain.wallet import Transfer
-from zerosum.reconciling import RunKey, RunKind
+from zerosum.reconciling import RunKey, RunKind, RunRow, RunState
 from zerosum.store.migrate import migrate
+from zerosum.store.reconciliation import inside as reconciliation_inside
+from zerosum.store.reconciliation import posted as reconciliation_posted
+from zerosum.store.reconciliation.run import Claim, RunBook
 from zerosum.store.reconciliation.settle import journal_body
+from zerosum.store.session import Session
+from zerosum.store.wire import Call
 
 
 @pytest.fixture
@@ -162,6 +168,42 @@ async def test_a_case_in_a_currency_that_we_cannot_write_is_in_the_queue_like_an
     assert inside.sql("SELECT kind, state, theirs FROM reconciliation.mismatches") == [
         ("payment_case", "OPEN", "another object (900 minor units of STD)")
     ]
+
+
+@pytest.mark.parametrize("slow", ["checkouts", "postings", "clearing"])
+async def test_a_living_holder_of_an_hour_that_agrees_everywhere_is_not_taken_over(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    """Nothing is written, and each page is a step all the same. Method: each of what is slow takes a third of the lease."""
+    for name in "abcdef":
+        for promise in await inside.paid(name):
+            inside.post(promise)
+    monkeypatch.setattr(reconciliation_inside, "CHECKOUTS_A_STEP", 1)
+    monkeypatch.setattr(reconciliation_posted, "PAGE_ROWS", 2)
+    reads: list[Claim | RunRow | None] = []
+    send = Session.send
+
+    async def slowly(session: Session, calls: Sequence[Call]) -> Any:
+        if any(call.sql in _SLOW[slow] for call in calls):
+            inside.sql("UPDATE reconciliation.runs SET lease_until_ms = lease_until_ms - 20000 WHERE state = 'RUNNING'")
+            book = RunBook(inside.store.database)
+            reads.append(await book.claim(RunKey(RunKind.INSIDE, "", "2026-03-02T01"), "another", is_again=False))
+        return await send(session, calls)
+
+    monkeypatch.setattr(Session, "send", slowly)
+    run = await inside.hour()
+
+    assert run.state is RunState.DONE
+    assert len(reads) > 4
+    assert set(reads) == {None}
+
+
+_SLOW: Mapping[str, frozenset[bytes]] = {
+    "checkouts": frozenset(query.sql for query in reconciliation_posted._BY_ID.values()),
+    "postings": frozenset({reconciliation_posted._HOMES.sql}),
+    "clearing": frozenset({reconciliation_posted._CLEARING.sql}),
+}
+"""What each of them reads by."""
 
 
 async def test_an_hour_is_run_once(inside: Inside) -> None:

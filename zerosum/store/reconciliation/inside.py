@@ -5,17 +5,19 @@ the services' logs. It looks at everything, the sums of the clearing accounts to
 for again, and where a log does not lead through the heads the last run saw: a service was restored from a backup.
 Rules: `domain.reconcile_inside`.
 
+Every page is a step, whether it finds anything or not: a step renews the lease, and an hour that agrees takes as long.
+
 Invariant: only what is not MATCHED is written as an item; a posting that is missing is sent again whole, under its own id.
 """
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.discrepancy import Discrepancy, Kind, Proposal, mismatch_id, rule_of
-from zerosum.domain.identity import CheckoutId, Key
+from zerosum.domain.identity import CheckoutId, Key, Tenant
 from zerosum.domain.journal import Journal
 from zerosum.domain.message import Mismatch
 from zerosum.domain.money import Money
@@ -131,8 +133,7 @@ class _Hour:
             checkouts = await self._snapshot.checkouts(sorted(set(homes.values())))
             promised = {(promise.side, promise.id) for each in checkouts for promise in promises_of(each)}
             extra += [posted for posted in others if (posted.side, posted.id) not in promised]
-        if extra:
-            await self._judge([], extra)
+        await self._judge([], extra)
 
     async def _outbox(self) -> None:
         """Journals of the outbox: what was delivered is in the ledger."""
@@ -148,7 +149,11 @@ class _Hour:
     async def _sums(self) -> None:
         """Each clearing account's entries against what was promised of it; a case whose account agrees by now is right."""
         found, right = [], []
-        booked = await self._snapshot.clearing()
+        booked: Counter[tuple[Tenant, str]] = Counter()
+        async for sums in self._snapshot.clearing():
+            for owner, minor in sums.items():
+                booked[owner] += minor
+            await self._step()
         for tenant, account in sorted({*booked, *self._open.accounts}):
             case = self._open.compare(tenant, account, booked.get((tenant, account), 0))
             if case is not None:
@@ -174,6 +179,7 @@ class _Hour:
 
     async def _write(self, rows: Sequence[Row], found: Sequence[Found], right: Sequence[Right]) -> None:
         if not (rows or found or right):
+            await self._step()
             return
         self.counts.update(f"kind/{kind}" for kind in {each.case.id: each.case.kind for each in found}.values())
         run_id = self.claim.run.run_id
@@ -182,6 +188,9 @@ class _Hour:
             await record_rows(session, run_id, rows, found, now_ms)
             await close_settled(session, run_id, right, now_ms)
 
+        await self._step(write)
+
+    async def _step(self, write: Callable[[Session, int], Awaitable[None]] | None = None) -> None:
         self.claim = await self._book.step(self.claim, self.claim.progress, write)
 
 

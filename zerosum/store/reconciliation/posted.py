@@ -96,14 +96,11 @@ class Snapshot:
         (reply,) = (await self.session.send([_HOMES.call(values)])).all()
         return {(tenant, order): EntityKey(Tenant(tenant), checkout) for tenant, order, checkout in reply}
 
-    async def clearing(self) -> dict[tuple[Tenant, str], int]:
-        """(tenant, clearing account) -> the sum of its entries, slot by slot."""
-        sums: dict[tuple[Tenant, str], int] = {}
+    async def clearing(self) -> AsyncIterator[dict[tuple[Tenant, str], int]]:
+        """(tenant, clearing account) -> the sum of its entries, of each slot."""
         for slot in range(SLOTS):
             (reply,) = (await self.session.send([_CLEARING.call({"slot": slot})])).all()
-            for tenant, account, minor in reply:
-                sums[tenant, account] = sums.get((tenant, account), 0) + int(minor)
-        return sums
+            yield {(Tenant(tenant), account): int(minor) for tenant, account, minor in reply}
 
     async def deliveries(self, from_ms: int) -> AsyncIterator[list[Row]]:
         """Journals of the outbox, sent or not, from this instant on, in pages."""
