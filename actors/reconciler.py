@@ -3,6 +3,8 @@
 Nothing here is state: the tables say what has run and what waits to be sent. Two copies disturb nobody: a run is made by
 whoever holds its row, a file is known by its hash, and what is sent is sent under a key of its own.
 
+Within a copy the days of a PSP are run one after another, for a night asks what the others have found.
+
 Invariant: dying at any point loses nothing; the next tick, of this copy or of another, goes on.
 """
 
@@ -74,6 +76,7 @@ class Reconciler:
         self._clock_ms = clock_ms
         self._holder = holder
         self._running: dict[RunKey, asyncio.Task[RunRow | None]] = {}
+        self._one_by_one: dict[str, asyncio.Lock] = {}
 
     async def tick(self) -> None:
         """One round: files in, every run that is due, then what is to be sent. Raises Unavailable; the next goes on."""
@@ -117,13 +120,15 @@ class Reconciler:
 
     async def _run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
         try:
-            row = await self._runs.run(key, self._holder, is_again=is_again)
+            async with self._one_by_one.setdefault(key.psp, asyncio.Lock()):
+                row = await self._runs.run(key, self._holder, is_again=is_again)
         except Superseded:
             return None  # another copy took it over, and goes on
         if row is not None:
             self.figures.runs += 1
-            _log.info("reconciliation", run=row.run_id, state=str(row.state), explained_ppm=row.summary.explained_ppm,
-                      mismatches=dict(row.summary.by_kind), reason=row.summary.reason)  # fmt: skip
+            tell = _log.error if row.state is RunState.FAILED else _log.info
+            tell("reconciliation", run=row.run_id, state=str(row.state), explained_ppm=row.summary.explained_ppm,
+                 mismatches=dict(row.summary.by_kind), reason=row.summary.reason)  # fmt: skip
         return row
 
     async def _ran(self, files: Sequence[FileRow]) -> dict[RunKey, int]:

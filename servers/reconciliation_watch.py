@@ -1,4 +1,4 @@
-"""What the reconciliation server watches while it serves: the queue's age, the last runs, files that are late.
+"""What the reconciliation server watches while it serves: the queue's age, the last runs, what failed, files that are late.
 
 Labels are classes and kinds of runs: never an id, a tenant or a value. Invariant: a watch changes nothing but the mark that
 an alarm about a late file has been raised.
@@ -6,7 +6,7 @@ an alarm about a late file has been raised.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -42,6 +42,9 @@ class QueueGauges:
             ("kind",),
             registry=registry,
         )
+        self._failed = Gauge(
+            "zerosum_reconciliation_failed", "Days and hours whose run failed for good", ("kind",), registry=registry
+        )
         self._late = Gauge("zerosum_settlement_files_late", "Settlement files due and not there", registry=registry)
 
     def queue(self, ageing: Ageing) -> None:
@@ -59,6 +62,11 @@ class QueueGauges:
         self._explained.labels(run.key.kind).set(run.summary.explained_ppm)
         self._ended.labels(run.key.kind).set((run.ended_at_ms or 0) // 1_000)
 
+    def failed(self, runs: Collection[RunRow]) -> None:
+        """What has failed and was not made good."""
+        for kind in RunKind:
+            self._failed.labels(kind).set(len({run.key for run in runs if run.key.kind is kind}))
+
     def late(self, files: int) -> None:
         """So many files are late."""
         self._late.set(files)
@@ -73,8 +81,9 @@ async def watch_queue(
     overdue_after_ms: int,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file."""
-    alerted = 0
+    """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file and
+    each failed run; its metric stands until the run is made good."""
+    alerted, told = 0, set[str]()
     while True:
         try:
             ageing = await queue.ageing(overdue_after_ms)
@@ -86,6 +95,12 @@ async def watch_queue(
                 ended = (row for row in await runs.list(kind, _RUNS_LOOKED_AT, "") if row.state is RunState.DONE)
                 if (newest := next(ended, None)) is not None:
                     gauges.run(newest)
+            failed = await runs.failed()
+            gauges.failed(failed)
+            for run in failed:
+                if run.run_id not in told:
+                    _log.error("a reconciliation run failed", run=run.run_id, reason=run.summary.reason)
+            told = {run.run_id for run in failed}
             late = await files.late()
             gauges.late(len(late))
             for file in late:

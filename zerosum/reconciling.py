@@ -193,6 +193,10 @@ class Runs(Protocol):
         """Periods from `since` on that have a run that is DONE, in order: what a schedule need not catch up."""
         ...
 
+    async def failed(self) -> Sequence[RunRow]:
+        """Runs that FAILED and that no later attempt has made good; of the inside, no later period. They wait for people."""
+        ...
+
     async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
         """What differs between two runs, by item; from the item after `from_item` on."""
         ...

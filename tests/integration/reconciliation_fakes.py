@@ -113,6 +113,9 @@ class FakeRuns:
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         return self.rows[:rows_max]
 
+    async def failed(self) -> Sequence[RunRow]:
+        return []
+
     async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
         return []
 

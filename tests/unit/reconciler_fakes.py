@@ -65,7 +65,7 @@ class MemoryFiles:
 
 
 class MemoryRuns:
-    """Each run ends at once. `left_running`: keys whose run dies midway the first time.
+    """Each run ends at once. `left_running`: keys whose run dies midway the first time; `failing`: that end FAILED.
 
     `files`: what a run finds; `unseen`: ids of those that are still being committed.
     """
@@ -77,6 +77,7 @@ class MemoryRuns:
         self.now_ms = 10
         self.left_running: set[RunKey] = set()
         self.held_by_another: set[RunKey] = set()
+        self.failing: set[RunKey] = set()
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
         """See `Runs.run`."""
@@ -91,7 +92,8 @@ class MemoryRuns:
             return newest
         is_dying = key in self.left_running
         self.left_running.discard(key)
-        state = RunState.RUNNING if is_dying else RunState.DONE
+        ended = RunState.FAILED if key in self.failing else RunState.DONE
+        state = RunState.RUNNING if is_dying else ended
         row = RunRow(
             f"{key.period}-{len(attempts) + 1}",
             key,
@@ -119,6 +121,11 @@ class MemoryRuns:
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         """Newest first."""
         return [row for row in reversed(self.rows) if row.key.kind is kind][:rows_max]
+
+    async def failed(self) -> Sequence[RunRow]:
+        """Those whose newest attempt is FAILED."""
+        newest = {row.key: row for row in self.rows}
+        return [row for row in newest.values() if row.state is RunState.FAILED]
 
     async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
         """Not asked here."""

@@ -3,13 +3,16 @@
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors import reconciler as actors_reconciler
 from actors.inbox import RECEIVED_BY, Inbox
 from actors.reconciler import Reconciler, RunAsked, keep
 from actors.schedule import Schedule
 from tests.unit.reconciler_fakes import MemoryFiles, MemoryOutbox, MemoryRuns
+from tests.unit.server_fakes import MemoryLog
 from zerosum.errors import Bug, RowsRefused, Unavailable
 from zerosum.reconciling import FileState, RunKey, RunKind, RunRow
 
@@ -74,6 +77,50 @@ async def test_a_tick_runs_what_is_due_and_the_next_finds_nothing_more(house: Ho
 
     assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
     assert (reconciler.figures.ticks, reconciler.figures.runs) == (2, 2)
+
+
+async def test_a_run_that_failed_is_told_as_an_error(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for people: they must hear of it."""
+    log = ErrorLog()
+    monkeypatch.setattr(actors_reconciler, "_log", log)
+    house.runs.failing = {YESTERDAY}
+
+    await house.copy().tick()
+
+    assert [(line["run"], line["state"]) for line in log.errors] == [("2026-11-25-1", "FAILED")]
+    assert [line["state"] for line in log.lines] == ["DONE"]
+
+
+class ErrorLog(MemoryLog):
+    """Keeps errors apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[dict[str, Any]] = []
+
+    def error(self, event: str, **line: Any) -> None:
+        """Keeps the line."""
+        self.errors.append({"event": event, **line})
+
+
+async def test_two_days_of_a_psp_are_run_one_after_another(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night asks what the others have found; it must not miss what one finds at the same moment."""
+    at_work: list[int] = [0]
+    real = house.runs.run
+
+    async def counted(key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+        at_work.append(at_work[-1] + 1)
+        await asyncio.sleep(0)
+        at_work.append(at_work[-1] - 1)
+        return await real(key, holder, is_again=is_again)
+
+    monkeypatch.setattr(house.runs, "run", counted)
+    reconciler = house.copy()
+    days = [RunKey(RunKind.NIGHTLY, "stripe", f"2026-11-{day}") for day in (23, 24, 25)]
+    await asyncio.gather(*(reconciler.run(RunAsked(day, is_again=False)) for day in days))
+
+    assert house.ran() == [(day, 1) for day in days]
+    assert max(at_work) == 1
 
 
 async def test_two_copies_make_each_run_once(house: House) -> None:

@@ -90,3 +90,35 @@ async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(mo
         ("cases open for too long", 3), ("cases open for too long", 0),
     ]  # fmt: skip
     assert registry.get_sample_value("zerosum_settlement_files_late") == 1
+
+
+async def test_a_failed_run_is_an_alert_once_and_a_figure_until_an_attempt_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing of its day is judged or settled. Looks: it has failed, still so, an attempt failed too, and it is made good."""
+    log, registry, runs = MemoryLog(), CollectorRegistry(), MemoryRuns(MemoryFiles())
+    monkeypatch.setattr(reconciliation_watch, "_log", log)
+    day, ages = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25"), Ages(0, 0, 0, 0)
+    figures: list[float | None] = []
+    runs.failing = {day}
+    await runs.run(day, "h")
+
+    async def sleep(seconds: float) -> None:
+        figures.append(registry.get_sample_value("zerosum_reconciliation_failed", {"kind": "nightly"}))
+        await ages.sleep(seconds)
+        if len(figures) == 3:
+            runs.failing.clear()
+        if len(figures) > 1:
+            await runs.run(day, "h", is_again=True)
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch_queue(
+            queue=ages, runs=runs, files=MemoryFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            sleep=sleep,
+        )  # fmt: skip
+
+    assert figures == [1, 1, 1, 0]
+    assert registry.get_sample_value("zerosum_reconciliation_failed", {"kind": "inside"}) == 0
+    assert [(line["event"], line["run"]) for line in log.lines] == [
+        ("a reconciliation run failed", "2026-11-25-1"), ("a reconciliation run failed", "2026-11-25-2"),
+    ]  # fmt: skip

@@ -120,6 +120,10 @@ class RunBook:
         values = {"kind": kind, "psp": psp, "since": since}
         return [period for (period,) in await self.database.look(_DONE.call(values))]
 
+    async def failed(self) -> Sequence[RunRow]:
+        """Runs that FAILED and nobody has made good: by a later attempt that is DONE, of the inside by a later period's too."""
+        return [run_of(row) for row in (await self.database.look(_FAILED.call())).by_name()]
+
     async def last_before(self, key: RunKey) -> Mapping[str, Any] | None:
         """The row of the newest DONE run of an earlier period, by column name."""
         rows = (await self.database.look(_LAST.call(_values(key)))).by_name()
@@ -205,6 +209,13 @@ _DONE = compiled(
     text(
         f"SELECT DISTINCT period FROM {_R} WHERE kind = :kind AND psp = :psp AND period >= :since "
         "AND state = 'DONE' ORDER BY period"
+    )
+)
+_FAILED = compiled(
+    text(
+        f"SELECT r.* FROM {_R} AS r WHERE r.state = 'FAILED' AND NOT EXISTS (SELECT 1 FROM {_R} AS n WHERE n.kind = r.kind "
+        "AND n.psp = r.psp AND n.state = 'DONE' AND (n.period = r.period AND n.attempt > r.attempt "
+        "OR r.kind = 'inside' AND n.period > r.period)) ORDER BY r.started_at_ms"
     )
 )
 _GET = compiled(text(f"SELECT * FROM {_R} WHERE run_id = :run_id"))

@@ -120,6 +120,10 @@ class SqlRuns:
         """Periods that need not be caught up."""
         return await self._book.done_periods(kind, psp, since)
 
+    async def failed(self) -> Sequence[RunRow]:
+        """What has FAILED and was not made good."""
+        return await self._book.failed()
+
     async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
         """What differs between two runs."""
         return await compare(self._database, before, after, rows_max, from_item)
