@@ -122,20 +122,6 @@ async def test_a_line_that_does_not_come_is_missing_and_one_that_comes_late_clos
     assert acts == [("close_alone", "reconciler")]
 
 
-async def test_a_movement_settled_by_the_file_of_a_day_run_late_is_not_missing(desk: Desk) -> None:
-    """Nights run out of order after downtime: the line is in an accepted file, wherever that is."""
-    store = desk.open(line_due_ms=0)
-    orders = desk.orders(3)
-    desk.write(orders)
-    await desk.take(store, desk.file(orders))
-    await desk.take(store, desk.file([], day=1, spoil=lambda _: []))
-
-    await desk.night(store, NEXT_DAY)
-    await desk.night(store)
-
-    assert desk.cases() == []
-
-
 async def test_lines_without_any_name_are_matched_by_amount_and_day(desk: Desk) -> None:
     """Pass 3: currency, amount and day are enough where only one order fits."""
     store = desk.open()
@@ -302,11 +288,14 @@ async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_a
         patched.setattr(reconciliation_nightly, "conclude", broken)
         failed = await desk.night(store)
     again = await desk.night(store)
+    waiting = [run for run in await store.runs.failed() if run.key.psp == desk.psp]
     mended = await desk.night(store, is_again=True)
 
     assert (failed.state, failed.summary.reason) == (RunState.FAILED, "two and two are five")
     assert again == failed
     assert (mended.state, mended.attempt) == (RunState.DONE, 2)
+    assert waiting == [failed]
+    assert [run for run in await store.runs.failed() if run.key.psp == desk.psp] == []
 
 
 # ---- again ---------------------------------------------------------------------------------------------------------
