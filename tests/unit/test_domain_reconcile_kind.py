@@ -68,6 +68,16 @@ def test_a_refund_that_the_psp_had_declined_is_for_people() -> None:
     assert (found.kind, found.group) == (Kind.UNKNOWN_REFUND, Class.MANUAL)
 
 
+def test_a_case_names_the_movement_that_it_is_about() -> None:
+    """Of a line that comes on top of what a movement has, the movement is not what the case is about."""
+    given_up = charge(standing=Standing.GIVEN_UP)
+    second = line(id="txn_2", number=2, object_id="pi_2")
+
+    assert the_discrepancy(reconcile([line()], [given_up], RULES)).movement == given_up.item
+    assert the_discrepancy(reconcile([], [charge()], OVERDUE)).movement == charge().item
+    assert the_discrepancy(reconcile([line(), second], [charge()], RULES)).movement == ""
+
+
 # ---- every kind ----------------------------------------------------------------------------------------------------
 
 INSIDE = {

@@ -152,7 +152,8 @@ class Discrepancy:
     both values as people read them (amounts in major units with their currency); several are joined by ", ".
     `money`: what is off, signed as the PSP books it: theirs less ours, 0 where only names differ. Writing off exactly this
     against suspense makes the PSP's clearing account right (in the line's currency where the two differ, and unless nobody
-    knows: AMBIGUOUS).
+    knows: AMBIGUOUS). `movement`: the item of the movement whose line, or lack of one, it is about; "" where it is about
+    a line that comes on top of a movement's own or has none, a posting, or an account.
     """
 
     id: Key
@@ -169,6 +170,7 @@ class Discrepancy:
     theirs: str
     money: Money
     proposal: Proposal
+    movement: str = ""
 
     @property
     def group(self) -> Class:

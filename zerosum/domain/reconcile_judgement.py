@@ -182,7 +182,9 @@ def told_before(line: Line, movement: Movement) -> Item:
     second = Kind.DUPLICATE_CHARGE if movement.kind is MovementKind.CHARGE else Kind.UNKNOWN_REFUND
     kind = Kind.DUPLICATE_LINE if is_same else second
     money = Money(0, line.gross.currency) if is_same else line.gross
-    found = _discrepancy(kind, line, movement, field="line_id", ours=movement.settled_by, theirs=line.id, money=money)
+    found = _discrepancy(
+        kind, line, movement, field="line_id", ours=movement.settled_by, theirs=line.id, money=money, is_its_own=False
+    )
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
@@ -193,7 +195,9 @@ def of_known_charge(line: Line, charge: Movement, contract: FeeContract) -> Item
     kind = _kind_of_known(line, charge)
     money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
     ours = f"a charge of {told(charge.money)}"
-    found = _discrepancy(kind, line, charge, field=line.category, ours=ours, theirs=told(money), money=money)
+    found = _discrepancy(
+        kind, line, charge, field=line.category, ours=ours, theirs=told(money), money=money, is_its_own=False
+    )
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
@@ -254,6 +258,7 @@ def ambiguous(lines: Sequence[Line], movements: Sequence[Movement]) -> tuple[Ite
     found = _discrepancy(
         Kind.AMBIGUOUS, first, min(movements, key=lambda one: one.item) if movements else None, field="candidates",
         ours=", ".join(ours[:_NAMES_MAX]), theirs=", ".join(theirs[:_NAMES_MAX]), money=first.gross,
+        is_its_own=False,
     )  # fmt: skip
     nothing, state = MatchedBy.NOTHING, State.MISMATCH
     return (
@@ -266,9 +271,13 @@ def ambiguous(lines: Sequence[Line], movements: Sequence[Movement]) -> tuple[Ite
 
 
 def _discrepancy(
-    kind: Kind, line: Line | None, movement: Movement | None, *, field: str, ours: str, theirs: str, money: Money
-) -> Discrepancy:
-    """Its subject is the line where there is one, else the movement: what is the same in every run and every file."""
+    kind: Kind, line: Line | None, movement: Movement | None, *, field: str, ours: str, theirs: str, money: Money,
+    is_its_own: bool = True,
+) -> Discrepancy:  # fmt: skip
+    """Its subject is the line where there is one, else the movement: what is the same in every run and every file.
+
+    `is_its_own`: the case is about this movement, and not about a line that comes on top of what it has.
+    """
     psp = line.psp if line else movement.psp if movement else ""
     tenant = movement.tenant if movement else line.tenant if line else Tenant("")
     scope, subject = (psp, line.id) if line else (tenant, movement.item if movement else "")
@@ -287,6 +296,7 @@ def _discrepancy(
         theirs=theirs,
         money=money,
         proposal=_proposal(kind, line, movement, money),
+        movement=movement.item if movement and is_its_own else "",
     )
 
 

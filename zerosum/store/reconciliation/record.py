@@ -182,7 +182,7 @@ def _case_row(run_id: str, found: Discrepancy, state: CaseState, now_ms: int) ->
         "theirs": found.theirs, "likely_cause": found.likely_cause, "proposal": proposal_text(found),
         "amount_minor": found.money.amount_minor, "currency": found.money.currency, "assignee": "", "proposed_by": "",
         "opened_at_ms": now_ms, "closed_at_ms": now_ms if state is CaseState.RESOLVED else None,
-        "first_run": run_id, "last_run": run_id, "movement": "",
+        "first_run": run_id, "last_run": run_id, "movement": found.movement,
     }  # fmt: skip
 
 
