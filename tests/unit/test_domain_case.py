@@ -24,6 +24,8 @@ from zerosum.domain.case import (
     Resolution,
     after,
     decide,
+    dry_run,
+    still_to_post,
     write_off,
 )
 from zerosum.domain.discrepancy import Action, Posting
@@ -218,3 +220,71 @@ def test_assigning_and_commenting_move_nothing_but_the_count_of_acts() -> None:
     commented = decided(assigned, Comment("called the bank")).case
 
     assert commented == replace(proposed(), assignee="cleo", acts=5)
+
+
+# ---- what was posted before, or by somebody else -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("minor", [900, 100, 40, -100])
+def test_a_second_write_off_is_of_what_is_still_off(minor: int) -> None:
+    """100 were written off; told with another amount, all that is posted comes to that amount."""
+    rest = write_off(case(money=Money(minor, "USD"), posted=WRITE_OFF))
+
+    sums = {side.account: side.amount_minor for side in rest}
+    assert sums.get("psp:stripe:clearing:USD", 0) == minor - 100
+    assert sum(sums.values()) == 0
+
+
+def test_another_resolution_takes_the_place_of_the_one_before() -> None:
+    """A fee written off to suspense and then booked after all: suspense gives it back, clearing is as the fee leaves it."""
+    before = (Posting("psp:stripe:clearing:USD", -3, "USD"), Posting("suspense:USD", 3, "USD"))
+
+    assert set(dry_run(case(action=Action.BOOK_FEE, posted=before))) == {
+        Posting("fees:psp:stripe:USD", 5, "USD"), Posting("psp:stripe:clearing:USD", -2, "USD"),
+        Posting("suspense:USD", -3, "USD"),
+    }  # fmt: skip
+
+
+def test_what_nobody_posted_before_is_posted_as_it_is_wanted_and_what_is_posted_whole_not_again() -> None:
+    assert still_to_post(DRY_RUN, ()) == DRY_RUN
+    assert still_to_post(DRY_RUN, DRY_RUN) == ()
+
+
+def test_a_command_of_the_machine_is_shown_whole_whatever_people_posted() -> None:
+    """It is the payment service that posts it."""
+    assert dry_run(case(action=Action.REPORT_TO_PAYMENT, posted=WRITE_OFF)) == DRY_RUN
+
+
+HOME = "the payment service has it"
+
+
+@pytest.mark.parametrize("resolution", [Resolution.WRITE_OFF, Resolution.AS_PROPOSED])
+def test_money_that_somebody_has_booked_is_not_proposed_to_be_posted(resolution: Resolution) -> None:
+    """The same money never goes to suspense twice; the refusal says who has it."""
+    found = decide(case(action=Action.BOOK_FEE, home=HOME), Propose(resolution, "r"), by="ada")
+
+    assert reason(found) is Reason.NOTHING_TO_POST
+    assert isinstance(found, Refusal)
+    assert found.message.startswith(HOME)
+
+
+def test_a_proposal_is_not_approved_once_somebody_has_booked_its_money() -> None:
+    """Proposed before, booked since."""
+    assert reason(decide(replace(proposed(), home=HOME), Approve(3), by="ben")) is Reason.NOTHING_TO_POST
+
+
+def test_what_was_posted_before_somebody_booked_it_is_taken_back() -> None:
+    """The one posting that such a case takes, proposed and approved: the reverse."""
+    posted = case(action=Action.WRITE_OFF_TO_SUSPENSE, dry_run=WRITE_OFF, posted=WRITE_OFF, home=HOME)
+    back = decided(posted, Propose(Resolution.AS_PROPOSED, "r"), by="ada").case
+
+    agreed = decided(back, Approve(3))
+
+    assert agreed.to_deliver is not None
+    assert agreed.to_deliver.postings == tuple(replace(side, amount_minor=-side.amount_minor) for side in WRITE_OFF)
+
+
+def test_a_case_that_somebody_has_booked_may_be_closed() -> None:
+    agreed = decided(decided(case(home=HOME), Propose(Resolution.CLOSE, "r"), by="ada").case, Approve(3))
+
+    assert agreed.is_settled

@@ -14,7 +14,8 @@ Invariant: whoever proposes never approves; what is approved is the case as it w
 changes afterwards.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, assert_never
@@ -145,7 +146,8 @@ class Case:
     """What a decision about a case looks at. `money`: at stake, signed as the PSP books it: positive came to us.
 
     `action` and `dry_run`: what the machine proposes, and would post. `acts`: how many there are. `proposal`: the last one
-    made, also where it was rejected.
+    made, also where it was rejected. `posted`: every side that people's approvals have posted for it so far. `home`: who has
+    booked its money by now, so that nothing of it is off any more; "" = nobody.
     """
 
     state: CaseState
@@ -156,20 +158,43 @@ class Case:
     dry_run: tuple[Posting, ...]
     acts: int
     proposal: Proposal | None
+    posted: tuple[Posting, ...] = ()
+    home: str = ""
 
 
 def write_off(case: Case) -> tuple[Posting, ...]:
     """What a write-off posts: psp:clearing against suspense, or the reverse; empty where no money of a PSP is at stake.
 
-    Where the machine's dry run is one, it is that. Source: design section 6, "fact without a home".
+    Where the machine's dry run is one, it is that; always less what was posted for the case before. Source: design section 6,
+    "fact without a home".
     """
     if case.action is Action.WRITE_OFF_TO_SUSPENSE:
-        return case.dry_run
+        return dry_run(case)
     minor, currency = case.money.amount_minor, case.money.currency
-    if not (case.psp and minor):
-        return ()
-    clearing, suspense = clearing_account(case.psp, currency), suspense_account(currency)
-    return (Posting(clearing, minor, currency), Posting(suspense, -minor, currency))
+    wanted: tuple[Posting, ...] = ()
+    if case.psp and minor and not case.home:
+        clearing, suspense = clearing_account(case.psp, currency), suspense_account(currency)
+        wanted = (Posting(clearing, minor, currency), Posting(suspense, -minor, currency))
+    return still_to_post(wanted, case.posted)
+
+
+def dry_run(case: Case) -> tuple[Posting, ...]:
+    """What the machine's proposal would post now: where it waits for people, less what was posted for the case before."""
+    if case.action not in POSTED:
+        return case.dry_run
+    return still_to_post(() if case.home else case.dry_run, case.posted)
+
+
+def still_to_post(wanted: Iterable[Posting], posted: Iterable[Posting]) -> tuple[Posting, ...]:
+    """What makes all that is posted for a case come to `wanted`, account by account; () where it does already.
+
+    Both sum to zero, and so does what comes of them: where nothing is wanted any more, it is what was posted, reversed.
+    """
+    sides: Counter[tuple[str, str]] = Counter()
+    for sign, postings in ((1, wanted), (-1, posted)):
+        for side in postings:
+            sides[side.account, side.currency] += sign * side.amount_minor
+    return tuple(Posting(account, minor, currency) for (account, currency), minor in sides.items() if minor)
 
 
 # ---- what people ask -----------------------------------------------------------------------------------------------
@@ -258,7 +283,8 @@ def decide(case: Case, asked: Asked, *, by: str) -> Decided | Refusal:
 
 
 def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
-    """The proposal. Refuses NOTHING_TO_POST: a posting without money, or the machine proposes to ask the PSP first."""
+    """The proposal. Refuses NOTHING_TO_POST: a posting without money, of what is booked already, or the machine proposes to ask
+    the PSP first."""
     number = case.acts + 1
     match asked.resolution:
         case Resolution.CLOSE:
@@ -266,9 +292,7 @@ def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
         case Resolution.WRITE_OFF:
             postings = write_off(case)
             if not postings:
-                return Refusal(
-                    Reason.NOTHING_TO_POST, "resolution", "there is no amount to write off; close it instead"
-                )
+                return _nothing(case, "there is no amount to write off; close it instead")
             return Proposal(number, by, asked.resolution, Action.WRITE_OFF_TO_SUSPENSE, postings, asked.reason)
         case Resolution.AS_PROPOSED:
             if case.action is Action.ASK_PSP:
@@ -277,18 +301,26 @@ def _propose(case: Case, asked: Propose, by: str) -> Proposal | Refusal:
                     "resolution",
                     "ask the PSP first; then write it off, or close it with a reason",
                 )
-            if case.action in POSTED and not case.dry_run:
-                return Refusal(Reason.NOTHING_TO_POST, "resolution", "there is no amount to post; close it instead")
-            return Proposal(number, by, asked.resolution, case.action, case.dry_run, asked.reason)
+            if case.action in POSTED and not dry_run(case):
+                return _nothing(case, "there is no amount to post; close it instead")
+            return Proposal(number, by, asked.resolution, case.action, dry_run(case), asked.reason)
+
+
+def _nothing(case: Case, otherwise: str, field: str = "resolution") -> Refusal:
+    why = f"{case.home}; posted for this case too it would be booked twice" if case.home else otherwise
+    return Refusal(Reason.NOTHING_TO_POST, field, why)
 
 
 def _approve(approved: Case, asked: Approve, by: str) -> Decided | Refusal:
-    """The case approved. Refuses PROPOSAL_CHANGED (another one stands), FOUR_EYES (it is one's own)."""
+    """The case approved. Refuses PROPOSAL_CHANGED (another one stands), FOUR_EYES (it is one's own), NOTHING_TO_POST (its money
+    was booked since)."""
     proposal = approved.proposal
     if proposal is None or proposal.number != asked.proposal_number:
         return Refusal(Reason.PROPOSAL_CHANGED, "proposal_number", "another proposal stands now; look at it first")
     if _is_same_person(proposal.by, by):
         return Refusal(Reason.FOUR_EYES, "", "whoever proposed it cannot approve it; another person must")
+    if approved.home and proposal.action in POSTED and proposal.postings != still_to_post((), approved.posted):
+        return _nothing(approved, "", field="")
     if proposal.action is Action.NONE:
         settled = TRANSITIONS[approved.state, Act.SETTLE]
         return Decided(replace(approved, state=settled, acts=approved.acts + 1), is_settled=True)
