@@ -24,12 +24,20 @@ from zerosum.store.reconciliation import (
     outbox,
     posted,
     prune,
+    queue,
     record,
     settle,
 )
 from zerosum.store.wire import Query
 
 ORDERS = {"payment_orders_pkey", "attempts_pkey", "operations_pkey", "mismatches_pkey"}
+
+POSTED_FOR = {"acts_pkey", "acts_key_once", "deliveries_pkey"}
+HOME = {
+    "payment_orders_id_once", "attempts_pkey", "attempts_one_live", "operations_pkey", "mismatches_pkey", "mismatches_by_order",
+    "lines_by_id", "lines_pkey", "items_by_item", *POSTED_FOR,
+}  # fmt: skip
+WHY = {"items_by_item", "items_pkey", "runs_pkey", "runs_once", "files_pkey", *HOME}
 
 PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "lines of a version": (file._VERSIONS, {"files_by_series"}),
@@ -70,13 +78,10 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "a part of a file": (settle._LINES, {"lines_pkey", "files_pkey", "parts_pkey"}),
     "doubted lines": (settle._DOUBTS, {"mismatches_pkey", "items_pkey"}),
     "postings of a file": (settle._POSTED, {"deliveries_by_run"}),
-    "open cases": (
-        case._OPEN,
-        {
-            "mismatches_by_state", "lines_by_reference", "files_pkey", "payment_orders_id_once", "mismatches_pkey",
-            "runs_once", "runs_pkey",
-        },
-    ),
+    "open cases": (case._OPEN, {"mismatches_by_state", *WHY}),
+    "closed cases that people posted for": (case._CLOSED_ONES, {"deliveries_by_run", *WHY}),
+    "cases that are right": (case._STILL, {"mismatches_pkey", *POSTED_FOR}),
+    "a case and who has booked it": (queue._CASE, {"mismatches_pkey", "lines_by_id", *HOME}),
     "due deliveries": (outbox._DUE, {"deliveries_due"}),
     "claimed deliveries": (outbox._CLAIM, {"deliveries_pkey"}),
     "outcomes of a run": (compare._OUTCOMES, {"items_pkey", "mismatches_pkey"}),

@@ -77,9 +77,10 @@ class Desk:
             connection.execute(insert(table).values(row))
 
     def rows(self, table: Any, mismatch_id: str) -> list[Mapping[str, Any]]:
-        """Rows of a case."""
+        """Rows of a case, in the order of their key."""
         with self._engine.connect() as connection:
-            found = connection.execute(select(table).where(table.c.mismatch_id == mismatch_id))
+            of_case = select(table).where(table.c.mismatch_id == mismatch_id)
+            found = connection.execute(of_case.order_by(*table.primary_key.columns))
             return [dict(row) for row in found.mappings()]
 
     async def close(self) -> None:

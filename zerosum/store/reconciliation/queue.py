@@ -46,6 +46,8 @@ from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
 from zerosum.store.paging import after_parameters, beyond, page, position_of
 from zerosum.store.reconciliation.delivery import case_delivery
+from zerosum.store.reconciliation.home import HOME
+from zerosum.store.reconciliation.home import POSTED as BODIES
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES
 from zerosum.store.reconciliation.view import case_of, next_number, row_of, shown, view
 from zerosum.store.session import Session
@@ -257,7 +259,13 @@ _NEXT_PAGE = compiled(
         )
     )
 )
-_CASE = compiled(text("SELECT * FROM reconciliation.mismatches WHERE mismatch_id = :mismatch_id"))
+_CASE = compiled(
+    text(
+        f"SELECT m.*, {HOME} AS home, {BODIES} AS posted FROM reconciliation.mismatches AS m "  # noqa: S608 - our own text
+        "WHERE m.mismatch_id = :mismatch_id"
+    )
+)
+"""With what an approval must know of this very moment: who has booked the money by now, and what was posted for it before."""
 _ACTS = compiled(
     text(
         "SELECT * FROM reconciliation.acts WHERE mismatch_id = :mismatch_id ORDER BY number DESC LIMIT CAST(:rows AS INT8)"

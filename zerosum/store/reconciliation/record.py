@@ -17,7 +17,9 @@ from sqlalchemy import text
 
 from zerosum.domain.case import Act, CaseState
 from zerosum.domain.discrepancy import Action, Class, Discrepancy, Kind
+from zerosum.domain.money import Money
 from zerosum.domain.reconcile_item import Item, MatchedBy, State
+from zerosum.domain.reconcile_judgement import told
 from zerosum.domain.settlement import Line
 from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, ITEMS, MISMATCHES
@@ -106,28 +108,42 @@ async def _meet_again(
     ids = [case["mismatch_id"] for case in again]
     calls = [_SEEN.call({"ids": text_array([case["mismatch_id"] for case in cases]), "run_id": run_id})]
     if again:
-        acts = [act_row(case["mismatch_id"], case["acts"] + 1, Act.REOPEN, {"run": run_id}, now_ms) for case in again]
+        acts = [
+            act_row(case["mismatch_id"], case["acts"] + 1, Act.REOPEN, {"run": run_id, "was": _was(case)}, now_ms)
+            for case in again
+        ]
         calls += [_REOPEN.call({"ids": text_array(ids)}), session.call(insert(ACTS), acts)]
-    ids += [case["mismatch_id"] for case in cases if case["state"] == CaseState.OPEN]
+    ids += [case["mismatch_id"] for case in cases if case["state"] in _TOLD_ANEW]
     if ids:
         rows = [_case_row(run_id, found[name].case, CaseState.OPEN, now_ms) for name in ids]
         calls.append(session.call(update(MISMATCHES, _NOT_TOLD_ANEW), rows))
     (await session.send(calls)).all()
 
 
+_TOLD_ANEW = frozenset({CaseState.OPEN, CaseState.APPROVED})
+"""What was approved is in its act and in the outbox: where the case is another by then, the next night opens it again."""
+
+
+def _was(case: Row) -> str:
+    """What a case had told until now, as people read it."""
+    return told(Money(case["amount_minor"], case["currency"]))
+
+
 def _is_open_again(case: Row, found: Discrepancy) -> bool:
     """Whether a case that was closed, or proposed upon, is so no more, now that it is met again.
 
-    What one person proposed is what another is shown: where a corrected file tells another amount, the proposal is gone. A case
-    of an account, unlike one of a line or a posting, is settled only as it stood: another difference is another matter, and
-    what was written off is in the account.
+    What one person proposed is what another is shown: where a corrected file tells another amount, the proposal is gone. What
+    two people have settled is settled only as it stood: another amount is another matter. Of a case of an account, unlike one
+    of a line or a posting, what was written off is in the account: met again, it is not.
     """
     is_other = (case["amount_minor"], case["currency"]) != (found.money.amount_minor, found.money.currency)
     if case["state"] == CaseState.PROPOSED:
         return bool(is_other or case["proposal"] != proposal_text(found))
     if found.kind is Kind.CLEARING_NOT_OPEN_ITEMS:
         return case["closed_by"] in _OF_AN_ACCOUNT or (case["closed_by"] is not None and is_other)
-    return case["action"] != Action.NONE and case["closed_by"] in _REOPENED[case["class"]]
+    if case["closed_by"] in _REOPENED[case["class"]]:
+        return bool(case["action"] != Action.NONE)
+    return bool(case["closed_by"] is not None and is_other)
 
 
 _OF_AN_ACCOUNT = frozenset({Act.CLOSE_ALONE, Act.WRITE_OFF})
@@ -142,7 +158,7 @@ _REOPENED: Mapping[str, frozenset[str]] = {
     Class.MANUAL: frozenset({Act.CLOSE_ALONE}),
     Class.UNCLASSIFIED: frozenset({Act.CLOSE_ALONE}),
 }
-"""Class -> what did not hold, where the case is met again. What two people have settled is settled: its line stays."""
+"""Class -> what did not hold, where the case is met again as it was. What two people settled is settled: its line stays."""
 
 
 def close_alone(session: Session, cases: Sequence[Row], run_id: str, why: str, now_ms: int) -> list[Call]:

@@ -7,19 +7,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from zerosum.domain.case import CLOSED, Act, Case, CaseState, Proposal, Resolution
+from zerosum.domain.case import CLOSED, Act, Case, CaseState, Proposal, Resolution, dry_run
 from zerosum.domain.discrepancy import Action, Class, Posting
 from zerosum.domain.money import Money
 from zerosum.finance_queue import ActRow, CaseView, MismatchRow
 from zerosum.store.mapping import Row
+from zerosum.store.reconciliation.home import posted_of
 
 
 def case_of(found: Row, acts: Sequence[Row]) -> Case:
-    """What a decision about the case looks at."""
-    action, dry_run = _dry_run(found)
+    """What a decision about the case looks at. The row also has `home` and `posted`, as `home` tells them."""
+    action, proposed = _dry_run(found)
     return Case(
         state=CaseState(found["state"]), psp=found["psp"], money=Money(found["amount_minor"], found["currency"]),
-        assignee=found["assignee"], action=action, dry_run=dry_run, acts=next_number(acts) - 1, proposal=_proposal(acts),
+        assignee=found["assignee"], action=action, dry_run=proposed, acts=next_number(acts) - 1, proposal=_proposal(acts),
+        posted=posted_of(found["kind"], found["posted"]), home=found["home"],
     )  # fmt: skip
 
 
@@ -29,11 +31,15 @@ def next_number(acts: Sequence[Row]) -> int:
 
 
 def view(found: Row, acts: Sequence[Row]) -> CaseView:
-    """The case whole. A proposal that was rejected, given up or reopened stands no more."""
+    """The case whole. A proposal that was rejected, given up or reopened stands no more.
+
+    What the machine's proposal would post is told as it would be now, and of a closed case as it was.
+    """
     is_proposed = next((act["act"] == Act.PROPOSE for act in reversed(acts) if act["act"] in _SAY_OF_PROPOSAL), False)
     stands = is_proposed or found["state"] in {CaseState.APPROVED, *CLOSED}
     shown = [ActRow(act["number"], act["act"], act["actor"], act["detail"], act["at_ms"]) for act in acts]
-    return CaseView(row_of(found), _dry_run(found)[1], _proposal(acts) if stands else None, shown)
+    proposed = _dry_run(found)[1] if found["state"] in CLOSED else dry_run(case_of(found, acts))
+    return CaseView(row_of(found), proposed, _proposal(acts) if stands else None, shown)
 
 
 _SAY_OF_PROPOSAL = frozenset({Act.PROPOSE, Act.REJECT, Act.GIVE_UP, Act.REOPEN})
