@@ -125,7 +125,7 @@ class Runner:
         return m.Report(
             source=source, order_id=request.order_id, psp=report.psp, object_id=report.object_id, status=report.status,
             money=report.money, reference=report.reference, reason=report.reason, todo_id=run.todo_id, tries=run.tries,
-            refund_key=report.refund_key,
+            refund_key=report.refund_key, is_unrefunded=report.is_unrefunded,
         )  # fmt: skip
 
     def _delivered(self, run: Run, outcome: ItemOutcome) -> m.Inner:

@@ -204,6 +204,7 @@ async def test_a_refund_whose_answer_was_lost_is_found_by_asking(
     assert (found.status, found.source, found.object_id) == (ObjectStatus.REFUNDED, ReportSource.POLL, object_id)
     assert (found.money, found.reference) == (Money(1_250, "USD"), "o-1")
     assert (before.status, of_another.status) == (ObjectStatus.CHARGED, ObjectStatus.CHARGED)
+    assert (before.is_unrefunded, found.is_unrefunded, of_another.is_unrefunded) == (True, False, False)
     assert len(psp.truth_of("refund")) == 1
 
 

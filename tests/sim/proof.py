@@ -28,7 +28,7 @@ def _charges(house: House) -> list[str]:
     """I3, I4, I14: a charge an order that is SUCCESS, given back exactly where a refund says so; a refunded case for others."""
     orders = {row["payment_order_id"]: row["payment_order_status"] for row in rows(house, "payment", "payment_orders")}
     given = _given_back(house)
-    refunded = Counter(house.psp.objects[name].order_id for name in house.psp.refunds.values())
+    refunded = Counter({obj.order_id: obj.given_back for obj in house.psp.objects.values() if obj.given_back})
     wrong = []
     for order_id, status in orders.items():
         charged, back = house.psp.charges[order_id], refunded[order_id]

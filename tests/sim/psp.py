@@ -20,7 +20,7 @@ LATE_MS = 90_000
 
 @dataclass(slots=True)
 class Object:
-    """A payment object. `paid` counts how often it was charged: more than once is the disaster."""
+    """A payment object. `paid` counts how often it was charged, `given_back` how often refunded: twice is the disaster."""
 
     id: str
     order_id: str
@@ -29,11 +29,14 @@ class Object:
     status: m.ObjectStatus = m.ObjectStatus.UNCONFIRMED
     reason: str = ""
     paid: int = 0
+    given_back: int = 0
 
 
 @dataclass(slots=True)
 class ScriptedPsp:
-    """`script[verb]` lists what befalls the 1st, 2nd, .. call of a verb; "" and what is not listed go well.
+    """`remembered`: keys of refunds; clear it for the day after. A forgotten key is executed anew, whatever was given back.
+
+    `script[verb]` lists what befalls the 1st, 2nd, .. call of a verb; "" and what is not listed go well.
 
     `always[verb]` befalls every call of the verb. Tokens: "tok_decline", "tok_3ds", "tok_refused"; all others pay,
     but for orders in `declines`. "tok_no_refund" pays, and its refund is refused for good.
@@ -44,6 +47,7 @@ class ScriptedPsp:
     objects: dict[str, Object] = field(default_factory=dict)
     declines: set[str] = field(default_factory=set)
     refunds: dict[str, str] = field(default_factory=dict)
+    remembered: set[str] = field(default_factory=set)
     refused_refunds: set[str] = field(default_factory=set)
     calls: list[PspRequest] = field(default_factory=list)
     answered: dict[str, str] = field(default_factory=dict)
@@ -97,11 +101,17 @@ class ScriptedPsp:
             self._pay(obj)
         elif request.verb is PspVerb.CANCEL and obj.status is not m.ObjectStatus.CHARGED:
             obj.status = m.ObjectStatus.CANCELED
-        elif request.verb is PspVerb.REFUND and obj.token == "tok_no_refund":
-            self.refused_refunds.add(request.key)
-        elif request.verb is PspVerb.REFUND:
-            self.refunds.setdefault(request.key, obj.id)
+        elif request.verb is PspVerb.REFUND and request.key not in self.remembered:
+            self._refund(request, obj)
         return obj
+
+    def _refund(self, request: PspRequest, obj: Object) -> None:
+        self.remembered.add(request.key)
+        if obj.token == "tok_no_refund":
+            self.refused_refunds.add(request.key)
+        else:
+            self.refunds[request.key] = obj.id
+            obj.given_back += 1
 
     def _prepare(self, request: PspRequest) -> Object | None:
         if request.token == "tok_refused":
@@ -137,6 +147,8 @@ class ScriptedPsp:
         if {request.key, request.wants_refund_key} & self.refused_refunds:
             status = m.ObjectStatus.REFUND_FAILED
         report = m.Report(source, request.order_id, request.psp, obj.id, status, obj.money, obj.order_id, obj.reason)
+        is_unrefunded = bool(request.wants_refund_key) and status is m.ObjectStatus.CHARGED and not obj.given_back
+        report = replace(report, is_unrefunded=is_unrefunded)
         money, reference = self.twist.get("money"), self.twist.get("reference")
         if isinstance(money, Money) and status is m.ObjectStatus.CHARGED:
             report = replace(report, money=money)

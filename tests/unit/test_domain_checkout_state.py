@@ -21,7 +21,15 @@ from zerosum.domain.order import (
     OrderEvent,
     OrderStatus,
 )
-from zerosum.domain.refund import PostingRefused, Refund, RefundCause, RefundEnded, RefundOpened, RefundStatus
+from zerosum.domain.refund import (
+    PostingRefused,
+    Refund,
+    RefundCause,
+    RefundEnded,
+    RefundNotFound,
+    RefundOpened,
+    RefundStatus,
+)
 from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import Todo, TodoKind, TodoState, todo_id
 from zerosum.errors import Bug
@@ -131,9 +139,22 @@ def test_every_event_raises_the_version_by_one_and_none_can_be_the_first(event: 
 
 def test_every_kind_of_event_is_walked_here() -> None:
     """A new event must be added to the list above."""
-    walked = {type(event) for event in ANY_BUT_SUBMITTED} | {m.CheckoutSubmitted, m.ObjectPrepared, m.MismatchResolved}
+    walked = {type(event) for event in ANY_BUT_SUBMITTED} | {
+        m.CheckoutSubmitted, m.ObjectPrepared, m.MismatchResolved, RefundNotFound,
+    }  # fmt: skip
 
     assert set(m.Event.__args__) == walked
+
+
+def test_a_refund_that_was_not_found_stays_unknown_and_keeps_the_budget_it_was_asked_in() -> None:
+    """Nothing is settled by it: the same operation may be sent once more, in that budget alone."""
+    asked = replace(operation(), kind=OperationKind.REFUND)
+    before = evolve(submitted(), m.OperationStarted(O1, asked), 200)
+    after = evolve(before, RefundNotFound(O1, 1, 300), 400)
+
+    assert after.orders[O1].operations == (replace(asked, answer="NOT_FOUND/300"),)
+    with pytest.raises(Bug):
+        evolve(before, RefundNotFound(O1, 2, 300), 400)
 
 
 def test_a_checkout_is_submitted_once() -> None:

@@ -139,8 +139,66 @@ def test_a_refund_is_found_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refund_that_is_not_found_proves_nothing(monkeypatch: pytest.MonkeyPatch, others: list[object]) -> None:
     """The intent's own status is what is certain."""
     scripted(monkeypatch, refunds_then_intent(*others))
+    report = call(ASKED)
 
-    assert call(ASKED).status is ObjectStatus.CHARGED
+    assert (report.status, report.is_unrefunded) == (ObjectStatus.CHARGED, False)
+
+
+def page_then_charge(page: object, charge: object) -> Callable[[str, str], Answer]:
+    charged = json.dumps(intent("succeeded", latest_charge=charge)).encode()
+    return lambda _method, path: (200, json.dumps(page).encode() if path == "/v1/refunds" else charged)
+
+
+PAGE = {"object": "list", "data": [], "has_more": False}
+CHARGE = {"object": "charge", "id": "ch_1", "amount_refunded": 0, "refunded": False}
+
+
+@pytest.mark.parametrize("data", [[], [refund("failed", metadata={}), refund("canceled", metadata={})]])
+def test_a_charge_of_which_nothing_was_given_back_is_told_as_that(
+    monkeypatch: pytest.MonkeyPatch, data: list[object]
+) -> None:
+    """Proof: the whole list, read first, has none that is or may be money, and the charge itself says 0."""
+    sent = scripted(monkeypatch, page_then_charge({**PAGE, "data": data}, CHARGE))
+    report = call(ASKED)
+
+    assert (report.status, report.source, report.is_unrefunded) == (ObjectStatus.CHARGED, ReportSource.POLL, True)
+    assert [path for _, path, *_ in sent] == ["/v1/refunds", f"/v1/payment_intents/{INTENT_ID}"]
+
+
+@pytest.mark.parametrize(
+    ("page", "charge"),
+    [
+        ({**PAGE, "has_more": True}, CHARGE),
+        ({**PAGE, "object": "search_result"}, CHARGE),
+        ({"object": "list", "data": []}, CHARGE),
+        ({**PAGE, "data": None}, CHARGE),
+        ({**PAGE, "data": ["re_1"]}, CHARGE),
+        ({**PAGE, "data": [refund("pending", metadata={})]}, CHARGE),
+        ({**PAGE, "data": [refund("succeeded", metadata={})]}, CHARGE),
+        ([], CHARGE),
+        (PAGE, {**CHARGE, "amount_refunded": 1}),
+        (PAGE, {**CHARGE, "amount_refunded": False}),
+        (PAGE, {**CHARGE, "amount_refunded": None}),
+        (PAGE, {**CHARGE, "refunded": True}),
+        (PAGE, {"object": "charge"}),
+        (PAGE, "ch_1"),
+        (PAGE, None),
+    ],
+)
+def test_anything_less_than_proof_leaves_open_whether_something_was_given_back(
+    monkeypatch: pytest.MonkeyPatch, page: object, charge: object
+) -> None:
+    """A list that goes on, a refund under way, somebody else's, a charge that is not shown: never sent again on that."""
+    scripted(monkeypatch, page_then_charge(page, charge))
+
+    assert not call(ASKED).is_unrefunded
+
+
+def test_only_a_question_about_a_refund_is_told_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A confirm's poll looks at no list."""
+    scripted(monkeypatch, page_then_charge(PAGE, CHARGE))
+
+    assert not call(request(PspVerb.READ)).is_unrefunded
 
 
 # ---- answers of any shape ------------------------------------------------------------------------------------------

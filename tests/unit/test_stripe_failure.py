@@ -15,7 +15,7 @@ from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.request import PspVerb
 from zerosum.errors import OutcomeUnknown, PspTrouble, StoredFailure
 from zerosum.limits import RETRY_AFTER_CAP_MS
-from zerosum.psp.stripe.failure import learn
+from zerosum.psp.stripe.failure import ASK_ABOUT, learn
 from zerosum.psp.trouble import TurnedAway, Unsettled
 
 NOW_MS = 1_800_000_000_000
@@ -134,6 +134,44 @@ def test_an_unexpected_state_reports_what_the_intent_is(status: str, is_now: Obj
 def test_any_other_refusal_after_prepare_is_unknown(body: dict[str, Any], verb: PspVerb) -> None:
     """A known object that is not found, a refund that was made already: ask, do not conclude."""
     assert outcome(invalid(404, **body), verb) is Unsettled
+
+
+REFUND_NOS = ["charge_disputed", "refund_disputed_payment", "charge_not_refundable", "charge_expired_for_capture"]
+
+
+@pytest.mark.parametrize("code", [*REFUND_NOS, "payment_intent_unexpected_state", "parameter_unknown", None])
+def test_a_refund_that_stripe_will_not_make_has_failed(code: str | None) -> None:
+    """Row P18: Stripe itself says 400, so this key made no refund and the charge stands, whatever intent it shows."""
+    report = outcome(invalid(code=code, payment_intent=intent("succeeded")), PspVerb.REFUND)
+
+    assert isinstance(report, Report)
+    assert (report.source, report.status, report.reason) == (
+        ReportSource.ANSWER, ObjectStatus.REFUND_FAILED, "REFUND_FAILED",
+    )  # fmt: skip
+    asked = request(PspVerb.REFUND)
+    assert (report.object_id, report.reference, report.refund_key) == (asked.object_id, asked.order_id, asked.key)
+
+
+@pytest.mark.parametrize("code", sorted(ASK_ABOUT))
+def test_a_refund_that_may_have_been_made_or_may_still_be_is_asked_about(code: str) -> None:
+    """Somebody gave it back, our balance is short today, the key is another account's: nothing is concluded."""
+    assert outcome(invalid(code=code), PspVerb.REFUND) is Unsettled
+
+
+@pytest.mark.parametrize("type_", ["unreadable", "api_error", "idempotency_error", None, 7])
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_refund_is_refused_only_by_stripe_itself(status: int, type_: object) -> None:
+    """A gateway's page says nothing about the money, nor does a 404 of Stripe's."""
+    trouble = error(stripe.InvalidRequestError, status, {"type": type_, "code": "charge_disputed"})
+
+    assert outcome(trouble, PspVerb.REFUND) is Unsettled
+    assert outcome(invalid(404, code="charge_disputed"), PspVerb.REFUND) is Unsettled
+
+
+@pytest.mark.parametrize("verb", [PspVerb.CONFIRM, PspVerb.CANCEL, PspVerb.READ])
+def test_no_other_request_is_settled_by_a_refunds_no(verb: PspVerb) -> None:
+    """The word is about the charge, not about them."""
+    assert outcome(invalid(code="charge_disputed"), verb) is Unsettled
 
 
 # ---- turned away, or not answered ----------------------------------------------------------------------------------

@@ -16,13 +16,14 @@ from zerosum.domain.order import (
     TERMINAL,
     Attempt,
     AttemptState,
+    OperationKind,
     Order,
     OrderEvent,
     OrderStatus,
     next_status,
 )
 from zerosum.domain.record import replace
-from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened
+from zerosum.domain.refund import PostingRefused, RefundEnded, RefundNotFound, RefundOpened
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.todo import Todo
 from zerosum.errors import Bug
@@ -162,6 +163,7 @@ _OrderScoped = (
     | m.WalletUpdated
     | m.LedgerUpdated
     | RefundOpened
+    | RefundNotFound
     | RefundEnded
 )
 
@@ -183,6 +185,9 @@ def _evolve_order(order: Order, event: _OrderScoped, now_ms: int) -> Order:
             return replace(order, ledger_updated=True, updated_at_ms=now_ms)
         case RefundOpened() | RefundEnded():
             return order.with_refund(event.refund, now_ms)
+        case RefundNotFound():
+            asked = _of({op.number: op for op in order.operations if op.kind is OperationKind.REFUND}, event.number)
+            return order.with_operation(replace(asked, answer=event.answer), now_ms)
         case _:
             assert_never(event)
 
@@ -204,7 +209,7 @@ def _moved(order: Order, event: OrderEvent, reason: str, now_ms: int) -> Order:
     return replace(order, status=status, reason=reason, attempts=attempts, updated_at_ms=now_ms)
 
 
-_K = TypeVar("_K", bound=str)
+_K = TypeVar("_K", bound=str | int)
 _V = TypeVar("_V")
 
 

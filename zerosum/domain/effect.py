@@ -2,7 +2,8 @@
 
 An operation's request is stored as canonical JSON when it is started; every send and re-send is built from that text.
 Who asks instead of sending: a confirm or cancel after its first run (the object tells what became of it), a refund every
-other time, and everything whose key the PSP may have forgotten. Source: design section 4, "A charge is two operations".
+other time, and always where the PSP may have forgotten its key and has not shown since that nothing was given back. Source:
+design section 4, "A charge is two operations".
 
 Invariant: the same to-do leads to the same request, whoever builds it and whenever.
 """
@@ -18,6 +19,7 @@ from zerosum.domain.journal import Journal, Movement, entries_of, journal
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, Order
 from zerosum.domain.record import replace
+from zerosum.domain.refund import RefundNotFound
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.request import AssessRisk, PspRequest, PspVerb
 from zerosum.domain.todo import Todo, TodoKind
@@ -93,16 +95,24 @@ def _operation_of(checkout: Checkout, todo: Todo) -> Operation:
 
 def _psp_request(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int) -> PspRequest:
     request = request_of(operation.request)
-    is_remembered = now_ms - operation.started_at_ms < horizon_ms - UNKNOWN_BUDGET_MARGIN_MS
     match operation.kind:
         case OperationKind.PREPARE:
             return request
         case OperationKind.CONFIRM | OperationKind.CANCEL:
             return request if todo.tries == 1 else replace(request, verb=PspVerb.READ, key="")
         case OperationKind.REFUND:
-            if todo.tries % 2 == 1 and is_remembered:
+            if todo.tries % 2 == 1 and is_remembered(operation, todo, now_ms, horizon_ms):
                 return request
             return replace(request, verb=PspVerb.READ, key="", wants_refund_key=operation.key)
+
+
+def is_remembered(operation: Operation, todo: Todo, now_ms: int, horizon_ms: int) -> bool:
+    """Whether a refund sent now is made once: the PSP knows its key since it was started, or showed in the to-do's present
+    budget, which ends before a key of that age can be forgotten, that there was none."""
+    if now_ms - operation.started_at_ms < horizon_ms - UNKNOWN_BUDGET_MARGIN_MS:
+        return True
+    shown = RefundNotFound(todo.order_id, todo.number, todo.created_at_ms)
+    return operation.answer == shown.answer
 
 
 _TRANSFERS = {

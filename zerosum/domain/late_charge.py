@@ -10,7 +10,7 @@ Invariant: one case a charge, and one refund of it, however often and by whomeve
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
 from zerosum.domain.order import OperationKind, OperationState, Order
-from zerosum.domain.reversal import is_about, is_whole
+from zerosum.domain.reversal import ask_again_for_refund, is_about, is_whole
 from zerosum.domain.todo import TodoKind
 
 
@@ -32,20 +32,18 @@ def suspend(draft: Draft, order: Order, fact: m.Report, kind: m.MismatchKind, de
 
 def given_back(draft: Draft, order: Order, fact: m.Report) -> None:
     """The PSP says that the buyer has the late charge back: its case is closed, and suspense is cleared."""
-    late, refund = late_charge_of(draft, order), order.newest(OperationKind.REFUND)
-    is_open = refund is not None and refund.state is OperationState.UNKNOWN and is_about(fact, refund)
-    if late is None or not is_open or not is_whole(draft, fact, late.money):
+    late = late_charge_of(draft, order)
+    if late is None or not _is_open(order, fact) or not is_whole(draft, fact, late.money):
         return
     draft.settle(order.id, OperationKind.REFUND, OperationState.DONE, fact.object_id)
     draft.happen(m.MismatchResolved(late.id, order.id))
     draft.run(TodoKind.CLEAR_SUSPENSE, order.id, late.number)
 
 
-def ask_again_for_refund(draft: Draft, fact: m.Report) -> None:
-    """A poll found the refund not there (yet): silence proves nothing, so the same refund is sent or asked for again."""
-    todo = draft.asking(fact)
-    if todo is not None and todo.kind is TodoKind.REFUND:
-        draft.defer(todo, by_ms=min(draft.policy.backoff_cap_ms, 1_000 * todo.tries), reason="refund not seen yet")
+def _is_open(order: Order, fact: m.Report) -> bool:
+    """Whether the fact is about the order's refund, and nothing final is known of that yet."""
+    refund = order.newest(OperationKind.REFUND)
+    return refund is not None and refund.state is OperationState.UNKNOWN and is_about(fact, refund)
 
 
 def late_charge_of(draft: Draft, order: Order) -> m.Mismatch | None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant, fingerprint_of
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OrderEvent
-from zerosum.domain.refund import PostingRefused, RefundEnded, RefundOpened, RequestRefund
+from zerosum.domain.refund import PostingRefused, RefundEnded, RefundNotFound, RefundOpened, RequestRefund
 from zerosum.domain.refusal import Reason
 from zerosum.domain.todo import Todo
 
@@ -149,7 +149,8 @@ class Report:
 
     `money` and `reference` are what the PSP says they are, to be compared with what was asked. `reason`: its decline or
     pending code in our words. `todo_id` and `tries`: the run that learned it, "" and 0 for a webhook or a settlement line.
-    `refund_key`: of the refund it tells of, "" where the PSP does not name it.
+    `refund_key`: of the refund it tells of, "" where the PSP does not name it. `is_unrefunded`: of a refund that was asked for,
+    the PSP shows that nothing of the charge was given back or is on its way, under that key or any other; False says nothing.
     """
 
     source: ReportSource
@@ -165,6 +166,7 @@ class Report:
     delivery: Delivery | None = None
     settlement: SettlementLineRef | None = None
     refund_key: str = ""
+    is_unrefunded: bool = False
 
     def fingerprint(self) -> str:
         """A versioned hash over what the PSP says: tells a line told twice from another fact under the same line's id."""
@@ -380,21 +382,7 @@ class CheckoutAnswered:
 
 
 Event = (
-    CheckoutSubmitted
-    | RiskAssessed
-    | AttemptOpened
-    | OperationStarted
-    | OperationSettled
-    | ObjectPrepared
-    | OrderMoved
-    | WalletUpdated
-    | LedgerUpdated
-    | PostingRefused
-    | RefundOpened
-    | RefundEnded
-    | SettlementTold
-    | MismatchOpened
-    | MismatchResolved
-    | TodoMoved
-    | CheckoutAnswered
-)
+    CheckoutSubmitted | RiskAssessed | AttemptOpened | OperationStarted | OperationSettled | ObjectPrepared | OrderMoved
+    | WalletUpdated | LedgerUpdated | PostingRefused | RefundOpened | RefundNotFound | RefundEnded | SettlementTold
+    | MismatchOpened | MismatchResolved | TodoMoved | CheckoutAnswered
+)  # fmt: skip

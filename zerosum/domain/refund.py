@@ -107,6 +107,23 @@ class RefundOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundNotFound:
+    """The PSP, which may have forgotten the key of operation `number`, shows that nothing came back: it may be sent again.
+
+    `budget_ms`: when the budget began that it was asked in, the to-do's `created_at_ms`; a later one begins with asking.
+    """
+
+    order_id: OrderId
+    number: int
+    budget_ms: int
+
+    @property
+    def answer(self) -> str:
+        """What the operation keeps of it."""
+        return f"NOT_FOUND/{self.budget_ms}"
+
+
+@dataclass(frozen=True, slots=True)
 class RefundEnded:
     """The refund SUCCEEDED or FAILED, with proof of either."""
 

@@ -15,10 +15,10 @@ from typing import Final
 
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
-from zerosum.domain.late_charge import ask_again_for_refund, charged_late, given_back, late_charge_of, suspend
+from zerosum.domain.late_charge import charged_late, given_back, late_charge_of, suspend
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
-from zerosum.domain.reversal import came_back, declined, proven
+from zerosum.domain.reversal import ask_again_for_refund, came_back, declined, proven
 from zerosum.domain.todo import PSP_KINDS, TodoKind, todo_id
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})

@@ -6,9 +6,10 @@ It begins with a row that reserves it (`Refund`, PENDING). Nothing is asked of t
     what the wallet took is debited again;
     a charge that one of them refused stands in suspense: as it came, or out of the capture that the ledger had taken.
 
-Then the PSP is asked to refund, under one derived key for ever, and asked again until it says REFUNDED: that is the proof. With
-proof the ledger follows: the capture is undone by the original split, or suspense is cleared. A definitive "no" of the PSP
-puts back what the wallet was debited; a charge without a home stays in suspense, with its case open.
+Then the PSP is asked to refund, under one derived key for ever, and asked again until it says REFUNDED: that is the proof. Once
+it may have forgotten that key it is only asked, unless it shows that nothing was given back: then the same may go again.
+With proof the ledger follows: the capture is undone by the original split, or suspense is cleared. A definitive "no" of the
+PSP puts back what the wallet was debited; a charge without a home stays in suspense, with its case open.
 
 Trouble is retried, never reversed: only a typed refusal of wallet or ledger begins a reversal. Source: design section 4
 "Refunds and pay-outs: reserve, call, settle", failures.md rows P16 to P18, specification "Error handling".
@@ -22,6 +23,7 @@ from typing import Final
 
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
+from zerosum.domain.effect import is_remembered
 from zerosum.domain.identity import OrderId
 from zerosum.domain.money import Money
 from zerosum.domain.order import Operation, OperationKind, OperationState, Order, OrderStatus
@@ -31,6 +33,7 @@ from zerosum.domain.refund import (
     Refund,
     RefundCause,
     RefundEnded,
+    RefundNotFound,
     RefundOpened,
     RefundStatus,
     RequestRefund,
@@ -193,6 +196,24 @@ def _open_case(draft: Draft, order: Order, refund: Refund) -> m.Mismatch:
     if not opened:
         raise Bug(f"order {order.id}: no case for a charge without a home")
     return opened
+
+
+def ask_again_for_refund(draft: Draft, fact: m.Report) -> None:
+    """A poll found the refund not there (yet). Silence proves nothing: the same refund is sent or asked for again.
+
+    Where the PSP may have forgotten its key it is only asked for, until a poll shows that nothing was ever given back. That is
+    recorded, for this budget alone, and the same request may go again under the same key: it is remembered from then on anew.
+    """
+    todo = draft.asking(fact)
+    if todo is None or todo.kind is not TodoKind.REFUND:
+        return
+    operation = draft.order(todo.order_id).operation(_REFUND, todo.number)
+    if operation is None:
+        raise Bug(f"to-do {todo.id} has no operation")
+    horizon_ms = draft.policy.horizon_ms
+    if fact.is_unrefunded and not is_remembered(operation, todo, draft.now_ms, horizon_ms):
+        draft.happen(RefundNotFound(todo.order_id, todo.number, todo.created_at_ms))
+    draft.defer(todo, by_ms=min(draft.policy.backoff_cap_ms, 1_000 * todo.tries), reason="refund not seen yet")
 
 
 # ---- how it ends ---------------------------------------------------------------------------------------------

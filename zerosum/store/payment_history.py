@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.order import Operation, OrderEvent, OrderStatus, next_status
-from zerosum.domain.refund import PostingRefused, Refund, RefundEnded, RefundOpened, RefundStatus
+from zerosum.domain.refund import PostingRefused, Refund, RefundEnded, RefundNotFound, RefundOpened, RefundStatus
 from zerosum.domain.refusal import Refusal
 from zerosum.errors import Bug
 from zerosum.ports import Change, TurnRecord
@@ -110,6 +110,8 @@ def _told(event: m.Event) -> tuple[str, str, dict[str, Any]]:
             return "PostingRefused", event.order_id, {"kind": event.kind, "reason": event.reason}
         case RefundOpened() | RefundEnded():
             return _REFUND_TYPES[event.refund.status], event.order_id, _refund_detail(event.refund)
+        case RefundNotFound():
+            return "RefundNotFound", event.order_id, {"number": event.number}
         case m.SettlementTold():
             return "SettlementTold", event.order_id, _settlement_detail(event)
         case m.MismatchOpened():

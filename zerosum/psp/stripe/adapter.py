@@ -28,6 +28,7 @@ from zerosum.psp.stripe.mapping import (
     Json,
     Unreadable,
     id_of,
+    is_unrefunded,
     metadata_of,
     refused,
     report_of_intent,
@@ -185,13 +186,16 @@ class StripeAdapter:
 
     async def _read(self, request: PspRequest) -> Report | Unreadable:
         path = _intent_path(request)
-        if request.wants_refund_key:
-            page = await self._ask("get", "/v1/refunds", payment_intent=request.object_id, limit=100)
-            found = _refund_under(request.wants_refund_key, page)
-            if found is not None:
-                return report_of_refund(found, source=ReportSource.POLL, psp=request.psp, order_id=request.order_id)
-            # Not found is no proof that there is none: the intent's own status says what is certain.
-        return _intent(await self._ask("get", path, expand=["latest_charge"]), request)
+        if not request.wants_refund_key:
+            return _intent(await self._ask("get", path, expand=["latest_charge"]), request)
+        page = await self._ask("get", "/v1/refunds", payment_intent=request.object_id, limit=100)
+        found = _refund_under(request.wants_refund_key, page)
+        if found is not None:
+            return report_of_refund(found, source=ReportSource.POLL, psp=request.psp, order_id=request.order_id)
+        # Not on the list: what the charge itself says, read after the list, decides whether that is proof.
+        shown = await self._ask("get", path, expand=["latest_charge"])
+        report = _intent(shown, request)
+        return replace(report, is_unrefunded=is_unrefunded(page, shown)) if isinstance(report, Report) else report
 
     async def _ask(self, method: str, path: str, **parameters: object) -> object:
         """One call of the SDK; the answer as plain JSON.
@@ -239,7 +243,7 @@ def _intent(shown: object, request: PspRequest) -> Report | Unreadable:
 
 
 def _refund_under(key: str, page: object) -> Json | None:
-    """The refund that was made under our key. One page is enough: we give back all at once, so none of ours follows."""
+    """The refund that was made under our key. One page is enough: only refunds that failed can be many."""
     data = page.get("data") if isinstance(page, dict) else None
     refunds = data if isinstance(data, list) else []
     return next((each for each in refunds if isinstance(each, dict) and metadata_of(each).get(REFUND_KEY) == key), None)

@@ -2,7 +2,8 @@
 
     error                                   prepare              confirm, cancel, refund, read
     CardError (402)                         what the intent in it is; without one: REFUSED / Unsettled
-    InvalidRequestError (400, 404)          REFUSED              what the intent in it is, else Unsettled
+    InvalidRequestError (400, 404)          REFUSED              what the intent in it is, else Unsettled;
+                                                                 a refund's 400: REFUND_FAILED, but for `ASK_ABOUT`
     RateLimitError (429)                    TurnedAway, Retry-After obeyed; lock_timeout: Unsettled
     AuthenticationError, PermissionError    TurnedAway, logged as an error: no call will pass until people act
     APIError replayed (5xx)                 StoredFailure
@@ -21,13 +22,33 @@ from zerosum.domain.message import Report, ReportSource
 from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.retry import parse_retry_after
 from zerosum.errors import OutcomeUnknown, StoredFailure
-from zerosum.psp.stripe.mapping import Json, Unreadable, decline_reason, refusal_reason, refused, report_of_intent
+from zerosum.psp.stripe.mapping import (
+    Json,
+    Unreadable,
+    decline_reason,
+    refund_refused,
+    refusal_reason,
+    refused,
+    report_of_intent,
+)
 from zerosum.psp.trouble import TurnedAway, Unsettled
+
+ASK_ABOUT: Final = frozenset(
+    {
+        "charge_already_refunded",  # by us under a key that was forgotten, or by somebody else: the charge's refunds tell
+        "balance_insufficient",  # of our account at Stripe, today
+        "resource_missing", "livemode_mismatch", "api_key_expired", "platform_api_key_expired",  # asked with another key
+        "idempotency_key_in_use", "lock_timeout", "rate_limit",  # what holds it may be our own request of before
+    }
+)  # fmt: skip
+"""Codes of a 400 to a refund that leave open what becomes of it: made already, or not yet. Every other says that this refund is
+not made, and a twin of the request that is still on its way is told the same. Source: docs.stripe.com/error-codes."""
 
 _log = logging.getLogger(__name__)
 
 KEY_REFUSED: Final = "psp refuses our key"
 STORED: Final = "stored 5xx replayed"
+_BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 
 
@@ -57,10 +78,18 @@ def _invalid(error: stripe.StripeError, request: PspRequest, now_ms: int) -> Rep
         if _is_about(error, "invalid_request_error"):
             return refused(request, refusal_reason(_body(error)))
         raise _unknown(error, now_ms)
+    if _is_refund_refused(error, request):
+        _log.warning("refund of order %s refused: %s", request.order_id, _told(error))
+        return refund_refused(request)
     shown = _shown_intent(error, request)
     if shown is not None:
         return shown
     raise _unknown(error, now_ms)
+
+
+def _is_refund_refused(error: stripe.StripeError, request: PspRequest) -> bool:
+    is_answer = error.http_status == _BAD_REQUEST and _is_about(error, "invalid_request_error")
+    return request.verb is PspVerb.REFUND and is_answer and _body(error).get("code") not in ASK_ABOUT
 
 
 def _turned_away(error: stripe.StripeError, _: PspRequest, now_ms: int) -> Report:

@@ -124,6 +124,34 @@ def report_of_refunded_charge(
     return Report(source, order_id, psp, object_id, status, money, _reference(shown), "", refund_key=key)
 
 
+def is_unrefunded(page: object, intent: object) -> bool:
+    """Whether a charge's whole list of refunds, and the charge itself, expanded in its intent, show that nothing came back.
+
+    Both are read from what is written, not from an index: Stripe's search lags, its lists and objects do not. Every refund on
+    the list has failed, and the charge says 0. A list that goes on, or anything that is not as documented: False, no proof.
+    """
+    if not isinstance(page, Mapping) or page.get("object") != "list" or page.get("has_more") is not False:
+        return False
+    data, charge = page.get("data"), intent.get("latest_charge") if isinstance(intent, Mapping) else None
+    if not isinstance(data, list) or not isinstance(charge, Mapping) or charge.get("object") != "charge":
+        return False
+    is_failed = [isinstance(each, Mapping) and each.get("status") in _NOTHING_BACK for each in data]
+    refunded, amount = charge.get("refunded"), charge.get("amount_refunded")
+    return all(is_failed) and refunded is False and amount == 0 and not isinstance(amount, bool)
+
+
+_NOTHING_BACK: Final = ("failed", "canceled")
+
+
+def refund_refused(request: PspRequest) -> Report:
+    """Stripe would not make the refund, for good: there is none, and the buyer's charge stands."""
+    source, status = ReportSource.ANSWER, ObjectStatus.REFUND_FAILED
+    return Report(
+        source, request.order_id, request.psp, request.object_id, status, request.money, request.order_id,
+        REFUND_STATUSES["failed"][1], refund_key=request.key,
+    )  # fmt: skip
+
+
 def refused(request: PspRequest, reason: str) -> Report:
     """Stripe would not create the object, or could not: there is none, and nothing that could be paid."""
     source = ReportSource.ANSWER
