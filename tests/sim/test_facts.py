@@ -13,7 +13,8 @@ from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, derived_key
 from zerosum.domain.money import Money
-from zerosum.domain.order import OperationKind, OrderStatus
+from zerosum.domain.order import OperationKind, OperationState, OrderStatus
+from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.todo import TodoState
 from zerosum.v1.payment_pb2 import CreatePaymentResponse
 from zerosum.v1.payment_pb2 import OrderStatus as WireStatus
@@ -140,6 +141,80 @@ def test_status_never_regresses_on_a_late_report() -> None:
 
     assert done.orders[OrderId("c-1-o0")].status is OrderStatus.SUCCESS
     assert outcomes == ["IGNORED"] * len(m.ObjectStatus)
+
+
+class _BankSendsItBack(ScriptedPsp):
+    """Like Stripe: a key brings its first answer for ever, "succeeded"; the refund itself has failed since."""
+
+    def _report(self, request: PspRequest, obj: Object | None) -> m.Report:
+        report = super()._report(request, obj)
+        if request.verb is PspVerb.REFUND and request.key in self.refunds:
+            return replace(report, status=m.ObjectStatus.REFUNDED, refund_key=request.key)
+        return report
+
+
+class _Slow(ScriptedPsp):
+    """A refund is pending in every answer until it has failed."""
+
+    def _report(self, request: PspRequest, obj: Object | None) -> m.Report:
+        report = super()._report(request, obj)
+        if report.status is m.ObjectStatus.REFUNDED:
+            return replace(report, status=m.ObjectStatus.PROCESSING, reason="REFUND_PENDING")
+        return report
+
+
+async def late_refund_failed(psp: ScriptedPsp, *statuses: m.ObjectStatus) -> tuple[Checkout, list[str]]:
+    """A late charge whose refund the bank sends back, and webhooks that tell of it in this order; then a few hours."""
+    house = await House(psp=psp).start()
+    await house.pay(checkout("c-1", 1_000, token="tok_decline"))
+    failed = await house.settle("c-1")
+    psp.pay_now("pi_1")
+    await house.tell(failed.key, webhook("evt_1", m.ObjectStatus.CHARGED))
+    await asyncio.sleep(0.05)
+    (key,) = psp.refunds
+    psp.refused_refunds.add(key)
+    psp.objects["pi_1"].given_back = 0
+    for number, status in enumerate(statuses):
+        await house.tell(failed.key, replace(webhook(f"evt_2_{number}", status), refund_key=key))
+    await asyncio.sleep(4 * HOUR_MS / 1_000)
+    done = await house.settle("c-1")
+    return done, [row["movement"] for row in rows(house, "ledger", "journals")]
+
+
+FAILED, GIVEN_BACK = m.ObjectStatus.REFUND_FAILED, m.ObjectStatus.REFUNDED
+
+
+@pytest.mark.parametrize("statuses", [(FAILED,), (FAILED, FAILED), (FAILED, GIVEN_BACK)])
+@pytest.mark.parametrize("psp", [_BankSendsItBack, _Slow])
+def test_a_late_charge_s_refund_that_failed_is_never_proven_by_what_is_told_afterwards(
+    psp: type[ScriptedPsp], statuses: tuple[m.ObjectStatus, ...]
+) -> None:
+    """P18, P35: `failed` is final. A stale first answer, or a webhook of before that comes after it, is no proof."""
+    lost = {"refund": [DROP_RESPONSE], "read": [DROP_REQUEST]}
+    done, movements = run(late_refund_failed(psp(script=lost), *statuses))
+
+    (refund,) = (op for op in done.orders[OrderId("c-1-o0")].operations if op.kind is OperationKind.REFUND)
+    assert (refund.state, refund.answer) == (OperationState.DECLINED, "REFUND_FAILED")
+    assert [(case.kind, case.is_resolved) for case in done.mismatches.values()] == [("late_charge", False)]
+    assert movements == ["suspense_charge"]
+    assert not any(todo.state is TodoState.DEAD for todo in done.todos.values())
+
+
+def test_a_late_charge_s_refund_that_a_poll_finds_failed_ends_at_once() -> None:
+    """P18: nothing is asked for until a budget is spent where the end is known."""
+    done, movements = run(late_refund_failed(_Slow()))
+
+    assert [case.is_resolved for case in done.mismatches.values()] == [False]
+    assert movements == ["suspense_charge"]
+
+
+def test_a_late_charge_s_refund_that_came_back_after_it_had_succeeded_is_a_case_of_its_own() -> None:
+    """P18: proof, and then the bank: both are on record, and finance has the case."""
+    done, _ = run(late_refund_failed(_BankSendsItBack(), FAILED))
+
+    assert [(case.kind, case.is_resolved) for case in done.mismatches.values()] == [
+        ("late_charge", True), ("refund_failed", False),
+    ]  # fmt: skip
 
 
 def test_a_charge_of_another_object_goes_to_suspense_and_opens_a_case() -> None:

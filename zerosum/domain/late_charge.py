@@ -1,8 +1,8 @@
 """Money that moved without a home: charged after its order was given up, or of an object that was never the order's own.
 
 It goes to suspense and opens a case. A late charge is refunded, once, under a key of its own, and the PSP is asked until it
-says so; with that proof suspense is cleared and the case closed. A second object's charge waits for people. Source: design
-section 4, "Facts are never refused".
+says what became of it: with proof suspense is cleared and the case closed; where it has failed, for good, suspense keeps it for
+people. A second object's charge waits for people. Source: design section 4, "Facts are never refused".
 
 Invariant: one case a charge, and one refund of it, however often and by whomever it is told.
 """
@@ -38,6 +38,13 @@ def given_back(draft: Draft, order: Order, fact: m.Report) -> None:
     draft.settle(order.id, OperationKind.REFUND, OperationState.DONE, fact.object_id)
     draft.happen(m.MismatchResolved(late.id, order.id))
     draft.run(TodoKind.CLEAR_SUSPENSE, order.id, late.number)
+
+
+def not_given_back(draft: Draft, order: Order, fact: m.Report) -> None:
+    """The PSP says that the late charge's refund has failed. That is final: suspense keeps the money, the case stays open for
+    people, and nothing that is told afterwards of this refund, late or from a stored answer, is its proof."""
+    if _is_open(order, fact):
+        draft.settle(order.id, OperationKind.REFUND, OperationState.DECLINED, fact.reason or "REFUND_FAILED")
 
 
 def _is_open(order: Order, fact: m.Report) -> bool:

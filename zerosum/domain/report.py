@@ -15,7 +15,7 @@ from typing import Final
 
 from zerosum.domain import message as m
 from zerosum.domain.draft import Draft
-from zerosum.domain.late_charge import charged_late, given_back, late_charge_of, suspend
+from zerosum.domain.late_charge import charged_late, given_back, late_charge_of, not_given_back, suspend
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
 from zerosum.domain.reversal import ask_again_for_refund, came_back, declined, proven
@@ -252,11 +252,11 @@ def _refunded(draft: Draft, order: Order, fact: m.Report) -> None:
 
 
 def _refund_failed(draft: Draft, order: Order, fact: m.Report) -> None:
-    """The buyer's charge stands. A late charge's refund is asked for until its budget is spent, then people send the money."""
+    """The buyer's charge stands, for good. Of a late charge people send the money another way."""
     if came_back(draft, order, fact):
         return
     if late_charge_of(draft, order) is not None:
-        ask_again_for_refund(draft, fact)
+        not_given_back(draft, order, fact)
     else:
         declined(draft, order, fact)
 
