@@ -7,7 +7,7 @@ Invariant: no rule of the product is repeated here; the house only connects.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from zerosum.domain.journal import Journal
 from zerosum.domain.money import Money
 from zerosum.domain.request import AssessRisk
 from zerosum.domain.wallet import Transfer
-from zerosum.errors import NotSent, Unavailable
+from zerosum.errors import NotSent, OutcomeUnknown, Unavailable
 from zerosum.ports import Done, ItemOutcome, PspGateway, RiskAnswer, Store, TryLater, Wanted
 from zerosum.store.memory import MemoryStore
 from zerosum.store.opening import memory_store
@@ -70,10 +70,11 @@ class ScriptedRisk:
 
 @dataclass(slots=True)
 class LocalPeer:
-    """Wallet and ledger behind their fronts, as the runner sees them. `failures`: the next calls that get lost."""
+    """Wallet and ledger behind their fronts, as the runner sees them. `failures`: the next calls lost; `losses`: answers."""
 
     front: Front[Any]
     failures: int = 0
+    losses: int = 0
 
     async def apply(self, transfer: Transfer) -> ItemOutcome:
         return await self._send(transfer)
@@ -86,6 +87,9 @@ class LocalPeer:
             self.failures -= 1
             raise NotSent("the peer is down")
         answer = (await self.front.submit([item]))[0]
+        if self.losses:
+            self.losses -= 1
+            raise OutcomeUnknown("the peer's answer is lost")
         if isinstance(answer, Applied):
             return Done()
         return answer.refusal if isinstance(answer, Refused) else TryLater(100)
@@ -239,6 +243,11 @@ class House:
             await asyncio.sleep(0.25)
             waited_ms += 250
         raise AssertionError(f"{checkout_id} is not settled: {checkout.todos}")
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Waits (virtual time, a millisecond a look) until the tables or the PSP show it."""
+        while not is_so():  # noqa: ASYNC110 - a table has no event; the clock is virtual
+            await asyncio.sleep(0.001)
 
     def shard_number(self, checkout_id: str) -> int:
         return shard_of(EntityKey(TENANT, checkout_id), SHARDS)

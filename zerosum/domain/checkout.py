@@ -23,7 +23,14 @@ from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
 from zerosum.domain.retry import due_after_ms, is_spent
-from zerosum.domain.reversal import advance, refused, request_refund, reverse_unless_all_paid
+from zerosum.domain.reversal import (
+    advance,
+    is_not_covered,
+    refused,
+    request_refund,
+    reverse_anew,
+    reverse_unless_all_paid,
+)
 from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, TodoState
 
 RISK_BLOCKED = "RISK_BLOCKED"
@@ -180,7 +187,8 @@ def claim(draft: Draft, command: m.ClaimTodo) -> None:
 
 
 def replay(draft: Draft, command: m.ReplayTodo) -> Refusal | None:
-    """An operator gives a dead letter a new budget. It runs under its old key; a charge is asked for before it is sent."""
+    """An operator gives a dead letter a new budget. It runs under its old key, and what may have moved money is
+    asked for before it is sent. A debit that the wallet has refused goes under the next number: a "no" is kept for ever."""
     todo = draft.checkout.todos.get(command.todo_id)
     if todo is None:
         return Refusal(Reason.UNKNOWN_ID, "todo_id", "no such to-do")
@@ -189,6 +197,10 @@ def replay(draft: Draft, command: m.ReplayTodo) -> Refusal | None:
     if todo.kind is TodoKind.PREPARE:
         draft.move(todo, "TodoReplayed", command.operator)
         _prepare_anew(draft, replace(todo, created_at_ms=draft.now_ms), f"replayed by {command.operator}")
+        return None
+    if is_not_covered(todo):
+        draft.move(todo, "TodoReplayed", command.operator)
+        reverse_anew(draft, todo)
         return None
     tries = 2 if todo.kind in PSP_KINDS else 1
     draft.rerun(todo, event="TodoReplayed", reason=command.operator, tries=tries, since_ms=draft.now_ms)

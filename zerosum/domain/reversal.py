@@ -3,6 +3,7 @@
 It begins with a row that reserves it (`Refund`, PENDING). Nothing is asked of the PSP before
 
     both sides have said what they made of the capture: wallet and ledger each took it, or refused it for good;
+    what the wallet was debited for an earlier refund, which failed, is back in it;
     what the wallet took is debited again;
     a charge that one of them refused stands in suspense: as it came, or out of the capture that the ledger had taken.
 
@@ -118,13 +119,36 @@ def _account_closed(draft: Draft, todo: Todo) -> bool:
 
 
 def _not_covered(draft: Draft, todo: Todo) -> bool:
-    """The seller's balance does not cover a refund that was asked for: nothing has moved, and nothing will."""
+    """The seller's balance does not cover it: nothing has moved. A refund that was asked for ends. A reversal of ours must
+    still be made: its to-do is a dead letter until people have seen to the balance and replay it (`reverse_anew`)."""
     refund = draft.order(todo.order_id).refund
-    if refund is None or refund.is_reversal:
+    if refund is None:
         return False
+    if refund.is_reversal:
+        draft.die(todo, Reason.BALANCE_TOO_LOW)
+        return True
     draft.close(todo)
     _end(draft, todo.order_id, refund, RefundStatus.FAILED, Reason.BALANCE_TOO_LOW)
     return True
+
+
+def is_not_covered(todo: Todo) -> bool:
+    """Whether this dead letter is the debit of a reversal that the wallet has refused: under its transfer's id for ever."""
+    return todo.kind is TodoKind.DEBIT_WALLET and todo.reason == Reason.BALANCE_TOO_LOW
+
+
+def reverse_anew(draft: Draft, todo: Todo) -> None:
+    """People have seen to the balance: the reversal is reserved again under the next number, with transfer and key of its own.
+
+    Once, for the refused number ends by the same commit: its debit never moved anything and never will, and nothing was asked
+    of the PSP under it.
+    """
+    refund = draft.order(todo.order_id).refund
+    if refund is None or refund.number != todo.number or not refund.is_reversal:
+        raise Bug(f"to-do {todo.id} is of no reversal that waits")
+    draft.close(todo)
+    _end(draft, todo.order_id, refund, RefundStatus.FAILED, Reason.BALANCE_TOO_LOW)
+    open_refund(draft, draft.order(todo.order_id), refund.cause, reason=refund.reason, requested_by=refund.requested_by)
 
 
 _SIDES: Final = {TodoKind.CREDIT_WALLET: "wallet", TodoKind.POST_JOURNAL: "ledger"}
@@ -144,7 +168,9 @@ def advance(draft: Draft, order_id: OrderId) -> None:
     """Takes the steps of a pending refund that nothing stands before any more. Taken again, it takes none twice."""
     order = draft.order(order_id)
     refund, attempt = order.refund, order.attempt
-    if refund is None or refund.status is not RefundStatus.PENDING or not _both_sides_said(draft, order):
+    if refund is None or refund.status is not RefundStatus.PENDING:
+        return
+    if not _both_sides_said(draft, order) or not _is_all_returned(draft, order):
         return
     if attempt is None:
         raise Bug(f"order {order_id} is refunded and was never charged")
@@ -168,6 +194,12 @@ def _before_the_psp(draft: Draft, order: Order, refund: Refund) -> list[tuple[To
 
 def _both_sides_said(draft: Draft, order: Order) -> bool:
     return all(_is_done(draft, kind, order.id, 1) for kind in _SIDES)
+
+
+def _is_all_returned(draft: Draft, order: Order) -> bool:
+    """The wallet has back what it was debited for earlier refunds. A debit that overtakes it could be refused, and for ever."""
+    back = (draft.checkout.todos.get(todo_id(TodoKind.RETURN_WALLET, order.id, one.number)) for one in order.refunds)
+    return all(todo is None or todo.state is TodoState.DONE for todo in back)
 
 
 def is_homeless(order: Order) -> bool:
