@@ -17,6 +17,7 @@ from typing import Any, Final
 from simulator.psp.ids import derive
 from simulator.psp.settlement import AT, CHECKOUT, COLUMNS, ORDER, REFUND_KEY, TENANT, Row, payout_id
 from simulator.psp.stripe.currency import DECIMALS, major_units, minor_units
+from simulator.psp.stripe.payment import Behaviours
 
 Record = dict[str, Any]
 
@@ -145,11 +146,14 @@ def _extra(row: Row, draw: _Draw) -> Step:
 
 
 def _unknown_charge(row: Row, draw: _Draw) -> Step:
-    """A charge that we know nothing of: its amount is above every other one, so that no order fits it by amount and day."""
+    """A charge that we know nothing of: its amount is above every other one, so that no order fits it by amount and day.
+
+    Its fee is the PSP's usual one: a damage spoils one thing.
+    """
     currency = row[AT["currency"]]
     draw.highest[currency] += draw.chance.randint(1, 9)
     gross = draw.highest[currency]
-    fee = draw.chance.randint(0, gross // 20)
+    fee = Behaviours().fee_minor(gross)
     names = {ID: draw.id("txn", row, "extra"), INTENT: draw.id("pi", row, "extra"), CHARGE: draw.id("ch", row, "extra")}
     unknown = {SOURCE: names[CHARGE], ORDER: draw.id("order", row, "extra"), CHECKOUT: draw.id("chk", row, "extra")}
     extra = _with(row, {**names, **unknown, **_amounts(currency, gross, fee)})

@@ -32,6 +32,10 @@ class Behaviours:
     processing_ms: int = 1_000
     processing_passes: bool = True
 
+    def fee_minor(self, amount_minor: int) -> int:
+        """What the PSP keeps of a charge: rounded half up, never more than the money."""
+        return min((amount_minor * self.fee_bps + 5_000) // 10_000 + self.fee_fixed_minor, amount_minor)
+
 
 class Context(NamedTuple):
     """What a call may look at. `name` is the call's own name, from which new ids are derived."""
@@ -223,9 +227,7 @@ def _charge(intent: Intent, context: Context, *, status: str) -> Charge:
 
 
 def _book(charge: Charge, context: Context) -> tuple[Charge, BalanceTransaction]:
-    """Put the captured money into the balance, less the fee (rounded half up, never more than the money)."""
-    behaviours = context.behaviours
-    fee = (charge.amount_captured * behaviours.fee_bps + 5_000) // 10_000 + behaviours.fee_fixed_minor
+    """Put the captured money into the balance, less the fee."""
     movement = BalanceTransaction(
         id=derive("txn", charge.id),
         type="charge",
@@ -233,7 +235,7 @@ def _book(charge: Charge, context: Context) -> tuple[Charge, BalanceTransaction]
         charge=charge.id,
         intent=charge.intent,
         amount=charge.amount_captured,
-        fee=min(fee, charge.amount_captured),
+        fee=context.behaviours.fee_minor(charge.amount_captured),
         currency=charge.currency,
         created_ms=context.now_ms,
         available_on_ms=context.now_ms + _AVAILABLE_AFTER_MS,
