@@ -63,8 +63,7 @@ async def test_a_second_charge_whose_line_was_a_case_of_its_own_is_not_missing_l
     ((at_ms,),) = desk.rows("SELECT max(started_at_ms) FROM reconciliation.runs WHERE psp = %s", desk.psp)
     second_charge(desk, order, opened_at_ms=at_ms)
 
-    for day, number in ((NEXT_DAY, 1), (THIRD_DAY, 2)):
-        await desk.take(store, desk.file([], day=number, spoil=lambda _: []))
+    for day in (NEXT_DAY, THIRD_DAY):
         await desk.night(store, day)
 
     assert [case for case in desk.cases() if case[2] != CaseState.RESOLVED] == []
@@ -130,6 +129,21 @@ async def test_a_missing_line_closes_when_its_line_comes_unless_it_is_older_than
     await desk.night(store, NEXT_DAY)
 
     assert desk.cases() == [("missing_line", "manual", state)]
+
+
+async def test_a_line_that_the_corrected_file_took_back_closes_nothing(desk: Desk) -> None:
+    """The day after brought the line, and its corrected file does not: what its first run found is no more."""
+    patient, strict = desk.open(line_due_ms=LONG_MS), desk.open(line_due_ms=0)
+    orders = desk.orders(2)
+    desk.write(orders)
+    await desk.night(patient)
+    await desk.take(patient, desk.file(orders, day=1))
+    await desk.night(patient, NEXT_DAY)
+
+    await desk.take(strict, desk.file(orders[1:], day=1))
+    await desk.night(strict, NEXT_DAY, is_again=True)
+
+    assert desk.cases() == [("missing_line", "manual", "OPEN")]
 
 
 # ---- what was written off ------------------------------------------------------------------------------------------
