@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert, make_url, select, text
+from sqlalchemy import create_engine, insert, make_url, select, text, update
 
 from tests.contract.house import SqlHouse
 from tests.contract.proxy import Cut, CutProxy
@@ -84,7 +84,10 @@ class Desk:
             return [dict(row) for row in found.mappings()]
 
     async def close(self) -> None:
-        """Closes both ways."""
+        """Takes its commands out of the outbox, for another test's would be told what they hold, and closes both ways."""
+        with self._engine.begin() as connection:
+            ours = DELIVERIES.c.mismatch_id.like(f"{self.psp}/%")
+            connection.execute(update(DELIVERIES).where(ours, DELIVERIES.c.state == "OPEN").values(state="DONE"))
         self._engine.dispose()
         await self.database.close()
 
