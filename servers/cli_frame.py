@@ -4,6 +4,7 @@ Invariant: a command that fails says why in one line and ends with a status othe
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,17 @@ EXIT_MISCONFIGURED = 2
 
 
 def settings_of(data_dir: Path | None) -> "Settings":
-    """The environment's settings, with this folder if one is given. Raises Misconfigured: which variable, never its value."""
+    """The environment's settings, with this folder if one is given. Raises Misconfigured: which variable, never its value.
+
+    A variable that looks like a setting and is none is told in a line on standard error; the command goes on.
+    """
     from pydantic import ValidationError
 
     from zerosum.errors import Misconfigured
-    from zerosum.settings import Settings
+    from zerosum.settings import Settings, unknown_variables
 
+    for line in unknown_variables(os.environ):
+        print(f"zerosum: {line}", file=sys.stderr)  # noqa: T201 - a command speaks to people
     try:
         settings = Settings()
     except ValidationError as error:

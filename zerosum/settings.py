@@ -3,12 +3,38 @@
 Invariant: secrets are never here as text, only as the folder or URL they come from; nothing here is read twice.
 """
 
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zerosum import limits
+
+PREFIX: Final = "ZEROSUM_"
+
+OTHER_VARIABLES: Final = frozenset(
+    {
+        "ZEROSUM_PERSON",  # `--as` of the command line
+        "ZEROSUM_TOKEN_FILE",  # a person's own token, for the command line
+        "ZEROSUM_TEST_COCKROACH_URL",  # tests/contract
+        "ZEROSUM_TEST_SEEDS",  # tests/contract
+        "ZEROSUM_WORLD_SEEDS",  # tests/world
+    }
+)
+"""Variables of ours that are no settings. A test holds this list to the tree."""
+
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+PORT_MAX: Final = 65_535
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_DIGITS_AND_DOTS = re.compile(r"[0-9.]+")
+_ANY_INTERFACE = "0.0.0.0"  # noqa: S104 - compared with, never bound by itself
 
 
 class Settings(BaseSettings):
@@ -34,17 +60,19 @@ class Settings(BaseSettings):
     """An existing cluster to join; empty = the supervisor starts its own head."""
 
     bind_host: str = "127.0.0.1"
+    """An IPv4 address or the name of a host."""
+    metrics_port_offset: int = 100
+    """A server's Prometheus port = its own port + this."""
     payment_port: int = 7401
     wallet_port: int = 7402
     ledger_port: int = 7403
     reconciliation_port: int = 7404
     edge_port: int = 7400
-    metrics_port_offset: int = 100
-    """A server's Prometheus port = its own port + this."""
-    payment_address: str = "127.0.0.1:7401"
-    wallet_address: str = "127.0.0.1:7402"
-    ledger_address: str = "127.0.0.1:7403"
-    reconciliation_address: str = "127.0.0.1:7404"
+    payment_address: str = ""
+    wallet_address: str = ""
+    ledger_address: str = ""
+    reconciliation_address: str = ""
+    """Empty: where `bind_host` and the service's port put it on this machine; filled in here."""
 
     psp_url: str = ""
     """Where Stripe's API is; empty = the real one. The simulator's address in `zerosum up` and the demo."""
@@ -82,3 +110,69 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     crash_dir: Path | None = None
     """For tests and drills: a folder with orders to die or stand still at named points (`crash.py`). None: never."""
+
+    @property
+    def reach_host(self) -> str:
+        """The host under which this machine finds its own servers: whoever listens everywhere is on loopback, too."""
+        return _reached(self.bind_host)
+
+    @field_validator("bind_host")
+    @classmethod
+    def _is_host(cls, host: str) -> str:
+        if not _HOST.fullmatch(host) or (_DIGITS_AND_DOTS.fullmatch(host) and not _is_ipv4(host)):
+            raise PydanticCustomError("host", "it must be an IPv4 address or the name of a host")
+        return host
+
+    @field_validator("payment_port", "wallet_port", "ledger_port", "reconciliation_port", "edge_port")
+    @classmethod
+    def _has_room(cls, port: int, info: ValidationInfo) -> int:
+        """The port and the one of its metrics are ports."""
+        offset: int = info.data.get("metrics_port_offset", 0)  # one that is no number is told by itself
+        if not 1 <= port <= PORT_MAX:
+            raise PydanticCustomError("port", "it must be a port from 1 to 65535")
+        if not 1 <= port + offset <= PORT_MAX:
+            told = "with ZEROSUM_METRICS_PORT_OFFSET, {offset}, its metrics must have a port from 1 to 65535"
+            raise PydanticCustomError("port", told, {"offset": offset})
+        return port
+
+    @field_validator("payment_address", "wallet_address", "ledger_address", "reconciliation_address")
+    @classmethod
+    def _is_where_it_serves(cls, address: str, info: ValidationInfo) -> str:
+        host, port = (info.data.get(name) for name in ("bind_host", f"{info.field_name}".replace("_address", "_port")))
+        return address or f"{_reached(str(host))}:{port}"
+
+    @field_validator("log_level")
+    @classmethod
+    def _is_level(cls, level: str) -> str:
+        if level.upper() not in LOG_LEVELS:
+            raise PydanticCustomError(
+                "level", "there is no such level; there are {levels}", {"levels": ", ".join(LOG_LEVELS)}
+            )
+        return level.upper()
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that is named as if it were ours and is read by nobody: its name and the nearest one of ours.
+
+    Its value is never told: it may be a password. Names count in any case, as they do where settings are read.
+    """
+    known = sorted(
+        {name.upper() for name in Settings.model_fields} | {one.removeprefix(PREFIX) for one in OTHER_VARIABLES}
+    )
+    for name in sorted(environment):
+        rest = name.upper().removeprefix(PREFIX)
+        if name.upper().startswith(PREFIX) and rest not in known:
+            near = get_close_matches(rest, known, n=1)
+            yield f"{name} is no setting" + (f": did you mean {PREFIX}{near[0]}?" if near else "")
+
+
+def _reached(bind_host: str) -> str:
+    return "127.0.0.1" if bind_host == _ANY_INTERFACE else bind_host
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        IPv4Address(host)
+    except ValueError:
+        return False
+    return True

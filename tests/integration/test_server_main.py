@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.answer import Applied
+from servers.child import free_ports
 from servers.cli import main as cli
 from servers.keys import make_keys, token_path
 from servers.main import Served, serve_grpc
@@ -37,12 +38,6 @@ from zerosum.v1.wallet_pb2_grpc import WalletServiceStub, add_WalletServiceServi
 DEMO = Tenant("demo")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _settings(folder: Path) -> Settings:
     return Settings(data_dir=folder, metrics_port_offset=0, admission_max=10)
 
@@ -50,8 +45,9 @@ def _settings(folder: Path) -> Settings:
 async def test_server_serves_counts_drains_and_closes_in_order(tmp_path: Path) -> None:
     """serve_grpc: everything a server process needs but its servicers; keys from the data folder."""
     make_keys(tmp_path)
-    port, metrics_port, stop, closed = _free_port(), _free_port(), asyncio.Event(), []
-    settings = Settings(data_dir=tmp_path, metrics_port_offset=metrics_port - port)
+    settings, stop, closed = Settings(data_dir=tmp_path), asyncio.Event(), []
+    port = free_ports(1, settings.metrics_port_offset)
+    metrics_port = port + settings.metrics_port_offset
 
     async def close(name: str) -> None:
         closed.append(name)
@@ -147,9 +143,9 @@ async def test_dead_letters_are_listed_shown_and_replayed_from_the_command_line(
     shards = FakeShards(Applied(is_replay=False))
     reader = FakePaymentReader(checkout(tenant=DEMO), todos=[dead_todo(DEMO)])
     operator = OperatorServicer(shards=shards, reader=reader, settings=SETTINGS)
-    port, stop = _free_port(), asyncio.Event()
+    settings, stop = Settings(data_dir=tmp_path), asyncio.Event()
+    port = free_ports(1, settings.metrics_port_offset)
     served = Served("zerosum.v1.OperatorService", partial(add_OperatorServiceServicer_to_server, operator))
-    settings = Settings(data_dir=tmp_path, metrics_port_offset=_free_port() - port)
     running = asyncio.ensure_future(serve_grpc(settings, "payment", [served], port=port, metrics=Metrics(), stop=stop))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         await channel.channel_ready()
@@ -177,11 +173,8 @@ async def test_dead_letters_are_listed_shown_and_replayed_from_the_command_line(
 def test_edge_serves_and_ends_on_a_signal(tmp_path: Path) -> None:
     """`zerosum serve edge` in a process of its own: up, healthy, gone within its drain after SIGTERM."""
     make_keys(tmp_path)
-    port, metrics_port = _free_port(), _free_port()
-    environment = {
-        "PATH": "", "ZEROSUM_DATA_DIR": str(tmp_path), "ZEROSUM_EDGE_PORT": str(port),
-        "ZEROSUM_METRICS_PORT_OFFSET": str(metrics_port - port),
-    }  # fmt: skip
+    port = free_ports(1, Settings().metrics_port_offset)
+    environment = {"PATH": "", "ZEROSUM_DATA_DIR": str(tmp_path), "ZEROSUM_EDGE_PORT": str(port)}
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "servers.cli", "serve", "edge"]
     with subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True) as edge:
