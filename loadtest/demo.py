@@ -118,7 +118,7 @@ def demo(settings: Settings, **options: Any) -> int:
     if plan.sabotage and settings.database_url:
         raise Misconfigured("--sabotage damages the database: never the one that ZEROSUM_DATABASE_URL names")
     if plan.sabotage:  # damage belongs to a folder of its own, never to data somebody may want
-        settings = settings.model_copy(update={"data_dir": settings.data_dir / "sabotaged"})
+        settings = settings.model_copy(update={"data_dir": settings.data_dir / "sabotaged", "settlement_dir": None})
         shutil.rmtree(settings.data_dir, ignore_errors=True)
     try:
         return asyncio.run(_interruptible(_demo(settings, plan, console)))

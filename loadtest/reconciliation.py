@@ -19,7 +19,7 @@ import psycopg
 from loadtest.planted import Case, Reconciled, judge
 from loadtest.probe import Psp
 from servers.wiring import database_url
-from zerosum.settings import Settings
+from zerosum.settings import Settings, environment_with
 
 DAMAGE_RATE: Final = 0.01
 """One line in a hundred is spoiled (issue 4, point 9)."""
@@ -97,12 +97,11 @@ def reconcile(settings: Settings, delivered: Delivered, folder: Path) -> Reconci
 
 def _command(settings: Settings, arguments: tuple[str, ...], log: Path) -> int:
     """One `zerosum reconcile` command against the running system; its exit status."""
-    values = json.loads(settings.model_dump_json(exclude_none=True))
-    environment = {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
+    environment = environment_with(settings, os.environ)
     with log.open("ab") as said:
         return subprocess.run(
-            [sys.executable, "-m", "servers.cli", "reconcile", *arguments], env=environment, stdout=said, stderr=said,
-            timeout=COMMAND_LIMIT_S, check=False,
+            [sys.executable, "-m", "servers.cli", "reconcile", *arguments, "--as", "demo"], env=environment, stdout=said,
+            stderr=said, timeout=COMMAND_LIMIT_S, check=False,
         ).returncode  # fmt: skip
 
 

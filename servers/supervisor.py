@@ -16,7 +16,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from servers.child import Child, free_port, until_listening
 from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
 from zerosum.errors import Misconfigured, ZerosumError
-from zerosum.settings import Settings
+from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
@@ -52,19 +52,6 @@ class Simulated:
     options: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Addresses:
-    """Where everything listens, as `run.json` in the data folder tells it."""
-
-    edge: str
-    payment: str
-    wallet: str
-    ledger: str
-    reconciliation: str
-    psp: str
-    metrics: dict[str, str] = field(default_factory=dict)
-
-
 class System:
     """Everything of one deployment on one machine. `start`, `run_until` a signal, `stop`."""
 
@@ -86,12 +73,16 @@ class System:
         self._psp_port = free_port() if simulated else 0
         self._ray_port = free_port()
         self._is_up = False
-        psp_url = f"http://127.0.0.1:{self._psp_port}" if simulated else settings.psp_url
         ray_address = settings.ray_address or f"127.0.0.1:{self._ray_port}"
         self._owns_ray = not settings.ray_address
         self.settings = settings.model_copy(
-            update={"data_dir": self._data, "psp_url": psp_url, "ray_address": ray_address}
+            update={"data_dir": self._data, "ray_address": ray_address, **(self._of_simulator() if simulated else {})}
         )
+
+    def _of_simulator(self) -> dict[str, object]:
+        """Its address and, as it has no others, the key and the secrets in the data folder; never those of a real PSP."""
+        keys = dict.fromkeys(("psp_api_key_file", "psp_webhook_secrets_file"))
+        return {"psp_url": f"http://127.0.0.1:{self._psp_port}", **keys}
 
     @property
     def psp_url(self) -> str:
@@ -197,7 +188,7 @@ class System:
         log = self._data / "logs" / f"{name}.log"
         secrets = self._simulator_secrets() if name == "psp" else {}
         child = Child(
-            name, argv, env={**self._environment(), **secrets}, log=log, is_group=is_group, on_start=self._write_run_file,
+            name, argv, env={**self.environment(), **secrets}, log=log, is_group=is_group, on_start=self._write_run_file,
             end_signal=signal.SIGKILL if is_group else signal.SIGTERM, on_exit=self._child_ended,
         )  # fmt: skip
         self.children[name] = child
@@ -266,11 +257,9 @@ class System:
             "PSP_ADMIN_TOKEN": read_key(self._data, "psp_admin_token"),
         }
 
-    def _environment(self) -> dict[str, str]:
-        """This process's environment and every setting; secrets stay in their files."""
-        values = json.loads(self.settings.model_dump_json(exclude_none=True))
-        ours = {f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}
-        return {**os.environ, "PYTHONUNBUFFERED": "1", **ours}
+    def environment(self) -> dict[str, str]:
+        """This process's environment with the system's settings and no others; secrets stay in their files."""
+        return {**environment_with(self.settings, os.environ), "PYTHONUNBUFFERED": "1"}
 
     def _admin_url(self) -> str:
         return self.settings.database_url or self._embedded_urls()["admin"]

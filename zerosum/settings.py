@@ -3,6 +3,7 @@
 Invariant: secrets are never here as text, only as the folder or URL they come from; nothing here is read twice.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -149,6 +150,16 @@ class Settings(BaseSettings):
                 "level", "there is no such level; there are {levels}", {"levels": ", ".join(LOG_LEVELS)}
             )
         return level.upper()
+
+
+def environment_with(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child that is to have exactly these settings: of all others of our variables it has none.
+
+    A setting that is None has no variable, and neither has what the shell says of it.
+    """
+    values = json.loads(settings.model_dump_json(exclude_none=True))
+    others = {name: value for name, value in environment.items() if not name.upper().startswith(PREFIX)}
+    return others | {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> Iterator[str]:

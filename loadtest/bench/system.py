@@ -54,9 +54,12 @@ async def own_system(settings: Settings, folder: Path, console: Console) -> Asyn
 
 
 def of_its_own(settings: Settings) -> Settings:
-    """The settings without the database and the Ray that they name: those are somebody's, and would be fenced or killed."""
+    """The settings without the database, the Ray and the inbox that they name: those are somebody's.
+
+    They would be fenced or killed, and the settlement files that wait there taken away.
+    """
     urls = {name: "" for name in Settings.model_fields if name.endswith("database_url")}
-    return settings.model_copy(update={**urls, "ray_address": ""})
+    return settings.model_copy(update={**urls, "ray_address": "", "settlement_dir": None})
 
 
 def with_free_ports(settings: Settings) -> Settings:

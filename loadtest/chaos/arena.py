@@ -6,7 +6,6 @@ Invariant: nothing that is started here outlives `stop`, and nobody is left stop
 """
 
 import asyncio
-import json
 import os
 import signal
 import time
@@ -25,7 +24,7 @@ from servers.keys import DEMO_TENANT, read_key, token_path
 from servers.supervisor import SERVICES, Simulated, System
 from servers.wiring import SHARDS_OF, Service, database_url
 from zerosum.errors import Misconfigured
-from zerosum.settings import Settings
+from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 
 FASTER: Final = {"effect_lease_ms": 4_000, "psp_timeout_ms": 2_500, "backoff_cap_ms": 1_000}
@@ -56,7 +55,10 @@ class Arena:
         self.crash_dir = self.folder / "orders"
         self.blocked_buyers = self.folder / "blocked_buyers"
         quicker = {name: min(getattr(settings, name), value) for name, value in FASTER.items()}
-        own = {"data_dir": data, "crash_dir": self.crash_dir, "risk_blocked_buyers_file": self.blocked_buyers}
+        own = {
+            "data_dir": data, "crash_dir": self.crash_dir, "risk_blocked_buyers_file": self.blocked_buyers,
+            "settlement_dir": None,
+        }  # fmt: skip
         self._settings = settings.model_copy(update={**own, **quicker})
         self._journal: Journal | None = None
         self._stopped: set[int] = set()
@@ -218,9 +220,8 @@ def _port_of(url: str) -> int:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """This process's environment, with these settings."""
-    values = json.loads(settings.model_dump_json(exclude_defaults=True))
-    return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
+    """This process's environment, with these settings and no others."""
+    return environment_with(settings, os.environ)
 
 
 def root_of_the_code() -> Path:

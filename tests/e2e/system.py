@@ -25,7 +25,7 @@ from tests.e2e.deadline import until
 from tests.e2e.process import family, is_alive, survivors
 from tests.tie import tied
 from zerosum.crash import Point, Process, place_order
-from zerosum.settings import Settings
+from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,8 +86,7 @@ class RunningSystem:
 
     def environment(self) -> dict[str, str]:
         """What a command of this system runs in: its folder, its ports, its shorter times."""
-        values = json.loads(self.settings.model_dump_json(exclude_defaults=True))
-        return {**os.environ, **{f"ZEROSUM_{name.upper()}": str(value) for name, value in values.items()}}
+        return environment_with(self.settings, os.environ)
 
     def begun_pid(self) -> int:
         """The supervisor's process."""

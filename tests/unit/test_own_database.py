@@ -12,16 +12,20 @@ from zerosum.settings import Settings
 SOMEBODYS = "postgresql://somebody@127.0.0.1:1/zerosum"
 
 
-def test_a_bench_leaves_the_named_database_and_ray_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under the same deployment's name it would fence its shards; at the end it kills the database."""
+def test_a_bench_leaves_the_named_database_ray_and_inbox_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the same deployment's name it would fence its shards; at the end it kills the database.
+
+    Its reconciler would take the files out of the inbox.
+    """
     for role in ("", "PAYMENT_", "WALLET_", "LEDGER_", "RECONCILER_", "AUDITOR_"):
         monkeypatch.setenv(f"ZEROSUM_{role}DATABASE_URL", SOMEBODYS)
     monkeypatch.setenv("ZEROSUM_RAY_ADDRESS", "127.0.0.1:6379")
+    monkeypatch.setenv("ZEROSUM_SETTLEMENT_DIR", "/somebodys/settlement")
 
     own = of_its_own(Settings())
 
     assert SOMEBODYS not in own.model_dump().values()
-    assert (own.database_url, own.ray_address) == ("", "")
+    assert (own.database_url, own.ray_address, own.settlement_dir) == ("", "", None)
 
 
 def test_a_sabotaged_demo_is_refused_where_a_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
