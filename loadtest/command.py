@@ -14,7 +14,7 @@ from loadtest.profiles import PROFILES
 from loadtest.run import EXIT_BROKEN, LoadOptions, run_load
 from servers.heads import heads_path
 from servers.keys import DEMO_TENANT, read_key, token_path, token_provider
-from servers.supervisor import read_run_file
+from servers.run_file import read_run_file
 from servers.wiring import database_url
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.settings import Settings

@@ -109,7 +109,7 @@ class Run:
     def metrics_url(self) -> str:
         """The payment server's Prometheus page."""
         settings = self.system.settings
-        return f"http://{settings.bind_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+        return f"http://{settings.reach_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
 
 
 def demo(settings: Settings, **options: Any) -> int:
@@ -191,7 +191,7 @@ async def _perform(run: Run, console: Console) -> int:
 async def _plant_canaries(run: Run) -> None:
     """Card numbers where none may be: each must be refused, and the audit will look for them."""
     token = token_path(run.system.settings.data_dir, "service").read_text().strip()
-    edge = f"http://{run.system.settings.bind_host}:{run.system.settings.edge_port}"
+    edge = f"http://{run.system.settings.reach_host}:{run.system.settings.edge_port}"
     for number, canary in enumerate(CANARIES):
         body = {
             "checkout_id": f"canary-{number}", "buyer_info": {"buyer_account": "buyer-1", "name": canary},

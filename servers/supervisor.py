@@ -8,7 +8,6 @@ Invariant: nothing it starts outlives it, and nothing it stops loses anything th
 
 import asyncio
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -27,6 +25,7 @@ from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
 from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
+from servers.run_file import run_file_of, write_run_file
 from zerosum.errors import Misconfigured, ZerosumError
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
@@ -36,6 +35,9 @@ _log = structlog.get_logger()
 
 SERVICES = ("payment", "wallet", "ledger", "reconciliation")
 """The servers that join Ray."""
+
+LOOPBACK = "127.0.0.1"
+"""Where Ray's head and the simulator listen, whatever `ZEROSUM_BIND_HOST` says of the servers."""
 
 READY_TIMEOUT_S = 60.0
 """A cold start of everything takes 12 to 25 s on two cores."""
@@ -73,7 +75,7 @@ class System:
         self._psp_port = free_port() if simulated else 0
         self._ray_port = free_port()
         self._is_up = False
-        ray_address = settings.ray_address or f"127.0.0.1:{self._ray_port}"
+        ray_address = settings.ray_address or f"{LOOPBACK}:{self._ray_port}"
         self._owns_ray = not settings.ray_address
         self.settings = settings.model_copy(
             update={"data_dir": self._data, "ray_address": ray_address, **(self._of_simulator() if simulated else {})}
@@ -82,7 +84,7 @@ class System:
     def _of_simulator(self) -> dict[str, object]:
         """Its address and, as it has no others, the key and the secrets in the data folder; never those of a real PSP."""
         keys = dict.fromkeys(("psp_api_key_file", "psp_webhook_secrets_file"))
-        return {"psp_url": f"http://127.0.0.1:{self._psp_port}", **keys}
+        return {"psp_url": f"http://{LOOPBACK}:{self._psp_port}", **keys}
 
     @property
     def psp_url(self) -> str:
@@ -123,7 +125,7 @@ class System:
         for name, port in ports.items():
             await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
         for name, port in ports.items():
-            await self._await_child(name, port)
+            await self._await_child(name, port, host=self.settings.reach_host)
         self._tell("shards")
         await asyncio.gather(*(self._await_shards(name, ports[name]) for name in SERVICES))
         self._is_up = True
@@ -133,7 +135,7 @@ class System:
     async def stop(self) -> None:
         """Stops everything in reverse order. Ray's processes are killed: they hold nothing, and Ray takes 6 s to end them."""
         self._is_up = False
-        (self._data / "run.json").unlink(missing_ok=True)
+        run_file_of(self._data).unlink(missing_ok=True)
         doors = [self.children[name] for name in ("edge", *SERVICES) if name in self.children]
         await asyncio.gather(*(door.stop() for door in doors))
         for name in ("psp", "ray"):
@@ -194,7 +196,7 @@ class System:
         self.children[name] = child
         await child.start()
         if is_awaited:
-            await self._await_child(name, port)
+            await self._await_child(name, port, host=LOOPBACK)
 
     def _child_ended(self, name: str, _code: int) -> None:
         """Servers of a Ray that is lost go with it: no call of theirs can end, and the next head is another cluster."""
@@ -203,18 +205,18 @@ class System:
                 if server in self.children:
                     self.children[server].kill()
 
-    async def _await_child(self, name: str, port: int) -> None:
+    async def _await_child(self, name: str, port: int, *, host: str) -> None:
         child = self.children[name]
 
         def has_patience() -> bool:
             return child.restarts < 10  # noqa: PLR2004 - a child that died ten times at start will not come up
 
-        if not await until_listening("127.0.0.1", port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
-            raise Misconfigured(f"{name} does not serve on port {port}; see {self._data / 'logs' / f'{name}.log'}")
+        if not await until_listening(host, port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
+            raise Misconfigured(f"{name} does not serve on {host}:{port}; see {self._data / 'logs' / f'{name}.log'}")
 
     async def _await_shards(self, name: str, port: int) -> None:
         """Waits until every shard of a service has told its figures: only then does a call find it ready."""
-        url = f"http://{self.settings.bind_host}:{port + self.settings.metrics_port_offset}/metrics"
+        url = f"http://{self.settings.reach_host}:{port + self.settings.metrics_port_offset}/metrics"
         wanted = {"payment": self.settings.checkout_shards, "wallet": self.settings.account_shards}
         wanted |= {"ledger": self.settings.ledger_shards, "reconciliation": 1}
         shards = wanted[name]
@@ -231,7 +233,7 @@ class System:
     def _ray_command(self) -> list[str]:
         ray = str(Path(sys.executable).parent / "ray")
         return [
-            ray, "start", "--head", "--block", f"--port={self._ray_port}", "--node-ip-address=127.0.0.1", "--num-cpus=1",
+            ray, "start", "--head", "--block", f"--port={self._ray_port}", f"--node-ip-address={LOOPBACK}", "--num-cpus=1",
             f"--ray-client-server-port={free_port()}", "--no-monitor", "--include-log-monitor=false",  # asked by nobody
             f"--object-store-memory={OBJECT_STORE_BYTES}", "--include-dashboard=false", "--disable-usage-stats",
             f"--temp-dir={self._ray_folder()}",
@@ -246,7 +248,7 @@ class System:
         return [
             sys.executable, "-m", "simulator.psp", "--data", str(self._data / "psp"), "--port", str(self._psp_port),
             "--seed", str(simulated.seed), "--webhook-url",
-            f"http://{self.settings.bind_host}:{self.settings.edge_port}/v1/webhooks/stripe", *simulated.options,
+            f"http://{self.settings.reach_host}:{self.settings.edge_port}/v1/webhooks/stripe", *simulated.options,
         ]  # fmt: skip
 
     def _simulator_secrets(self) -> dict[str, str]:
@@ -273,21 +275,8 @@ class System:
         """Where everything is, and as which process it runs now; while all of it is up."""
         if not self._is_up:
             return
-        settings, host = self.settings, self.settings.bind_host
-        offset = settings.metrics_port_offset
-        ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
-        ports["reconciliation"] = settings.reconciliation_port
-        metrics = {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()}
-        addresses = {name: f"{host}:{port}" for name, port in ports.items()}
-        run = {
-            "edge": f"http://{host}:{settings.edge_port}", "psp": self.psp_url, "metrics": metrics, **addresses,
-            "pids": {name: child.pid for name, child in self.children.items()} | self._own_pids(),
-            "ray": settings.ray_address,
-        }  # fmt: skip
-        half = self._data / "run.json.new"
         try:
-            half.write_text(json.dumps(run, indent=2) + "\n")
-            half.rename(self._data / "run.json")
+            write_run_file(self.settings, {name: child.pid for name, child in self.children.items()} | self._own_pids())
         except OSError as trouble:  # a full disk: whoever reads it is told too little, and nobody is left unsupervised
             _log.error("run.json cannot be written", reason=str(trouble))
 
@@ -303,15 +292,6 @@ def _count_shards(metrics_url: str) -> int:
             return page.read().count(b'zerosum_shard{figure="pid"') if page.status == HTTPStatus.OK else 0
     except OSError:
         return 0
-
-
-def read_run_file(data_dir: Path) -> dict[str, Any]:
-    """Where a running system listens. Raises Misconfigured where none runs on this data folder."""
-    path = data_dir / "run.json"
-    if not path.exists():
-        raise Misconfigured(f"nothing runs on {data_dir}: start it with `zerosum up`")
-    run: dict[str, Any] = json.loads(path.read_text())
-    return run
 
 
 async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
@@ -369,7 +349,7 @@ def up(settings: Settings, *, with_simulator: bool, seed: int) -> int:
 
 def _greeting(system: System) -> str:
     settings, data = system.settings, system.settings.data_dir
-    edge = f"http://{settings.bind_host}:{settings.edge_port}"
+    edge = f"http://{settings.reach_host}:{settings.edge_port}"
     rows = [
         ("payment service", f"{settings.payment_address} (gRPC)"), ("wallet service", f"{settings.wallet_address} (gRPC)"),
         ("ledger service", f"{settings.ledger_address} (gRPC)"),

@@ -64,9 +64,9 @@ def of_its_own(settings: Settings) -> Settings:
 
 def with_free_ports(settings: Settings) -> Settings:
     """The same settings on ports that nobody uses now. Raises Misconfigured where there are none."""
-    base = free_ports(len(_SERVICES) + 1, settings.metrics_port_offset)
+    base = free_ports(len(_SERVICES) + 1, settings.metrics_port_offset, settings.bind_host)
     ports = {f"{name}_port": base + place for place, name in enumerate((*_SERVICES, "edge"))}
-    addresses = {f"{name}_address": f"{settings.bind_host}:{ports[f'{name}_port']}" for name in _SERVICES}
+    addresses = {f"{name}_address": f"{settings.reach_host}:{ports[f'{name}_port']}" for name in _SERVICES}
     return settings.model_copy(update={**ports, **addresses})
 
 
@@ -83,7 +83,7 @@ def metrics_pages(system: System) -> dict[str, str]:
     """The Prometheus page of each service."""
     settings, offset = system.settings, system.settings.metrics_port_offset
     ports = {name: getattr(settings, f"{name}_port") + offset for name in _SERVICES}
-    return {name: f"http://{settings.bind_host}:{port}/metrics" for name, port in ports.items()}
+    return {name: f"http://{settings.reach_host}:{port}/metrics" for name, port in ports.items()}
 
 
 def auditor_url(system: System) -> str:

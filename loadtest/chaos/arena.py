@@ -130,7 +130,7 @@ class Arena:
         settings = self.settings
         ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
         ports["reconciliation"] = settings.reconciliation_port
-        url = f"http://{settings.bind_host}:{ports[service] + settings.metrics_port_offset}/metrics"
+        url = f"http://{settings.reach_host}:{ports[service] + settings.metrics_port_offset}/metrics"
         found = {int(shard): int(figures.get("pid", 0)) for shard, figures in shard_figures(url).items()}
         return {shard: pid for shard, pid in found.items() if process.is_alive(pid)}
 
@@ -182,7 +182,7 @@ class Arena:
 
     def edge_answers(self) -> bool:
         """Whether the HTTP edge takes a request. Blocking."""
-        edge = f"http://{self.settings.bind_host}:{self.settings.edge_port}"
+        edge = f"http://{self.settings.reach_host}:{self.settings.edge_port}"
         return is_refused(edge, self.token_file.read_text(encoding="ascii").strip(), {})
 
     async def until_at_rest(self, *, within_s: float = WITHIN_S) -> float:

@@ -55,16 +55,11 @@ class RunningSystem:
         base = free_ports(5, 100)
         ports = {"edge_port": base, "payment_port": base + 1, "wallet_port": base + 2, "ledger_port": base + 3}
         ports["reconciliation_port"] = base + 4
-        addresses = {
-            f"{name}_address": f"127.0.0.1:{ports[f'{name}_port']}"
-            for name in ("payment", "wallet", "ledger", "reconciliation")
-        }
         self.blocked_buyers = self.folder / "blocked_buyers"
         self.blocked_buyers.touch()
         files = {"data_dir": "data", "crash_dir": "crash", "risk_blocked_buyers_file": self.blocked_buyers.name}
-        self.settings = Settings.model_validate(
-            {**{name: self.folder / file for name, file in files.items()}, **ports, **addresses, **FASTER}
-        )
+        self._given = {**{name: self.folder / file for name, file in files.items()}, **ports, **FASTER}
+        self.settings = Settings.model_validate(self._given)
         self.data = self.settings.data_dir
         make_keys(self.data)
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,6 +78,10 @@ class RunningSystem:
                 tied("-m", "servers.cli", "up"), cwd=ROOT, env=self.environment(), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+
+    def move_to(self, bind_host: str) -> None:
+        """The next start is at another address of this machine, and so is what is asked of it."""
+        self.settings = Settings.model_validate({**self._given, "bind_host": bind_host})
 
     def environment(self) -> dict[str, str]:
         """What a command of this system runs in: its folder, its ports, its shorter times."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from urllib.request import urlopen
 
 import pytest
 
@@ -17,7 +18,10 @@ pytestmark = pytest.mark.e2e
 def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and_stops_cleanly(
     own: RunningSystem,
 ) -> None:
-    """I24; Ctrl-C. One story, as a start takes long: up, paid, SIGKILL, up again on the same data, paid, SIGINT."""
+    """I24; Ctrl-C. One story, as a start takes long: up, paid, SIGKILL, up again on the same data, paid, SIGINT.
+
+    The second start is at another address of this machine: whatever looks for a server looks where it was told to listen.
+    """
     before, after = new_checkout("before"), new_checkout("after")
     own.start()
     with Caller(own) as caller:
@@ -29,7 +33,13 @@ def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and
     assert own.wait() == -signal.SIGKILL
     until("its whole family has ended", lambda: not survivors(members))
 
+    own.move_to("127.0.0.2")
     own.start()
+    pages = own.run_file()["metrics"]
+    assert {name: page.partition("//")[2].partition(":")[0] for name, page in pages.items()} == dict.fromkeys(
+        ("payment", "wallet", "ledger", "reconciliation", "edge"), "127.0.0.2"
+    )
+    assert b"zerosum_grpc_calls_total" in urlopen(pages["edge"], timeout=10).read()  # noqa: S310 - our own loopback address
     with Caller(own) as caller:
         assert caller.pay(before).body == first.body
         assert settled(own, caller, before) == once("12.50")

@@ -1,0 +1,52 @@
+"""`run.json` in the data folder: where everything of a running system listens, and as which process it runs now.
+
+Invariant: the file is whole or not there; whoever reads it is told where it is when it cannot be read.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zerosum.errors import Misconfigured
+from zerosum.settings import Settings
+
+_SERVICES = ("payment", "wallet", "ledger", "reconciliation")
+
+
+def write_run_file(settings: Settings, pids: Mapping[str, int | None]) -> None:
+    """Writes it anew. `pids`: by name; None where a process does not run just now. Raises OSError, on a full disk for one."""
+    host = settings.reach_host
+    ports: dict[str, int] = {name: getattr(settings, f"{name}_port") for name in (*_SERVICES, "edge")}
+    offset = settings.metrics_port_offset
+    run = {
+        "edge": f"http://{host}:{ports['edge']}", "psp": settings.psp_url,
+        "metrics": {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()},
+        **{name: f"{host}:{ports[name]}" for name in _SERVICES}, "pids": dict(pids), "ray": settings.ray_address,
+    }  # fmt: skip
+    half = settings.data_dir / "run.json.new"
+    half.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    half.rename(run_file_of(settings.data_dir))
+
+
+def read_run_file(data_dir: Path) -> dict[str, Any]:
+    """Where a running system listens. Raises Misconfigured where none runs on this data folder, or the file cannot be read."""
+    path = run_file_of(data_dir)
+    try:
+        run = json.loads(path.read_bytes())
+    except FileNotFoundError as missing:
+        raise Misconfigured(f"nothing runs on {data_dir}: start it with `zerosum up`") from missing
+    except ValueError as odd:  # JSONDecodeError, UnicodeDecodeError
+        raise Misconfigured(_damaged(path)) from odd
+    if not isinstance(run, dict) or not {"edge", "psp", "metrics", "pids"} <= run.keys():
+        raise Misconfigured(_damaged(path))
+    return run
+
+
+def run_file_of(data_dir: Path) -> Path:
+    """Its place in a data folder."""
+    return data_dir / "run.json"
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged: it is no list of what runs; start `zerosum up` anew, which writes it"
