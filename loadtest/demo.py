@@ -33,7 +33,7 @@ from loadtest.run import LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile
 from servers.heads import export_once
 from servers.keys import DEMO_TENANT, read_key, token_path
-from servers.supervisor import Simulated, System
+from servers.supervisor import Simulated, System, log_beside_children
 from servers.wiring import database_url
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
@@ -137,6 +137,7 @@ async def _interruptible(story: Awaitable[int]) -> int:
 
 
 async def _demo(settings: Settings, plan: Plan, console: Console) -> int:
+    log_beside_children(settings)
     capped = min(settings.backoff_cap_ms, BACKOFF_CAP_MS)
     system = System(settings.model_copy(update={"backoff_cap_ms": capped}), Simulated(plan.seed),
                     tell=lambda what: console.print(f"starting {what}", style="dim"))  # fmt: skip

@@ -18,11 +18,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import structlog
-
+from servers.log import logger_of
 from zerosum.errors import Misconfigured
 
-_log = structlog.get_logger()
+_log = logger_of("supervisor")
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -252,10 +252,13 @@ def chaos(
     """Do harm to real processes: crash points, split brain, a monkey under load, the audit. Status 0 only when clean."""
     _keep_grpc_out_of_forks()
     from loadtest.chaos.run import chaos as run_chaos
+    from servers.supervisor import log_beside_children
 
     with told():
+        settings = settings_of(data_dir)
+        log_beside_children(settings)
         exit_with(run_chaos(
-            settings_of(data_dir), minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
+            settings, minutes=minutes, seed=seed, points=points, stop_s=stop_seconds, tps=tps,
             split_brain=split_brain, lost_ray=lost_ray, disk_full=disk_full, rpc_failures=rpc_failures,
         ))  # fmt: skip
 

@@ -12,8 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import structlog
-
+from servers.log import logger_of
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 
@@ -23,7 +22,7 @@ EXPORT_EVERY_S = 3_600.0
 EXPORT_LIMIT_S = 60.0
 """An export reads one row a slot: seconds, and a minute where the database is busy."""
 
-_log = structlog.get_logger()
+_log = logger_of("supervisor")
 
 
 def verify_record(settings: Settings, heads: Path | None, *, as_json: bool) -> int:

@@ -3,7 +3,7 @@
 Redaction looks at the names of fields and at every text, tracebacks included: bearer tokens, JWTs, the PSP's keys and
 secrets, passwords in URLs, payment tokens, card numbers. Source: failures.md security point 11, I20.
 
-Invariant: `render` is the last step before a line is written.
+Invariant: `render` is the last step before a line is written, and nobody ends because a line cannot be.
 """
 
 import json
@@ -11,8 +11,10 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, TextIO
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -97,8 +99,11 @@ _json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def configure_logs(service: str, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Sends every log line of this process to `stream` (standard error) as redacted JSON."""
-    out = stream or sys.stderr
+    """Sends every log line of this process to `stream` (standard error) as redacted JSON.
+
+    What cannot be written, on a full disk for one, is lost: whoever logs goes on.
+    """
+    out = cast(TextIO, _Unfailing(stream or sys.stderr))
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.processors.add_log_level,
@@ -127,6 +132,32 @@ def configure_logs(service: str, level: str = "INFO", stream: TextIO | None = No
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
+
+
+def log_to(path: Path, service: str, level: str) -> TextIO:
+    """Sends every log line of this process to the end of that file, whose folder is made. Raises OSError where it cannot be.
+
+    Returns the open file: for whoever wants it closed before the process ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a", buffering=1, encoding="utf-8")
+    configure_logs(service, level, stream)
+    return stream
+
+
+class _Unfailing:
+    """A stream that swallows what it cannot write: a supervisor that ends over a line leaves its children to themselves."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _named(service: str) -> Any:

@@ -19,19 +19,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-import structlog
-
 from actors import ray_cluster
 from servers.child import Child, free_port, until_listening
 from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
+from servers.log import log_to, logger_of
 from servers.run_file import run_file_of, write_run_file
 from zerosum.errors import Misconfigured, ZerosumError
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
-_log = structlog.get_logger()
+_log = logger_of("supervisor")
 
 SERVICES = ("payment", "wallet", "ledger", "reconciliation")
 """The servers that join Ray."""
@@ -294,6 +293,11 @@ def _count_shards(metrics_url: str) -> int:
         return 0
 
 
+def log_beside_children(settings: Settings) -> None:
+    """What this process tells of its children goes to a file beside theirs, never between the lines that a person reads."""
+    log_to(settings.data_dir / "logs" / "supervisor.log", "supervisor", settings.log_level)
+
+
 async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
     """Starts the system, says that it is ready, and stops it cleanly on SIGINT or SIGTERM."""
     loop = asyncio.get_running_loop()
@@ -335,6 +339,7 @@ def up(settings: Settings, *, with_simulator: bool, seed: int) -> int:
         sys.stdout.write(f"  starting {what}\n")
         sys.stdout.flush()
 
+    log_beside_children(settings)
     system = System(settings, Simulated(seed) if with_simulator else None, tell=tell)
 
     def ready() -> None:

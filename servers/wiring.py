@@ -23,7 +23,7 @@ from actors.runner import Runner
 from actors.shard import Shard
 from servers.collector import settle
 from servers.keys import read_key, token_provider, webhook_secrets
-from servers.log import configure_logs
+from servers.log import log_to
 from servers.main import Served, serve_grpc
 from servers.metric import Metrics
 from servers.monitor import Watch, watch_in_flight, watch_shards
@@ -150,10 +150,7 @@ async def _keep_checkpoints(database: Any, slots: Sequence[int]) -> None:
 
 def log_to_file(settings: Settings, service: str, slots: Sequence[int]) -> None:
     """A shard's lines go beside the servers', not into Ray's own folder."""
-    folder = settings.data_dir / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / f"shard-{service}-{slots[0]}.log").open("a", buffering=1, encoding="utf-8")
-    configure_logs(f"shard-{service}", settings.log_level, stream)
+    log_to(settings.data_dir / "logs" / f"shard-{service}-{slots[0]}.log", f"shard-{service}", settings.log_level)
 
 
 # ---- server processes ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from loadtest.bench.card import Card, take_card
 from servers.child import free_ports
-from servers.log import configure_logs
+from servers.log import log_to
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
 from zerosum.settings import Settings
@@ -39,7 +39,7 @@ async def own_system(settings: Settings, folder: Path, console: Console) -> Asyn
     """A system of its own in the folder, started; stopped and removed at the end."""
     data = folder / "system"
     # What the supervisor has to say of a database that is killed on purpose belongs beside the figures, not among them.
-    configure_logs("bench", settings.log_level, (folder / "bench.log").open("a", buffering=1, encoding="utf-8"))
+    log_to(folder / "bench.log", "supervisor", settings.log_level)
     system = System(
         with_free_ports(of_its_own(settings).model_copy(update={"data_dir": data})),
         Simulated(1, PSP_AT_ONCE),

@@ -38,6 +38,7 @@ from loadtest.chaos.scenario import Scenario, told
 from loadtest.chaos.wait import WITHIN_S, NeverCame, Patience, until
 from loadtest.outcome import OK
 from loadtest.shape import Checkout
+from servers.supervisor import log_beside_children
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 
@@ -130,7 +131,9 @@ def main(seed: int) -> None:
             raise
         scenario.impossible = f"not possible here: needs root to mount ({refused.strerror})"
     else:
-        asyncio.run(_in_time(settings.model_copy(update={"data_dir": folder}), seed, disk, scenario))
+        settings = settings.model_copy(update={"data_dir": folder})
+        log_beside_children(settings)
+        asyncio.run(_in_time(settings, seed, disk, scenario))
     sys.stdout.write(json.dumps(asdict(scenario)) + "\n")
 
 

@@ -1,5 +1,6 @@
 """The life of `zerosum up`: what ends with it, what is kept, what it goes on from. Each test has a system of its own."""
 
+import json
 import os
 import signal
 from urllib.request import urlopen
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.e2e
 def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and_stops_cleanly(
     own: RunningSystem,
 ) -> None:
-    """I24; Ctrl-C. One story, as a start takes long: up, paid, SIGKILL, up again on the same data, paid, SIGINT.
+    """I24; Ctrl-C. One story, as a start takes long: up, paid, SIGKILL, up again on the same data, a child killed, SIGINT.
 
     The second start is at another address of this machine: whatever looks for a server looks where it was told to listen.
     """
@@ -43,6 +44,7 @@ def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and
     with Caller(own) as caller:
         assert caller.pay(before).body == first.body
         assert settled(own, caller, before) == once("12.50")
+        own.kill("edge")
         caller.pay(after)
         assert settled(own, caller, after) == once("12.50")
     members = family(own.pid("supervisor"))
@@ -52,6 +54,9 @@ def test_killed_supervisor_takes_everything_with_it_and_the_next_one_goes_on_and
     assert survivors(members) == {}
     assert not (own.data / "run.json").exists()
     assert "stopped; the data is kept" in own.last_words()
+    told = [json.loads(line) for line in (own.data / "logs" / "supervisor.log").read_text().splitlines()]
+    assert {(line["event"], line["child"], line["service"]) for line in told} == {("child ended", "edge", "supervisor")}
+    assert "child ended" not in own.last_words()
 
 
 def test_ctrl_c_during_the_start_leaves_no_process_behind(own: RunningSystem) -> None:

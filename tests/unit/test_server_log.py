@@ -4,11 +4,12 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
-from servers.log import configure_logs, logger_of, redacted
+from servers.log import configure_logs, log_to, logger_of, redacted
 from servers.request_id import request_id_of
 from tests.unit.server_fakes import CARD, token
 
@@ -37,6 +38,34 @@ def stream() -> Iterator[io.StringIO]:
     yield out
     root.handlers[:], root.level = handlers, level
     structlog.reset_defaults()
+
+
+def test_a_line_that_cannot_be_written_ends_nobody(stream: io.StringIO) -> None:
+    """On a full disk the supervisor goes on with its children, and a server with its calls; ours and a library's lines."""
+    full = Path("/dev/full").open("w", buffering=1)  # noqa: SIM115 - to close it is to write what it holds, and fails
+    configure_logs("supervisor", "INFO", full)
+
+    logger_of("supervisor").warning("child ended", detail="x" * 100_000)
+    logging.getLogger("a.library").error("trouble")
+
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+    assert stream.getvalue() == ""
+
+
+def test_a_processs_lines_go_to_the_end_of_a_file_as_redacted_json(stream: io.StringIO, tmp_path: Path) -> None:
+    """The supervisor's beside those of its children: nothing is lost that stood there, nothing is shown to a terminal."""
+    path = tmp_path / "logs" / "supervisor.log"
+    path.parent.mkdir()
+    path.write_text("{}\n", encoding="utf-8")
+
+    with log_to(path, "supervisor", "INFO"):
+        logger_of("supervisor").warning("child ended", reason=TEXTS["database password"])
+
+    first, last = path.read_text(encoding="utf-8").splitlines()
+    assert first == "{}"
+    assert json.loads(last)["reason"] == "postgresql://[redacted]@127.0.0.1:5432/zerosum"
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
