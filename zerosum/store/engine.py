@@ -29,6 +29,8 @@ SHARD_CONNECTIONS = 4
 READER_CONNECTIONS = 8
 """A shard commits, loads and sweeps at once, with one to spare. Readers: 33 reads/s x 5 ms = 0.2 busy; 8 is room for bursts."""
 
+_UNREADABLE = "the database URL cannot be read; a port is a number, and @ in a password is written %40"
+
 _DRIVERS = {"postgresql": "postgresql+psycopg", "cockroachdb": "cockroachdb+psycopg"}
 
 
@@ -36,8 +38,10 @@ def database_url(url: str) -> URL:
     """The URL with our driver: `postgresql://` and `cockroachdb://` become psycopg. Raises Misconfigured on any other."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise Misconfigured("the database URL cannot be read") from None  # its text holds the password
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise Misconfigured(_UNREADABLE) from None  # its text holds the password
+    if "@" in (parsed.host or ""):  # the second half of the password
+        raise Misconfigured(_UNREADABLE)
     backend = parsed.get_backend_name()
     if backend not in _DRIVERS:
         raise Misconfigured(f"the database URL is of {backend}: only postgresql and cockroachdb are served")

@@ -8,7 +8,7 @@ Invariant: a server works on the revision it was built for, or not at all.
 
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from zerosum.errors import Misconfigured, Unavailable
@@ -20,6 +20,9 @@ from zerosum.store.wire import compiled
 HEAD = "0004"
 """The newest revision: a constant, so that a server need not load Alembic (0.6 s) to know it. A test holds it to the files."""
 
+_PORT = 5432
+"""Where a URL says none."""
+
 VERSION_TABLE = "schema_revision"
 
 
@@ -27,12 +30,13 @@ def migrate(admin_url: str, *, revision: str = HEAD) -> None:
     """Brings the database to HEAD, or to an earlier `revision`; run again, it changes nothing.
 
     Roles that are missing are made without a password; grants go to payment, wallet, ledger, reconciler and auditor.
-    Raises Unavailable (away), Misconfigured (the database refuses a step).
+    Raises Unavailable (away: host, port and cause, never the password), Misconfigured (the database refuses a step).
     """
     from alembic import command
     from alembic.config import Config
 
-    engine = create_engine(database_url(admin_url), hide_parameters=True)
+    url = database_url(admin_url)
+    engine = create_engine(url, hide_parameters=True)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     try:
@@ -41,11 +45,27 @@ def migrate(admin_url: str, *, revision: str = HEAD) -> None:
             command.upgrade(config, revision)
     except DBAPIError as error:
         raised = failure.before_commit(error)
+        if error.connection_invalidated or error.statement is None:  # it never answered, or went away
+            raise Unavailable(f"no connection to the database at {_place_of(url)}: {_cause_of(error)}") from error
         if isinstance(raised, Unavailable):
             raise raised from error
         raise Misconfigured(f"the database refuses a migration ({failure.sqlstate(error)})") from error
     finally:
         engine.dispose()
+
+
+def _place_of(url: URL) -> str:
+    """Hosts and ports. Several stand in the query, each with its port."""
+    if url.host:
+        return f"{url.host}:{url.port or _PORT}"
+    named = url.query.get("host", "this machine's socket")
+    return named if isinstance(named, str) else ", ".join(named)
+
+
+def _cause_of(error: DBAPIError) -> str:
+    """The first thing the driver said, without the place: it speaks of hosts, roles and databases, never of passwords."""
+    said = str(error.orig).strip().partition("\n")[0]
+    return said.rpartition(" failed: ")[2].removeprefix("FATAL:").strip() or type(error.orig).__name__
 
 
 async def require_revision(database: Database) -> None:
