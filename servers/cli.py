@@ -6,7 +6,7 @@ Invariant: a command that fails says why in one line and ends with a status othe
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ import typer
 
 from servers import cli_reconcile
 from servers.cli_bench import bench
-from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, told
+from servers.cli_frame import AsJson, DataDir, exit_with, refuse, settings_of, show, told
 from servers.cli_ledger import ledger
 from servers.cli_money import account, refund
 
@@ -158,8 +158,11 @@ def todo_list(
     data_dir: DataDir = None,
 ) -> None:
     """List to-dos."""
+    from servers.operator_client import state_of
+
     with told():
-        show(_operator(data_dir, tenant).todos(state), as_json, "To-dos")
+        wanted = state_of(state)
+        show(_operator(data_dir, tenant).todos(wanted), as_json, "To-dos")
 
 
 @todo.command("show")
@@ -321,11 +324,11 @@ def simulate(
     }  # fmt: skip
     with told():
         if ablate:
-            _refuse(of_one | {"--seed": seed is not None, "--state": state}, "it means nothing with --ablate")
+            refuse(of_one | {"--seed": seed is not None, "--state": state}, "it means nothing with --ablate")
         elif seed is None:
-            _refuse(of_one, "it is of one seed; say which with --seed")
+            refuse(of_one, "it is of one seed; say which with --seed")
         if ablate != "all":
-            _refuse({"--page": page}, "it goes with --ablate all")
+            refuse({"--page": page}, "it goes with --ablate all")
         try:
             status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
                 seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
@@ -336,15 +339,6 @@ def simulate(
         except ValueError as odd:
             raise Misconfigured(str(odd)) from odd
         exit_with(status)
-
-
-def _refuse(given: Mapping[str, object], why: str) -> None:
-    """Raises Misconfigured for the first option that was given. What is not heard must not look as if it were."""
-    from zerosum.errors import Misconfigured
-
-    for name, value in given.items():
-        if value:
-            raise Misconfigured(f"{name}: {why}")
 
 
 def _keep_grpc_out_of_forks() -> None:

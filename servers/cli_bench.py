@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from servers.cli_frame import DataDir, exit_with, settings_of, told
+from servers.cli_frame import DataDir, exit_with, refuse, settings_of, told
 from zerosum import limits
 
 bench = typer.Typer(help="Measure systems of its own on this machine, and the machine itself.", no_args_is_help=True)
@@ -72,8 +72,10 @@ def checkout(
 @bench.command("hot")
 def hot(
     against: Annotated[str, typer.Option(help="naive: the textbook in turn with ours, as fast as each can.")] = "",
-    in_flight: Annotated[str, typer.Option(help="Callers at once, with --against.")] = "16,64,256",
-    tps: Annotated[float, typer.Option(min=1, help="Checkouts a second, where the first climb begins.")] = 50.0,
+    in_flight: Annotated[str, typer.Option(help="Callers at once, with --against. Default: 16,64,256.")] = "",
+    tps: Annotated[
+        float | None, typer.Option(min=1, help="Checkouts a second, where the first climb begins. Default: 50.")
+    ] = None,
     seconds: StepSeconds = 10.0,
     rounds: Rounds = 3,
     json_file: JsonFile = None,
@@ -88,14 +90,17 @@ def hot(
         if against:
             if against != "naive":
                 raise Misconfigured(f"--against: hot is compared with naive, and not with {against!r}")
-            callers = [int(each) if each.isascii() and each.isdecimal() else 0 for each in in_flight.split(",")]
+            refuse({"--tps": tps}, "with --against both go as fast as they can")
+            given = (in_flight or "16,64,256").split(",")
+            callers = [int(each) if each.isascii() and each.isdecimal() else 0 for each in given]
             if min(callers) < 1:
                 raise Misconfigured(f"--in-flight: numbers of callers such as 16,64, and not {in_flight!r}")
             exit_with(hot_against_naive(
                 settings_of(data_dir), in_flight=callers, seconds=seconds, count=rounds, json_file=json_file
             ))  # fmt: skip
             return
-        exit_with(run_hot(settings_of(data_dir), tps=tps, seconds=seconds, count=rounds, json_file=json_file))
+        refuse({"--in-flight": in_flight}, "it goes with --against")
+        exit_with(run_hot(settings_of(data_dir), tps=tps or 50.0, seconds=seconds, count=rounds, json_file=json_file))
 
 
 @bench.command("shed")
@@ -226,6 +231,10 @@ def post(
     with told():
         if rpc and against:
             raise Misconfigured("--rpc: peers have no such door; leave --against out")
+        if not rpc:
+            refuse(
+                {"--data-dir": data_dir}, "it goes with --rpc; in process there is a database of its own, and no folder"
+            )
         if rpc and shards > 1:
             raise Misconfigured("--rpc: the system has its own shards; leave --shards out")
         if rpc:

@@ -5,10 +5,12 @@ Invariant: a command that fails says why in one line and ends with a status othe
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,7 +36,7 @@ def settings_of(data_dir: Path | None) -> "Settings":
     from zerosum.settings import Settings, unknown_variables
 
     for line in unknown_variables(os.environ):
-        print(f"zerosum: {line}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        _say(line)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -71,9 +73,18 @@ def exit_with(status: int | None) -> None:
         raise typer.Exit(status)
 
 
+def refuse(given: Mapping[str, object], why: str) -> None:
+    """Raises Misconfigured for the first option that was given. What is not heard must not look as if it were."""
+    from zerosum.errors import Misconfigured
+
+    for name, value in given.items():
+        if value:
+            raise Misconfigured(f"{name}: {why}")
+
+
 @contextmanager
 def told() -> Iterator[None]:
-    """Trouble of ours, or with a file, as one line on standard error."""
+    """Trouble of ours, or with a file, as one line on standard error; on a terminal it is wrapped between words."""
     from zerosum.errors import Misconfigured, ZerosumError
 
     try:
@@ -81,8 +92,16 @@ def told() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:  # not of a file: a bug is told whole
             raise
-        print(f"zerosum: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        _say(f"{error.filename}: {error.strerror}")
         raise typer.Exit(EXIT_FAILED) from error
     except ZerosumError as error:
-        print(f"zerosum: {error}", file=sys.stderr)  # noqa: T201 - a command speaks to people
+        _say(str(error))
         raise typer.Exit(EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_FAILED) from error
+
+
+def _say(text: str) -> None:
+    line = f"zerosum: {text}"
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        line = fill(line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr)  # noqa: T201 - a command speaks to people

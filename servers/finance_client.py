@@ -48,7 +48,7 @@ class Finance:
 
     def __init__(self, settings: Settings, person: str) -> None:
         self._settings = settings
-        self._metadata = (("authorization", f"Bearer {_token(settings, person or getpass.getuser())}"),)
+        self._metadata = (("authorization", f"Bearer {_token(settings, person)}"),)
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -168,8 +168,18 @@ def _token(settings: Settings, person: str) -> str:
             return Path(path).read_text(encoding="ascii").strip()
         except OSError as error:
             raise Misconfigured(f"ZEROSUM_TOKEN_FILE cannot be read: {error.strerror}") from error
-    caller = Caller(HOUSE, Role.FINANCE, person)
+    caller = Caller(HOUSE, Role.FINANCE, person or _who_is_here())
     return issuer_of(settings.data_dir).token(caller, expires_at_s=int(time.time()) + _TOKEN_LIFE_S)
+
+
+def _who_is_here() -> str:
+    """Who is logged in. Raises Misconfigured where this machine has no name for the account, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as nameless:  # OSError: as of Python 3.13
+        raise Misconfigured(
+            "--as: this account has no name here; say in whose name, or set ZEROSUM_PERSON"
+        ) from nameless
 
 
 def _header(path: Path, psp: str, manifest: Path | None) -> pb.ImportFileHeader:

@@ -13,6 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from servers.finance_client import SHORT_ID, digest_of
+from zerosum.domain.discrepancy import Kind
 from zerosum.errors import Misconfigured
 from zerosum.v1 import reconciliation_pb2 as pb
 from zerosum.v1.common_pb2 import Money
@@ -62,11 +63,18 @@ def filter_of(
 ) -> pb.ListMismatchesRequest:
     """The request for a list. Raises Misconfigured for a word that is none."""
     request = pb.ListMismatchesRequest(
-        state=_number(pb.MismatchState, state, "state"), kind=kind, assignee=assignee, psp=psp, payment_order_id=order,
+        state=_number(pb.MismatchState, state, "state"), kind=_kind(kind), assignee=assignee, psp=psp, payment_order_id=order,
         older_than_ms=older_than_hours * _HOUR_S * 1_000,
     )  # fmt: skip
     setattr(request, "class", _number(pb.MismatchClass, group, "class"))
     return request
+
+
+def _kind(word: str) -> str:
+    """The kind a word stands for ("" = all)."""
+    if word and word.lower() not in set(Kind):
+        raise Misconfigured(f"--kind: there is no kind {word!r}; there are {', '.join(Kind)}")
+    return word.lower()
 
 
 def _number(words: _Words, word: str, what: str) -> Any:

@@ -47,14 +47,12 @@ class Operator:
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._address = settings.payment_address
 
-    def todos(self, state: str) -> list[Row]:
-        """Every to-do in that state ("" = open and dead). Raises Misconfigured for another word."""
-        if state not in _STATES:
-            raise Misconfigured(f"--state: there is no state {state!r}; there are open, dead and done")
+    def todos(self, state: pb.TodoState.ValueType) -> list[Row]:
+        """Every to-do in that state (unspecified = open and dead)."""
         rows: list[Row] = []
         page = common_pb2.PageRequest(page_size=_PAGE_ROWS)
         while True:
-            response = self._call("ListTodos", pb.ListTodosRequest(page=page, state=_STATES[state]))
+            response = self._call("ListTodos", pb.ListTodosRequest(page=page, state=state))
             rows += [_todo(one) for one in response.todos]
             if not response.next_page_token:
                 return rows
@@ -91,6 +89,13 @@ class Operator:
                 )
             except grpc.RpcError as error:
                 raise trouble_of(error, "payment") from error
+
+
+def state_of(word: str) -> pb.TodoState.ValueType:
+    """The state a word stands for ("" = unspecified). Raises Misconfigured for another word."""
+    if word not in _STATES:
+        raise Misconfigured(f"--state: there is no state {word!r}; there are open, dead and done")
+    return _STATES[word]
 
 
 def trouble_of(error: grpc.RpcError, service: str) -> ZerosumError:

@@ -179,11 +179,10 @@ def ablate_command(
 ) -> int:
     """`zerosum simulate --ablate NAME`, or `all`: hunts, tells how each hunt ended, and writes the table where asked.
 
-    Returns the exit status: 0 = all that must be caught was caught, 1 = not, 2 = no such ablation.
+    Returns the exit status: 0 = all that must be caught was caught, 1 = not. Raises ValueError: there is no such ablation.
     """
     if name not in {"all", *ABLATIONS}:
-        tell(f"no such ablation: {name}; there are: all, {', '.join(ABLATIONS)}")
-        return 2
+        raise ValueError(f"there is no ablation {name!r}; there are all, {', '.join(ABLATIONS)}")
     ends: list[End] = []
     for planted in ABLATIONS.values() if name == "all" else [ABLATIONS[name]]:
         seeds = seeds_max if planted.must_be_caught else min(seeds_max, VAIN_SEEDS_MAX)

@@ -70,6 +70,9 @@ def mix_from(text: str) -> Mix:
     for pair in text.split(",") if text != "none" else ():
         name, _, figure = pair.partition("=")
         if name not in known or not figure.isdecimal():
-            raise ValueError(f"{pair!r} is no fault of the world; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{pair!r} is no fault of the world: faults are name=figure,.. such as drop_request=30, or none; "
+                f"there are {', '.join(sorted(known))}"
+            )
         mix[name] = int(figure)
     return Mix(**mix)

@@ -110,6 +110,10 @@ async def test_run_inside_is_of_the_present_hour(desk: Desk) -> None:
             "--state: there is no state 'odd'; there are open, fixing, proposed",
         ),
         (["mismatches", "list", "--class", "odd"], "--class: there is no class 'odd'; there are automatic, manual"),
+        (
+            ["mismatches", "list", "--kind", "odd"],
+            "--kind: there is no kind 'odd'; there are unresolved_order, late_charge",
+        ),
         (["mismatches", "list", "--older-than-hours", "99999999999999999999"], "--older-than-hours"),
         (["mismatches", "propose", "m-1", "shrug", "--reason", "r"], "how: there is no way 'shrug'"),
     ],

@@ -137,7 +137,15 @@ def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
     assert finding.headline == "hot over spread: 0.9 (0.8 to 1)"
 
 
-@pytest.mark.parametrize(("psp", "mix"), [("stripe", "0:1"), ("zero", "2"), ("zero", "1:2"), ("zero", "-1:1")])
+@pytest.mark.parametrize(
+    ("psp", "mix"),
+    [("stripe", "0:1"), ("zero", "2"), ("zero", "1:2"), ("zero", "-1:1"), ("zero", "101:1"), ("zero", "9999999999:1")],
+)
 def test_a_demand_that_makes_no_sense_is_refused(psp: str, mix: str) -> None:
     with pytest.raises(Misconfigured, match=r"PSP profile|a mix is"):
         demand_of(psp=psp, orders=1, mix=mix)
+
+
+def test_the_largest_mix_is_taken() -> None:
+    """Verifies the test above."""
+    assert demand_of(psp="zero", orders=1, mix="100:1").reads == 100

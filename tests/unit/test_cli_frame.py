@@ -1,12 +1,15 @@
 """What the command line shows of texts that others have written, and how it tells what is wrong with what it was given."""
 
+import io
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from servers.cli import main
-from servers.cli_frame import plain, show
+from servers.cli_frame import plain, show, told
+from zerosum.errors import Misconfigured
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,22 @@ def test_a_setting_that_is_none_is_named_and_its_value_is_not(
     assert result.stderr.startswith(f"zerosum: ZEROSUM_{name}: ")
     assert result.stderr.count("\n") == 1
     assert "secret" not in result.stderr
+
+
+def test_on_a_terminal_trouble_is_wrapped_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of forty names was cut in the midst of them."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stderr", screen := Terminal())
+
+    with pytest.raises(typer.Exit), told():
+        raise Misconfigured("there is no ablation 'foo'; there are all, no-fence, no-lease")
+
+    assert screen.getvalue() == "zerosum: there is no ablation 'foo';\n  there are all, no-fence, no-lease\n"
 
 
 def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:

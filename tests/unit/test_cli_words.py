@@ -50,6 +50,11 @@ def test_what_is_none_is_named_with_what_there_is(data: Path, words: list[str], 
         (["--hours", "1"], "--hours: it is of one seed"),
         (["--page", "x.md"], "--page: it goes with --ablate all"),
         (["--ablate", "no-fence", "--seed", "0"], "--seed: it means nothing with --ablate"),
+        (["--ablate", "foo"], "zerosum: there is no ablation 'foo'; there are all, "),
+        (
+            ["--seed", "0", "--faults", "foo"],
+            "'foo' is no fault of the world: faults are name=figure,.. such as drop_request=30",
+        ),
         (["--state", "{folder}"], "--state"),
         (["--state", "{folder}/keys/psp_api_key"], "psp_api_key is no tally"),
     ],
@@ -61,6 +66,54 @@ def test_an_option_that_would_not_be_heard_is_refused(data: Path, words: list[st
     assert result.exit_code == 2
     assert says in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["hot", "--in-flight", "8"], "--in-flight: it goes with --against"),
+        (["hot", "--against", "naive", "--tps", "20"], "--tps: with --against both go as fast as they can"),
+        (["post", "--data-dir", "x"], "--data-dir: it goes with --rpc"),
+        (
+            ["checkout", "--mix", "101:1"],
+            "--mix: a mix is reads to one write, such as 2:1, at most 100:1, and not '101:1'",
+        ),
+    ],
+)
+def test_a_bench_refuses_what_it_would_not_hear(
+    tmp_path: Path, words: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a system is started for it."""
+    monkeypatch.setenv("ZEROSUM_DATA_DIR", str(tmp_path))
+
+    result = CliRunner().invoke(main, ["bench", *words])
+
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_is_none_is_told_where_there_are_no_keys_yet(tmp_path: Path) -> None:
+    """What was typed is wrong wherever it is typed."""
+    status, said = _typed(tmp_path, "todo", "list", "--state", "odd")
+
+    assert (status, said) == (2, "zerosum: --state: there is no state 'odd'; there are open, dead and done\n")
+
+
+def test_whoever_has_no_name_on_this_machine_is_asked_for_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container an account may have a number and no row in passwd."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "ZEROSUM_PERSON", "ZEROSUM_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    status, said = _typed(data, "reconcile", "runs")
+
+    told = "--as: this account has no name here; say in whose name, or set ZEROSUM_PERSON"
+    assert (status, said) == (2, f"zerosum: {told}\n")
 
 
 def test_json_is_not_written_to_a_folder(tmp_path: Path) -> None:

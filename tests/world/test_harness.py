@@ -92,7 +92,9 @@ def test_the_command_of_a_failing_run_runs_the_same_again() -> None:
 
 
 def test_an_unknown_fault_is_named() -> None:
-    with pytest.raises(ValueError, match="earthquake"):
+    with pytest.raises(
+        ValueError, match=r"'earthquake=7' is no fault of the world: faults are name=figure,\.\. such as"
+    ):
         mix_from("earthquake=7")
 
 
