@@ -1,4 +1,4 @@
-"""`zerosum load` and `zerosum audit`: against a system that runs already, on the files of its data folder.
+"""`zerosum load` and `zerosum audit`: against a system that runs already, with the files of its data folder.
 
 Invariant: every load's journal stays in the data folder, because the audit needs all of them.
 """
@@ -8,13 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from loadtest.profiles import PROFILES
 from loadtest.run import EXIT_BROKEN, LoadOptions, run_load
 from servers.heads import heads_path
 from servers.keys import DEMO_TENANT, read_key, token_path, token_provider
-from servers.run_file import read_run_file
+from servers.run_file import read_run_file, run_file_of
 from servers.wiring import database_url
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.settings import Settings
@@ -61,22 +63,58 @@ def _find(address: str) -> None:
         ) from error
 
 
-def audit(settings: Settings, *, as_json: bool) -> int:
-    """Asks the independent auditor about this deployment; what is under way for less than a minute is not stuck yet."""
-    run, data = read_run_file(settings.data_dir), settings.data_dir
-    journals, heads = sorted(str(path) for path in (data / "runs").glob("*/journal.jsonl")), heads_path(settings)
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What an audit is told to look at, beside the files of the data folder. Empty: what `run.json` says is there.
+
+    `database_url`: as the auditor's role. `psp_url`: of the simulator, whose book is joined. `journals`: of buyers.
+    """
+
+    database_url: str = ""
+    psp_url: str = ""
+    journals: tuple[Path, ...] = ()
+
+
+def audit(settings: Settings, sources: Sources = Sources(), *, as_json: bool) -> int:
+    """Asks the independent auditor about this deployment; what is under way for less than a minute is not stuck yet.
+
+    0: clean, 1: something is violated, 2: not judged. Raises Misconfigured where neither a system runs nor a database is named.
+    """
+    data, report = settings.data_dir, settings.data_dir / "audit.json"
+    psp_url = sources.psp_url or _psp_that_runs(settings, sources)
+    data.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)  # or an old one would be told for what could not be judged
+    journals = sorted(map(str, sources.journals or (data / "runs").glob("*/journal.jsonl")))
+    heads, logs = heads_path(settings), data / "logs"
     command = [
-        sys.executable, "-m", "simulator.audit", "--psp-url", run["psp"], "--logs", str(data / "logs"),
+        sys.executable, "-m", "simulator.audit",
         "--in-flight-limit-ms", str(settings.in_flight_alert_ms), "--digests", str(data / "audit-digests.json"),
+        *(["--psp-url", psp_url] if psp_url else []), *(["--logs", str(logs)] if logs.exists() else []),
         *(["--heads", str(heads)] if heads.exists() else []),
-        *(["--journal", *journals] if journals else []), *(["--json", str(data / "audit.json")] if as_json else []),
+        *(["--journal", *journals] if journals else []), *(["--json", str(report)] if as_json else []),
     ]  # fmt: skip
-    secrets = {
-        "ZEROSUM_AUDITOR_DATABASE_URL": database_url(settings, "auditor"),
-        "PSP_ADMIN_TOKEN": read_key(data, "psp_admin_token"),
-    }
-    out = subprocess.DEVNULL if as_json else None
-    ended = subprocess.run(command, env={**os.environ, **secrets}, stdout=out, check=False)
+    secrets = {"ZEROSUM_AUDITOR_DATABASE_URL": sources.database_url or database_url(settings, "auditor")}
+    if psp_url:
+        secrets["PSP_ADMIN_TOKEN"] = os.environ.get("PSP_ADMIN_TOKEN") or read_key(data, "psp_admin_token")
+    out = subprocess.PIPE if as_json else None
+    ended = subprocess.run(command, env={**os.environ, **secrets}, stdout=out, text=True, check=False)
     if as_json:
-        sys.stdout.write((data / "audit.json").read_text())
+        said = report.read_text(encoding="utf-8") if report.exists() else ""
+        sys.stdout.write(said)
+        sys.stderr.write("" if said else ended.stdout)
     return ended.returncode
+
+
+def _psp_that_runs(settings: Settings, sources: Sources) -> str:
+    """The PSP simulator of the system that runs here; "" where there is none, as a database is named instead of a system."""
+    if sources.database_url:
+        return ""
+    try:
+        return str(read_run_file(settings.data_dir)["psp"])
+    except Misconfigured as nothing:
+        if run_file_of(settings.data_dir).exists():
+            raise
+        if settings.auditor_database_url:
+            return ""
+        told = f"{nothing}, or name a database as the auditor's role: ZEROSUM_AUDITOR_DATABASE_URL or --database-url"
+        raise Misconfigured(told) from nothing

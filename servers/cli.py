@@ -285,12 +285,28 @@ def load(
 
 
 @main.command()
-def audit(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Audit the data of this deployment from outside. Status 0 only when it is clean."""
+def audit(
+    database_url: Annotated[
+        str,
+        typer.Option(help="As the auditor's role. Default: ZEROSUM_AUDITOR_DATABASE_URL, or the embedded database."),
+    ] = "",
+    psp_url: Annotated[
+        str, typer.Option(help="The PSP simulator, whose book is joined. Default: the one that runs here.")
+    ] = "",
+    journal: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Of a load; again for more. Default: those in the data folder."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Audit the data of this deployment from outside. Status 0: clean, 1: not, 2: not judged."""
+    from loadtest.command import Sources
     from loadtest.command import audit as run_audit
 
     with told():
-        exit_with(run_audit(settings_of(data_dir), as_json=as_json))
+        sources = Sources(database_url, psp_url, tuple(journal or ()))
+        exit_with(run_audit(settings_of(data_dir), sources, as_json=as_json))
 
 
 @main.command()

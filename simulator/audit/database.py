@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psycopg
 
@@ -198,6 +199,17 @@ def open_database(url: str) -> Iterator[Database]:
 
 
 def plain_url(url: str) -> str:
-    """The URL without SQLAlchemy's driver: "cockroachdb+psycopg://.." -> "postgresql://..."."""
+    """The URL as libpq reads it, without SQLAlchemy's driver: "cockroachdb+psycopg://.." -> "postgresql://...".
+
+    SQLAlchemy has the hosts of a cluster in the query, "?host=a:1&host=b:1"; libpq has them in one place, "a:1,b:1".
+    """
     scheme, found, rest = url.partition("://")
-    return f"postgresql://{rest}" if found and scheme.split("+")[0] in ("postgresql", "cockroachdb") else url
+    if not found or scheme.split("+")[0] not in ("postgresql", "cockroachdb"):
+        return url
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    hosts = [value for name, value in query if name == "host" and not value.startswith("/")]
+    if parts.hostname or not hosts:
+        return f"postgresql://{rest}"
+    others = urlencode([pair for pair in query if pair[0] != "host"], safe="/")
+    return f"postgresql://{parts.netloc}{','.join(hosts)}{parts.path}" + (f"?{others}" if others else "")

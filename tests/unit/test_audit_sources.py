@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from simulator.audit.book import read_book
 from simulator.audit.client import read_journal
+from simulator.audit.database import plain_url
 from simulator.audit.finding import EXAMPLES_MAX, Findings, Harm, SourceBroken
 from simulator.audit.format import answer_line, intent_line, result_of
 
@@ -34,6 +36,26 @@ def journal_of(folder: Path, *lines: bytes) -> Path:
     path = folder / "journal.jsonl"
     path.write_bytes(b"".join(lines))
     return path
+
+
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        ("postgresql+psycopg://a:b%40c@db:5/z", {"user": "a", "password": "b@c", "host": "db", "port": "5", "dbname": "z"}),
+        (
+            "cockroachdb://auditor@/z?host=c1:26257&host=c2:26257&sslmode=verify-full&sslrootcert=/clients/ca.crt",
+            {
+                "user": "auditor", "host": "c1,c2", "port": "26257,26257", "dbname": "z", "sslmode": "verify-full",
+                "sslrootcert": "/clients/ca.crt",
+            },
+        ),
+        ("postgresql+psycopg:///z?host=/run/postgresql", {"host": "/run/postgresql", "dbname": "z"}),
+        ("host=db dbname=z", {"host": "db", "dbname": "z"}),
+    ],
+)  # fmt: skip
+def test_a_database_url_is_read_as_the_product_reads_it(url: str, read: dict[str, str]) -> None:
+    """The hosts of a cluster, as docker-compose.yml names them, were one host of an odd name."""
+    assert conninfo_to_dict(plain_url(url)) == read
 
 
 def test_book_keeps_only_charges_that_took_money() -> None:
