@@ -3,6 +3,9 @@
 Design section 6. The webhook comes before the proposal, between the two people, or after both.
 """
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from loadtest.bench.reconcile_books import Order
@@ -14,6 +17,7 @@ from tests.contract.reconciliation_premise import (
     MANY,
     NEXT_DAY,
     SUSPENSE,
+    THIRD_DAY,
     Spoil,
     acts,
     approved,
@@ -184,3 +188,22 @@ async def test_a_fee_booked_and_told_with_another_amount_is_booked_for_the_diffe
     assert (first["fees:psp:psp:USD"], first[CLEARING]) == (559, -1_000)
     assert (second["fees:psp:psp:USD"], second[CLEARING]) == (359, -1_000)
     assert desk.cases() == [("wrong_fee", "manual", "RESOLVED")]
+
+
+async def test_an_unknown_charge_whose_order_comes_later_closes_alone_and_is_not_missing(desk: Desk) -> None:
+    """A restored backup: the order is taken again with the charge that the PSP has. Its line came before."""
+    store = desk.open(line_due_ms=0)
+    (order,) = desk.orders(1)
+    await desk.take(store, desk.file([order]))
+    await desk.night(store)
+    before = desk.cases()
+    ((progress,),) = desk.rows("SELECT progress FROM reconciliation.runs WHERE psp = %s", desk.psp)
+    desk.write([replace(order, at_ms=json.loads(progress)["before_ms"])])
+
+    await desk.night(store, NEXT_DAY)
+    after = desk.cases()
+    await desk.night(store, THIRD_DAY)
+
+    assert before == [("unknown_charge", "unclassified", "OPEN")]
+    assert {(kind, state) for kind, _, state in after} == {("missing_line", "RESOLVED"), ("unknown_charge", "RESOLVED")}
+    assert desk.cases() == after

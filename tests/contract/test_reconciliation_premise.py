@@ -4,6 +4,8 @@ is never forgotten.
 Design section 6; specification "Reconciliation". Tests look at the books: what the outbox posts, summed by account.
 """
 
+import json
+
 import pytest
 
 from simulator.psp.settlement import AT, REFUND_KEY, Row
@@ -60,8 +62,8 @@ async def test_a_second_charge_whose_line_was_a_case_of_its_own_is_not_missing_l
     desk.write([order])
     await desk.take(store, desk.file([order], spoil=charged_again(desk, "pi_second")))
     await desk.night(store)
-    ((at_ms,),) = desk.rows("SELECT max(started_at_ms) FROM reconciliation.runs WHERE psp = %s", desk.psp)
-    second_charge(desk, order, opened_at_ms=at_ms)
+    ((progress,),) = desk.rows("SELECT progress FROM reconciliation.runs WHERE psp = %s", desk.psp)
+    second_charge(desk, order, opened_at_ms=json.loads(progress)["before_ms"])
 
     for day in (NEXT_DAY, THIRD_DAY):
         await desk.night(store, day)

@@ -27,7 +27,7 @@ from zerosum.domain.reconcile_item import State
 from zerosum.reconciling import RunRow
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row, canonical_json
-from zerosum.store.reconciliation.home import HOME_OF_ALL, posted_of
+from zerosum.store.reconciliation.home import HOME_OF_ALL, LINE_WAS_A_CASE, posted_of
 from zerosum.store.reconciliation.home import POSTED as BODIES
 from zerosum.store.reconciliation.record import act_row, close_alone
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, FILES, ITEMS, MISMATCHES, RUNS
@@ -158,6 +158,7 @@ _NOT_SEEN = f"EXISTS (SELECT 1 FROM {_R} AS r WHERE r.run_id = m.last_run AND r.
 
 _WHY = (
     f"CASE WHEN m.kind = '{Kind.MISSING_LINE}' THEN CASE WHEN m.movement = '' THEN '' WHEN {_CAME} THEN 'a line came' "
+    f"WHEN {LINE_WAS_A_CASE} THEN 'its line came before we knew of it, and is a case of its own' "
     f"WHEN {_KNOWN_HERE} THEN 'this run knows what became of it' ELSE '' END "
     f"WHEN {_NOT_SEEN} THEN 'not seen any more' ELSE {HOME_OF_ALL} END"
 )
