@@ -225,7 +225,6 @@ def post(
     from servers.log import configure_logs
     from zerosum.errors import Misconfigured
 
-    configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
     command = f"zerosum bench post --against '{against}' --shards {shards} --rounds {rounds} --seconds {seconds:g}"
     plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
     with told():
@@ -237,6 +236,7 @@ def post(
             )
         if rpc and shards > 1:
             raise Misconfigured("--rpc: the system has its own shards; leave --shards out")
+        configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
         if rpc:
             exit_with(post_over_rpc(settings_of(data_dir), seconds=seconds, count=rounds, json_file=json_file))
             return
