@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from tests.contract.house import KINDS, House, SqlHouse, house_of, session
 from tests.contract.reconciliation_desk import Desk
+from tests.contract.reconciliation_services import World
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
@@ -63,3 +64,9 @@ async def desk(sql_house: SqlHouse, tmp_path: Path) -> AsyncIterator[Desk]:
     made = Desk(sql_house, tmp_path)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def world(desk: Desk) -> World:
+    """The services of a test."""
+    return World(desk.psp)

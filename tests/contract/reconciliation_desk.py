@@ -72,6 +72,11 @@ class Desk:
         plain = make_url(self._house.urls["admin"]).set(drivername="postgresql")
         write_books(plain.render_as_string(hide_password=False), lambda: iter(orders))
 
+    def stand(self, attempt: str, order: str) -> None:
+        """Every attempt and every order of the test is in these states by now."""
+        self.rows("UPDATE payment.attempts SET state = %s WHERE tenant = %s", attempt, self.tenant)
+        self.rows("UPDATE payment.payment_orders SET payment_order_status = %s WHERE tenant = %s", order, self.tenant)
+
     def file(self, orders: Iterable[Order], *, day: int = 0, spoil: Callable[[list[Row]], list[Row]] = list) -> File:
         """The PSP's file of a day with these charges; `spoil` changes its rows before totals are made. A second file of the day
         is its next version."""

@@ -10,7 +10,7 @@ from typing import Any
 from loadtest.bench.reconcile_books import Order
 from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import Desk
-from tests.contract.test_reconciliation_outbox import World
+from tests.contract.reconciliation_services import World
 from zerosum.domain.case import Approve, Propose, Resolution
 from zerosum.domain.identity import slot_of
 from zerosum.domain.refusal import Refusal
@@ -35,6 +35,25 @@ def told_as(gross: str, net: str) -> Spoil:
         return rows
 
     return spoil
+
+
+async def never_told(desk: Desk) -> tuple[Reconciliation, Order]:
+    """An order that no file tells, after the night by which it should have been: a missing line."""
+    store = desk.open(line_due_ms=0)
+    (order,) = desk.orders(1)
+    desk.write([order])
+    await desk.night(store)
+    return store, order
+
+
+async def told_nine(desk: Desk, *, line_due_ms: int = LONG_MS) -> tuple[Reconciliation, Order]:
+    """An order of 10.00 that the PSP's file tells with 9.00, after its night: a wrong amount."""
+    store = desk.open(line_due_ms=line_due_ms)
+    (order,) = desk.orders(1)
+    desk.write([order])
+    await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
+    await desk.night(store)
+    return store, order
 
 
 def charged_again(desk: Desk, *objects: str) -> Spoil:

@@ -28,7 +28,7 @@ from tests.contract.reconciliation_premise import (
     the_case,
     two_people,
 )
-from tests.contract.test_reconciliation_outbox import World
+from tests.contract.reconciliation_services import World
 from zerosum.domain.case import CaseState, Propose, Resolution
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
@@ -36,12 +36,6 @@ from zerosum.finance_queue import Acted
 from zerosum.ports import Done
 from zerosum.store.reconciliation.queue import SqlFinanceQueue
 from zerosum.store.reconciliation.store import Reconciliation
-
-
-@pytest.fixture
-def world(desk: Desk) -> World:
-    """The services of a test."""
-    return World(desk.psp)
 
 
 async def charged_twice(desk: Desk, *objects: str) -> tuple[Reconciliation, Order]:
@@ -147,8 +141,7 @@ async def test_an_unresolved_order_that_was_written_off_and_settles_after_all_is
     store = desk.open(line_due_ms=LONG_MS)
     (order,) = desk.orders(1)
     desk.write([order])
-    desk.rows("UPDATE payment.attempts SET state = 'UNKNOWN' WHERE tenant = %s", desk.tenant)
-    desk.rows("UPDATE payment.payment_orders SET payment_order_status = 'EXECUTING' WHERE tenant = %s", desk.tenant)
+    desk.stand("UNKNOWN", "EXECUTING")
     await desk.take(store, desk.file([order]))
     await desk.night(store)
     world.answer = lambda: Refusal(Reason.UNKNOWN_ID, "", "no such order")
@@ -156,7 +149,7 @@ async def test_an_unresolved_order_that_was_written_off_and_settles_after_all_is
     world.answer = Done
     await two_people(store, desk, world, "unresolved_order")
 
-    desk.rows("UPDATE payment.attempts SET state = 'CHARGED' WHERE tenant = %s", desk.tenant)
+    desk.stand("CHARGED", "SUCCESS")
     await desk.night(store, NEXT_DAY)
     again = await seen(store, desk, "unresolved_order")
     sums = await two_people(store, desk, world, "unresolved_order")

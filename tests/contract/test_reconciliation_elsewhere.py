@@ -9,7 +9,7 @@ import pytest
 from loadtest.bench.reconcile_books import Order
 from simulator.psp.settlement import AT, ORDER, REFUND_KEY, Row
 from tests.contract.reconciliation_desk import Desk, File, without
-from tests.contract.test_reconciliation_outbox import World
+from tests.contract.reconciliation_services import World
 from zerosum.domain.identity import slot_of
 from zerosum.errors import Bug
 from zerosum.reconciling import RunRow, RunState
@@ -20,11 +20,6 @@ from zerosum.store.reconciliation.store import Reconciliation
 MANY = 10_000
 NEXT_DAY, THIRD_DAY = "2026-03-03", "2026-03-04"
 LONG_MS = 400 * 86_400_000
-
-
-@pytest.fixture
-def world(desk: Desk) -> World:
-    return World(desk.psp)
 
 
 @pytest.fixture(autouse=True)

@@ -65,8 +65,7 @@ async def test_an_order_whose_answer_was_lost_is_reported_to_the_payment_service
     store = desk.open()
     (order,) = desk.orders(1)
     desk.write([order])
-    desk.rows("UPDATE payment.attempts SET state = 'UNKNOWN' WHERE tenant = %s", desk.tenant)
-    desk.rows("UPDATE payment.payment_orders SET payment_order_status = 'EXECUTING' WHERE tenant = %s", desk.tenant)
+    desk.stand("UNKNOWN", "EXECUTING")
     await desk.take(store, desk.file([order]))
 
     await desk.night(store)

@@ -4,7 +4,6 @@ Tests share an outbox: each looks at what concerns its own PSP.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,64 +11,18 @@ import pytest
 from loadtest.bench.reconcile_books import Order
 from tests.contract.reconciliation_desk import Desk
 from tests.contract.reconciliation_proposal import proposed_write_off
-from zerosum.domain.journal import Journal, Movement
+from tests.contract.reconciliation_services import World
+from zerosum.domain.journal import Movement
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import Bug, OutcomeUnknown, Unavailable
 from zerosum.finance_queue import Acted
 from zerosum.limits import PEER_TRIES_MAX
 from zerosum.ports import Done, ItemOutcome, TryLater
-from zerosum.reconciling import SettlementReport
 from zerosum.store.reconciliation import settle as reconciliation_settle
-from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
+from zerosum.store.reconciliation.outbox import SqlOutbox
 from zerosum.store.reconciliation.store import Reconciliation
 
 MANY = 10_000
-
-
-class World:
-    """Ledger, wallet and payment service in one fake: it remembers what came of this PSP, and answers as the test says."""
-
-    def __init__(self, psp: str) -> None:
-        self.journals: list[Journal] = []
-        self.reports: list[SettlementReport] = []
-        self.answer: Callable[[], ItemOutcome] = Done
-        self._psp = psp
-
-    async def post(self, journal: Journal) -> ItemOutcome:
-        """As `ports.LedgerPeer`."""
-        if journal.owner != f"psp:{self._psp}":
-            return Done()
-        self.journals.append(journal)
-        return self.answer()
-
-    async def apply(self, transfer: Any) -> ItemOutcome:
-        """As `ports.WalletPeer`."""
-        return Done()
-
-    async def report_settlement(self, report: SettlementReport) -> ItemOutcome:
-        """As `reconciling.PaymentPeer`."""
-        if report.line.psp != self._psp:
-            return Done()
-        self.reports.append(report)
-        return self.answer()
-
-    def peers(self) -> Peers:
-        """All three."""
-        return Peers(self, self, self)
-
-    def sums(self) -> Mapping[str, int]:
-        """Account -> sum of everything that was posted under an id of its own."""
-        sums: dict[str, int] = {}
-        for journal in {journal.journal_id: journal for journal in self.journals}.values():
-            for entry in journal.entries:
-                sums[entry.account] = sums.get(entry.account, 0) + entry.money.amount_minor
-        return {account.replace(self._psp, "psp"): minor for account, minor in sums.items() if minor}
-
-
-@pytest.fixture
-def world(desk: Desk) -> World:
-    """The services of a test."""
-    return World(desk.psp)
 
 
 async def settled(desk: Desk, count: int = 3) -> tuple[Reconciliation, list[Order]]:
@@ -259,8 +212,7 @@ async def unresolved(desk: Desk) -> Reconciliation:
     store = desk.open()
     orders = desk.orders(1)
     desk.write(orders)
-    desk.rows("UPDATE payment.attempts SET state = 'UNKNOWN' WHERE psp = %s", desk.psp)
-    desk.rows("UPDATE payment.payment_orders SET payment_order_status = 'EXECUTING' WHERE tenant = %s", desk.tenant)
+    desk.stand("UNKNOWN", "EXECUTING")
     await desk.take(store, desk.file(orders))
     await desk.night(store)
     return store

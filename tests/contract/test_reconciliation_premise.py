@@ -20,24 +20,19 @@ from tests.contract.reconciliation_premise import (
     acts,
     approved,
     charged_again,
+    never_told,
     proposed,
     refund,
     second_charge,
     seen,
     told_as,
+    told_nine,
     two_people,
 )
-from tests.contract.test_reconciliation_outbox import World
+from tests.contract.reconciliation_services import World
 from zerosum.domain.case import CaseState, Resolution
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
-
-
-@pytest.fixture
-def world(desk: Desk) -> World:
-    """The services of a test."""
-    return World(desk.psp)
-
 
 # ---- what closes alone ---------------------------------------------------------------------------------------------
 
@@ -120,10 +115,7 @@ async def test_a_missing_line_closes_when_its_line_comes_unless_it_is_older_than
     desk: Desk, movement: str, state: str
 ) -> None:
     """A case that was opened before cases named their movement is left to people."""
-    store = desk.open(line_due_ms=0)
-    (order,) = desk.orders(1)
-    desk.write([order])
-    await desk.night(store)
+    store, order = await never_told(desk)
     if movement == "''":
         desk.rows("UPDATE reconciliation.mismatches SET movement = '' WHERE psp = %s", desk.psp)
 
@@ -155,11 +147,7 @@ async def test_a_case_written_off_and_told_with_another_amount_is_written_off_fo
     desk: Desk, world: World
 ) -> None:
     """Charged 10.00, told 9.00 and written off; then told 1.00: 8.00 more are off, and clearing comes out even."""
-    store = desk.open(line_due_ms=LONG_MS)
-    (order,) = desk.orders(1)
-    desk.write([order])
-    await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
-    await desk.night(store)
+    store, order = await told_nine(desk)
     first = await two_people(store, desk, world, "wrong_amount")
 
     await desk.take(store, desk.file([order], spoil=told_as("1.00", "0.41")))
@@ -176,11 +164,7 @@ async def test_a_case_written_off_and_told_with_another_amount_is_written_off_fo
 
 async def test_what_was_written_off_stays_so_when_it_is_met_again_as_it_was(desk: Desk, world: World) -> None:
     """Two people have settled it: a night, and its day again, change nothing."""
-    store = desk.open(line_due_ms=LONG_MS)
-    (order,) = desk.orders(1)
-    desk.write([order])
-    await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
-    await desk.night(store)
+    store, _ = await told_nine(desk)
     await two_people(store, desk, world, "wrong_amount")
 
     await desk.night(store, is_again=True)
@@ -193,12 +177,10 @@ async def test_what_was_written_off_stays_so_when_it_is_met_again_as_it_was(desk
 @pytest.mark.parametrize("kind", ["missing_line", "wrong_amount"])
 async def test_a_write_off_whose_case_was_none_is_taken_back_by_two_people(desk: Desk, world: World, kind: str) -> None:
     """The missing line comes after all, or the corrected file tells the right amount: told once, and money moves back once."""
-    store = desk.open(line_due_ms=0)
-    (order,) = desk.orders(1)
-    desk.write([order])
     if kind == "wrong_amount":
-        await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
-    await desk.night(store)
+        store, order = await told_nine(desk, line_due_ms=0)
+    else:
+        store, order = await never_told(desk)
     await two_people(store, desk, world, kind)
 
     await desk.take(store, desk.file([order], day=1 if kind == "missing_line" else 0))
@@ -222,11 +204,7 @@ async def test_a_case_that_became_another_while_its_write_off_was_on_its_way_is_
     desk: Desk, world: World
 ) -> None:
     """What was approved is posted as it was shown; then the case waits for the rest."""
-    store = desk.open(line_due_ms=LONG_MS)
-    (order,) = desk.orders(1)
-    desk.write([order])
-    await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
-    await desk.night(store)
+    store, order = await told_nine(desk)
     await approved(store, desk, "wrong_amount", await proposed(store, desk, "wrong_amount"))
     await desk.take(store, desk.file([order], spoil=told_as("1.00", "0.41")))
     await desk.night(store, is_again=True)
@@ -246,17 +224,13 @@ async def test_the_case_of_a_clearing_account_that_was_written_off_is_left_to_it
     desk: Desk, world: World
 ) -> None:
     """Its money is what is off at the time: a night compares it with nothing."""
-    store = desk.open(line_due_ms=LONG_MS)
-    (order,) = desk.orders(1)
-    desk.write([order])
-    await desk.take(store, desk.file([order], spoil=told_as("9.00", "8.41")))
-    run = await desk.night(store)
+    store, _ = await told_nine(desk)
     desk.rows(
         "UPDATE reconciliation.mismatches SET kind = 'clearing_not_open_items', movement = '', last_run = '' WHERE psp = %s",
         desk.psp,
     )
     await two_people(store, desk, world, "clearing_not_open_items")
-    desk.rows("UPDATE reconciliation.mismatches SET amount_minor = 5 WHERE first_run = %s", run.run_id)
+    desk.rows("UPDATE reconciliation.mismatches SET amount_minor = 5 WHERE psp = %s", desk.psp)
 
     await desk.night(store, NEXT_DAY)
 
