@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from tests.sim.house import Doors, House, LocalPeer, ScriptedRisk
+from tests.sim.house import SHARDS_OF, Doors, House, LocalPeer, ScriptedRisk
 from zerosum.domain import message as m
 from zerosum.domain.journal import Journal
 from zerosum.domain.request import AssessRisk, PspRequest
@@ -31,6 +31,12 @@ from zerosum.ports import (
 from zerosum.store.memory import MemoryStore, Trouble
 
 T = TypeVar("T")
+
+PLACES_MAX = 400
+"""More places than any story has."""
+
+DOWN_S = 0.5
+"""How long a shard that died is away."""
 
 
 class StoreDoor:
@@ -188,3 +194,22 @@ class _CrashRisk:
 
     async def assess(self, request: AssessRisk) -> RiskAnswer:
         return await self.doors.around("payment", self.number, "risk", self.inner.assess(request))
+
+
+async def keep_alive(house: House) -> None:
+    """What Ray does: a shard that died or ended comes back, with the same slots."""
+    while True:
+        await asyncio.sleep(DOWN_S)
+        for service, shards in SHARDS_OF.items():
+            for number in range(shards):
+                copy = house.copies[service][number]
+                if copy is None or copy.host.shard.ended.is_set():
+                    await house.revive(number, service)
+
+
+def die_from_here(doors: CrashDoors, at: int) -> "asyncio.Task[None]":
+    """From here on the shard that comes to place number `at` dies, and a successor is started."""
+    assert doors.house is not None
+    doors.seen.clear()
+    doors.at = at
+    return asyncio.create_task(keep_alive(doors.house))

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from actors.answer import Accepted, Answer, Applied, InFlight, Replied
-from tests.sim.faults import CrashDoors
-from tests.sim.house import SHARDS_OF, TENANT, House, checkout, envelope, rows
+from tests.sim.faults import PLACES_MAX, CrashDoors, keep_alive
+from tests.sim.house import TENANT, House, checkout, envelope, rows
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, ScriptedPsp
 from tests.sim.virtual import run
@@ -16,22 +16,8 @@ from zerosum.domain.identity import EntityKey
 from zerosum.domain.money import Money
 from zerosum.v1.payment_pb2 import CreatePaymentResponse
 
-PLACES_MAX = 400
-DOWN_S = 0.5
-
 ORDERS = (1_000, 2_000, 3_000)
 ENDS = {"tok_visa": CheckoutStatus.DONE, "tok_decline": CheckoutStatus.FAILED, "tok_refused": CheckoutStatus.FAILED}
-
-
-async def keep_alive(house: House) -> None:
-    """What Ray does: a shard that died or ended comes back, with the same slots."""
-    while True:
-        await asyncio.sleep(DOWN_S)
-        for service, shards in SHARDS_OF.items():
-            for number in range(shards):
-                copy = house.copies[service][number]
-                if copy is None or copy.host.shard.ended.is_set():
-                    await house.revive(number, service)
 
 
 async def tell(

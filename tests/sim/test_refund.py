@@ -7,11 +7,10 @@ from dataclasses import replace
 import pytest
 
 from actors.answer import Answer, Applied, Refused
-from tests.sim.faults import CrashDoors
+from tests.sim.faults import PLACES_MAX, CrashDoors, keep_alive
 from tests.sim.house import TENANT, Doors, House, checkout, rows, webhook
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, STORED_AFTER, ScriptedPsp
-from tests.sim.test_crash import PLACES_MAX, keep_alive
 from tests.sim.test_reversal import close
 from tests.sim.virtual import run
 from zerosum.domain import message as m

@@ -9,11 +9,10 @@ from dataclasses import replace
 import pytest
 
 from actors.answer import Answer, Applied, Refused
-from tests.sim.faults import CrashDoors
+from tests.sim.faults import PLACES_MAX, CrashDoors, die_from_here
 from tests.sim.house import HOUR_MS, TENANT, House, checkout, rows, webhook
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, LATE_MS, NOT_SENT, STORED_FAILURE, Object, ScriptedPsp
-from tests.sim.test_crash import PLACES_MAX, keep_alive
 from tests.sim.virtual import run
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import Checkout
@@ -52,14 +51,6 @@ async def replay(house: House, name: str = REFUND, key: str = "op-1") -> Answer:
     while not isinstance(answer, Applied | Refused):
         answer = await house.tell(KEY, m.ReplayTodo(name, Key(key), "ops"))
     return answer
-
-
-def die_from_here(doors: CrashDoors, at: int) -> "asyncio.Task[None]":
-    """From here on the shard that comes to place number `at` dies, and a successor is started."""
-    assert doors.house is not None
-    doors.seen.clear()
-    doors.at = at
-    return asyncio.create_task(keep_alive(doors.house))
 
 
 async def paid(house: House) -> House:

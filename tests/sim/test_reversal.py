@@ -9,11 +9,10 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from tests.sim.faults import CrashDoors
+from tests.sim.faults import PLACES_MAX, CrashDoors, keep_alive
 from tests.sim.house import TENANT, Doors, House, checkout, rows
 from tests.sim.proof import findings
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, STORED_AFTER, ScriptedPsp
-from tests.sim.test_crash import PLACES_MAX, keep_alive
 from tests.sim.virtual import run
 from zerosum.domain.account import CloseAccount
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus

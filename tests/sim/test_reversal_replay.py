@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 
 from actors.answer import Answer, Applied, Refused
-from tests.sim.faults import CrashDoors
+from tests.sim.faults import PLACES_MAX, CrashDoors, die_from_here
 from tests.sim.house import HOUR_MS, TENANT, House, checkout, rows, webhook
 from tests.sim.proof import findings
 from tests.sim.psp import ScriptedPsp
-from tests.sim.test_crash import PLACES_MAX
-from tests.sim.test_refund_replay import ASKED, KEY, ORDER, die_from_here, replay
+from tests.sim.test_refund_replay import ASKED, KEY, ORDER, replay
 from tests.sim.test_reversal import close
 from tests.sim.virtual import run
 from zerosum import limits

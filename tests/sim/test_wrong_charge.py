@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from actors.answer import Applied, Refused
+from tests.sim.faults import PLACES_MAX, CrashDoors, die_from_here
 from tests.sim.house import TENANT, House, ScriptedRisk, checkout, rows, webhook
 from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, Object, ScriptedPsp
 from tests.sim.virtual import run
@@ -33,9 +35,9 @@ def line() -> m.Report:
     return replace(told("", CHARGED), source=m.ReportSource.SETTLEMENT, delivery=None, settlement=settled)
 
 
-async def wrongly_charged(*, reference: str = O1) -> House:
+async def wrongly_charged(house: House | None = None, *, reference: str = O1) -> House:
     """10.00 are asked and their prepare is on its way, when 9.00 are told that the life before had charged."""
-    house = await House().start()
+    house = await (house or House()).start()
     house.psp.objects[BEFORE] = Object(BEFORE, reference, NINE, "tok_visa", CHARGED, paid=1)
     house.psp.holding.add("prepare")
     await house.submit(checkout("c-1", 1_000))
@@ -186,3 +188,59 @@ def test_a_second_charge_that_people_give_back_leaves_suspense_and_the_order_may
         "suspense_charge", "suspense_refund", "capture",
     ]  # fmt: skip
     assert house.psp.charges == {O1: 1}
+
+
+async def insist(house: House, body: m.Report | m.ReplayTodo) -> None:
+    """As a PSP that delivers again, and an operator that asks again, until somebody has taken it."""
+    while not isinstance(await house.tell(C1, body), Applied | Refused):
+        pass
+
+
+async def wrong_money_given_back(house: House, doors: CrashDoors, at: int) -> "asyncio.Task[None]":
+    await wrongly_charged(house)
+    house.psp.held["prepare"].set()
+    keeper = die_from_here(doors, at)
+    await insist(house, told("evt_2", REFUNDED))
+    return keeper
+
+
+async def second_charge_given_back(house: House, doors: CrashDoors, at: int) -> "asyncio.Task[None]":
+    await charged_before_the_risk_check(house)
+    await house.settle("c-1")
+    keeper = die_from_here(doors, at)
+    await insist(house, told("evt_2", REFUNDED))
+    await insist(house, m.ReplayTodo(f"confirm/1/{O1}", Key("r-1"), "ops"))
+    return keeper
+
+
+@pytest.mark.parametrize(
+    ("story", "status", "booked"),
+    [
+        (wrong_money_given_back, OrderStatus.CANCELED, []),
+        (second_charge_given_back, OrderStatus.SUCCESS, ["suspense_charge", "suspense_refund", "capture"]),
+    ],
+)
+def test_a_shard_may_die_at_every_place_of_a_charge_that_people_give_back(
+    story: Callable[[House, CrashDoors, int], Awaitable["asyncio.Task[None]"]], status: OrderStatus, booked: list[str]
+) -> None:
+    """A1: before, during and after each commit and call; the webhook comes again, and so does the operator."""
+
+    async def tell(doors: CrashDoors, at: int) -> tuple[Checkout, House]:
+        doors.house = house = House(doors=doors, risk=ScriptedRisk())
+        keeper = await story(house, doors, at)
+        done = await house.settle("c-1")
+        keeper.cancel()
+        return done, house
+
+    for at in range(1, PLACES_MAX):
+        doors = CrashDoors()
+        done, house = run(tell(doors, at))
+        place = f"place {at}: {doors.seen[at - 1 : at]}"
+        assert (done.orders[O1].status, dead(done)) == (status, []), place
+        assert [is_resolved for _, _, is_resolved in cases(done)] == [True], place
+        assert sorted(row["movement"] for row in rows(house, "ledger", "journals")) == sorted(booked), place
+        assert house.psp.charges == {O1: 1}, place
+        if not doors.killed:
+            break
+    assert at > 1
+    assert not doors.killed, "the story never ran through"
