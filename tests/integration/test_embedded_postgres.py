@@ -80,16 +80,18 @@ def run(url: str, statement: str) -> Any:
     return row[0] if row else None
 
 
-def connect_until_accepted(url: str, wait: Callable[[float], object]) -> None:
-    """Until the server lets us in; between two tries `wait` for its end, which never comes."""
-    for _ in range(200):
+def connect_until_accepted(url: str, ends: Callable[[float], bool]) -> None:
+    """Until the server lets us in; between two tries it must not end. Beside other work it starts slowly."""
+    why: Exception | None = None
+    for _ in range(round(PATIENCE_S / 0.05)):
         try:
             run(url, "SELECT 1")
-        except psycopg.OperationalError:
-            wait(0.05)
+        except psycopg.OperationalError as not_yet:
+            why = not_yet
+            assert not ends(0.05), f"the server has ended: {why}"
         else:
             return
-    pytest.fail("the server lets nobody in")
+    pytest.fail(f"the server lets nobody in: {why}")
 
 
 def has_ended(process: int, limit_s: float = PATIENCE_S) -> bool:
@@ -219,7 +221,7 @@ def test_killed_session_leaves_the_server_running(server: EmbeddedPostgres) -> N
         assert has_ended(session)
         os.close(session)
 
-    connect_until_accepted(server.urls()["admin"], server.wait)
+    connect_until_accepted(server.urls()["admin"], lambda limit_s: server.wait(limit_s) is not None)
     assert server.poll() is None
 
 
