@@ -50,3 +50,13 @@ class World:
             for entry in journal.entries:
                 sums[entry.account] = sums.get(entry.account, 0) + entry.money.amount_minor
         return {account.replace(self._psp, "psp"): minor for account, minor in sums.items() if minor}
+
+    def written_off(self) -> set[int]:
+        """What each posting of two people moved between clearing and suspense: an outbox promises no order among them."""
+        accounts = {f"psp:{self._psp}:clearing:USD", "suspense:USD"}
+        return {
+            abs(entry.money.amount_minor)
+            for journal in self.journals
+            if {entry.account for entry in journal.entries} == accounts
+            for entry in journal.entries
+        }
