@@ -168,12 +168,19 @@ def average_batch(before: Mapping[str, Mapping[str, float]], after: Mapping[str,
 
 def memory_mb() -> float:
     """Proportional memory of this process and all that descend from it, in MB: shared pages counted once."""
-    total_kb = 0
+    return sum(memory_mb_by_process().values())
+
+
+def memory_mb_by_process() -> dict[str, float]:
+    """The same by what the processes are. The shared pages of a database stand with it, however many touch them."""
+    held: dict[str, float] = {}
     for pid in family(os.getpid()):
         with contextlib.suppress(OSError, StopIteration, ValueError):
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total_kb += int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
-    return total_kb / 1_024
+            name = _command_name(pid)
+            pss_kb = int(next(line for line in rollup if line.startswith("Pss:")).split()[1])
+            held[name] = held.get(name, 0.0) + pss_kb / 1_024
+    return held
 
 
 def cpu_ms_by_process() -> dict[str, float]:
@@ -182,7 +189,7 @@ def cpu_ms_by_process() -> dict[str, float]:
     for pid in family(os.getpid()):
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            name = _name_of(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            name = _command_name(pid)
             spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) * 10.0
     return spent
 
@@ -201,7 +208,9 @@ _NAMES: Final = (
 )  # fmt: skip
 
 
-def _name_of(command: str) -> str:
+def _command_name(pid: int) -> str:
+    """What a process is. Raises OSError when it is gone."""
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return next((name for mark, name in _NAMES if mark in command), OTHERS)
 
 

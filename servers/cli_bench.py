@@ -173,7 +173,7 @@ def memory(
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Proportional memory of everything under a steady load."""
+    """Proportional memory under a steady load, by process, and whether it still grows."""
     from loadtest.bench.command import memory as run_memory
 
     with told():

@@ -12,19 +12,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench import against, machine, post_rpc
+from loadtest.bench import against, machine, post_rpc, steady
 from loadtest.bench import checkout as knee
 from loadtest.bench import cost as counted
 from loadtest.bench import fan as wide
 from loadtest.bench import hot as hot_seller
 from loadtest.bench import shed as past_the_knee
 from loadtest.bench.card import NAMES, Card
-from loadtest.bench.finding import Finding, console_for, tell, write_json
+from loadtest.bench.finding import Finding, console_for, tell
 from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.page import write_finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
-from loadtest.bench.steady import memory_under
 from loadtest.bench.system import card_of, folder_of, own_system
 from servers.supervisor import System
 from zerosum.errors import Misconfigured
@@ -148,13 +147,14 @@ def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
 
 
 def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:
-    """Memory over time under a steady load. 0 when it could measure."""
-    console = console_for(json_file)
-    readings = asyncio.run(_memory(settings, console, tps=tps, seconds=seconds))
-    if json_file is not None:
-        write_json(json_file, readings)
-    console.print(f"memory: {readings[-1][1]:,.0f} MB after {readings[-1][0]:.0f} s", style="bold", highlight=False)
-    return 0
+    """Memory over time under a steady load, by process. 0 when it could measure."""
+    command = f"zerosum bench memory --tps {tps:g} --seconds {seconds:g}"
+
+    async def measure(_system: System, stage: Stage) -> Finding:
+        readings = await steady.memory_under(stage, console_for(json_file), tps=tps, seconds=seconds)
+        return steady.finding_of(readings, command=command)
+
+    return _tell(settings, "memory", measure, json_file)
 
 
 def demand_of(*, psp: str, orders: int, mix: str) -> Demand:
@@ -195,9 +195,3 @@ async def _card(settings: Settings, console: Console) -> Card:
             return await card_of(system)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-
-async def _memory(settings: Settings, console: Console, *, tps: float, seconds: float) -> list[tuple[float, float]]:
-    folder = folder_of(settings, "memory")
-    async with own_system(settings, folder, console) as system:
-        return await memory_under(Stage(system, folder, console), console, tps=tps, seconds=seconds)
