@@ -17,6 +17,8 @@ from loadtest.sample import Percentiles, Sample, percentiles
 
 PENDING_SHARE_MAX: Final = 0.001
 """Answers without a final outcome, without faults: below 0.1 % (issue 2, figures)."""
+EXECUTING_AT_KILL_MIN: Final = 20
+"""Orders in the middle of a charge when their shard is killed, for the kill to mean something (issue 2, demo)."""
 
 
 class State(StrEnum):
@@ -95,7 +97,7 @@ class Facts:
 
     `average_batch`: turns a commit. `disagreements`: copies of one click that were told different things.
     `executing_at_kill`: orders of the killed shard that were EXECUTING. `faults_injected`: the PSP's own counts.
-    `reconciled`: what became of the damaged settlement file.
+    `reconciled`: what became of the damaged settlement file. `undone`: what the run was to do or to reach, and did not.
     """
 
     seed: int
@@ -108,6 +110,7 @@ class Facts:
     drained_ms: int | None = None
     disagreements: int = 0
     reconciled: Reconciled | None = None
+    undone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,7 @@ def certify(
         events=tuple(events),
         facts=facts,
         reasons=tuple(_reasons(audit, invariants, facts, do_dead_letters_count)),
-        warnings=tuple(_warnings(invariants, figures)),
+        warnings=tuple(_warnings(invariants, figures, facts)),
     )
 
 
@@ -213,15 +216,18 @@ def _reasons(
         yield f"{totals['unknown_attempts']:,} attempts whose money is unknown"
     if facts.disagreements:
         yield f"{facts.disagreements:,} clicks whose copies were told different things"
+    yield from facts.undone
     if facts.reconciled is not None:
         yield from facts.reconciled.reasons
 
 
-def _warnings(invariants: Sequence[Invariant], figures: Sequence[PhaseFigures]) -> Iterable[str]:
+def _warnings(invariants: Sequence[Invariant], figures: Sequence[PhaseFigures], facts: Facts) -> Iterable[str]:
     """What a reader should know although it breaks no promise about money."""
     unchecked = [each.id for each in invariants if each.state is State.NOT_CHECKED]
     if unchecked:
         yield f"not checked, for want of a source: {', '.join(unchecked)}"
+    if facts.executing_at_kill is not None and facts.executing_at_kill < EXECUTING_AT_KILL_MIN:
+        yield f"the shard was killed with {facts.executing_at_kill} orders EXECUTING, not with {EXECUTING_AT_KILL_MIN} or more"
     for each in figures:
         if each.unanswered:
             yield f"{each.phase.name}: {each.unanswered:,} submits got no answer in time; the audit tells what became of them"

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from actors.front import slots_of_shard
 from loadtest import verdict
-from loadtest.certificate import Event, Facts, Phase
+from loadtest.certificate import EXECUTING_AT_KILL_MIN, Event, Facts, Phase
 from loadtest.display import Display, View
 from loadtest.probe import Books, Psp, average_batch, is_refused, memory_mb, shard_figures
 from loadtest.reconciliation import IN_THE_BOOKS_AFTER_MS, deliver, reconcile
@@ -38,12 +38,14 @@ from servers.wiring import database_url
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 
-EXECUTING_AT_KILL_MIN = 20
 DRAIN_LIMIT_S = 90.0
-"""Every order must be final within 60 s of the faults' end; what is not by then is shown as stuck, not waited for."""
-
+"""How long is waited for what is owed, once the load has its answers; then the audit says what is stuck."""
+DRAINED_MS_MAX = 60_000
+"""Every order is final, and all that follows is done, so long after the end of the faults (issue 2, figures)."""
 BACKOFF_CAP_MS = 2_000
 INTERRUPTED = 130
+KILLS = 2
+"""A checkout shard, then the payment server."""
 CANARIES = ("4242424242424242", "5555 5555 5555 4444")
 """Card numbers of a test range, sent where they must be refused, and then looked for everywhere."""
 
@@ -80,6 +82,15 @@ class Plan:
         options += [f"--sabotage {self.sabotage}"] if self.sabotage else []
         return "zerosum demo " + " ".join(options)
 
+    def undone(self, *, drained_ms: int | None, kills: int) -> tuple[str, ...]:
+        """What was planned or promised, and did not come to pass. `drained_ms`: after the faults' end; None: not at all."""
+        planned = KILLS if self.kills else 0
+        is_late = drained_ms is None or drained_ms > DRAINED_MS_MAX
+        return (
+            *((f"not all was done {DRAINED_MS_MAX // 1_000} s after the faults' end",) if is_late else ()),
+            *((f"{kills} of {planned} processes were killed",) if kills < planned else ()),
+        )
+
 
 @dataclass(slots=True)
 class Run:
@@ -99,6 +110,7 @@ class Run:
     memory_mb: float | None = None
     drained_ms: int | None = None
     disagreements: int = 0
+    kills: int = 0
 
     def mark(self, label: str) -> None:
         """Something was done to the system now."""
@@ -177,6 +189,7 @@ async def _perform(run: Run, console: Console) -> int:
         seed=run.plan.seed, command=run.plan.command(), settings=_settings_shown(run), faults_injected=faults_met,
         average_batch=run.average_batch, memory_mb=run.memory_mb, executing_at_kill=run.executing_at_kill,
         drained_ms=run.drained_ms, disagreements=run.disagreements, reconciled=reconciled,
+        undone=run.plan.undone(drained_ms=run.drained_ms, kills=run.kills),
     )  # fmt: skip
     evidence = verdict.Material(
         settings=run.system.settings, folder=run.folder, settlement=delivered.truth, psp=run.psp, canaries=CANARIES,
@@ -276,10 +289,12 @@ async def _kill(run: Run) -> None:
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+            run.kills += 1
         run.executing_at_kill = executing
         run.mark(f"SIGKILL checkout shard 0 (pid {pid}) with {executing} orders EXECUTING")
     await asyncio.sleep(run.plan.seconds * 0.2)
     pid = run.system.children["payment"].kill() or 0
+    run.kills += bool(pid)
     run.mark(f"SIGKILL payment server (pid {pid})")
 
 

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from loadtest.certificate import Certificate, Event, Facts, Phase, State, certify
+from loadtest.demo import Plan
 from loadtest.outcome import Outcome
 from loadtest.planted import Judgement, KindFound, Reconciled
 from loadtest.plot import Chart, Line, Mark, Shade, draw
@@ -112,6 +113,36 @@ def test_whatever_speaks_against_it_makes_it_red(change: Callable[[dict[str, Any
 
     assert certificate.reasons == (reason,)
     assert certificate.verdict == "NOT CLEAN"
+
+
+def test_what_a_run_was_to_do_and_did_not_makes_it_red() -> None:
+    """A demo without its kills, or that drains for too long, proves less than it says."""
+    plan = Plan(
+        tps=50,
+        seconds=60,
+        drop_requests=0.3,
+        drop_responses=0.3,
+        errors=0.05,
+        lose_webhooks=0.3,
+        seed=1,
+        kills=True,
+        sabotage=None,
+    )
+
+    assert plan.undone(drained_ms=60_000, kills=2) == ()
+    assert replace(plan, kills=False).undone(drained_ms=0, kills=0) == ()
+    late = plan.undone(drained_ms=60_001, kills=1)
+    assert late == ("not all was done 60 s after the faults' end", "1 of 2 processes were killed")
+    assert plan.undone(drained_ms=None, kills=2) == late[:1]
+    assert _certify(_audit(), facts=replace(FACTS, undone=late)).reasons == late
+
+
+@pytest.mark.parametrize(("executing", "warnings"), [(20, 0), (19, 1)])
+def test_a_kill_that_met_few_orders_is_told(executing: int, warnings: int) -> None:
+    """It is to hit a shard that has twenty of them in the middle of a charge."""
+    certificate = _certify(_audit(), facts=replace(FACTS, executing_at_kill=executing))
+
+    assert (certificate.is_clean, len(certificate.warnings)) == (True, warnings)
 
 
 def test_dead_letters_count_only_where_they_are_to() -> None:
