@@ -46,6 +46,9 @@ MEMORY_MB_MAX: Final = 300.0
 JUDGED_LINES: Final = 100_000
 """Time is judged up to a file of this many lines and only told of a larger one; memory is judged of any."""
 
+KINDS_MIN: Final = 10
+"""Of damage, in a file of at least that many lines (issue 4, figures); a small one has at least some damage."""
+
 _NEXT_DAY_ORDERS: Final = 100
 
 
@@ -128,25 +131,32 @@ def _cases(url: str) -> list[Case]:
 # ---- telling -------------------------------------------------------------------------------------------------------
 
 
-def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines: int, json_file: Path | None) -> int:
-    first = told["tasks"][0]
-    seconds, memory_mb = first["import_s"] + first["run_s"], told["memory_mb"]
+def promises(told: Mapping[str, Any], judged: Judgement, *, lines: int) -> list[tuple[str, str, bool]]:
+    """What is promised of a file of so many lines: name, figure, whether it holds. `told`: what `reconcile_work` measured."""
+    first, memory_mb = told["tasks"][0], told["memory_mb"]
+    seconds = first["import_s"] + first["run_s"]
+    kinds = sum(each.planted > 0 for each in judged.kinds)
+    kinds_min = KINDS_MIN if lines >= JUDGED_LINES else 1
     is_timed = lines <= JUDGED_LINES
     limit = f"limit {SECONDS_MAX:.0f}" if is_timed else "not judged"
+    timed = f"{seconds:.1f} (import {first['import_s']:.1f}, run {first['run_s']:.1f}; {limit})"
+    return [
+        ("kinds of damage", f"{kinds} (at least {kinds_min})", kinds >= kinds_min),
+        ("planted damage found", _percent(judged.found, judged.planted), judged.found == judged.planted),
+        ("in its class", _percent(judged.planted - judged.missed, judged.planted), not judged.missed),
+        ("false alarms", str(len(judged.false_alarms)), not judged.false_alarms),
+        ("seconds", timed, seconds <= SECONDS_MAX or not is_timed),
+        ("peak memory", f"{memory_mb:.0f} MB (limit {MEMORY_MB_MAX:.0f})", memory_mb <= MEMORY_MB_MAX),
+    ]
+
+
+def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines: int, json_file: Path | None) -> int:
+    first = told["tasks"][0]
     table = Table("damage", "planted", "found", "in its class", title=f"a file of {first['lines']} lines")
     for each in judged.kinds:
         table.add_row(each.kind, str(each.planted), str(each.found), str(each.in_class))
     console.print(table)
-    figures = [
-        ("planted damage found", _percent(judged.found, judged.planted), judged.found == judged.planted),
-        ("in its class", _percent(judged.planted - judged.missed, judged.planted), not judged.missed),
-        ("false alarms", str(len(judged.false_alarms)), not judged.false_alarms),
-        (
-            "seconds", f"{seconds:.1f} (import {first['import_s']:.1f}, run {first['run_s']:.1f}; {limit})",
-            seconds <= SECONDS_MAX or not is_timed,
-        ),
-        ("peak memory", f"{memory_mb:.0f} MB (limit {MEMORY_MB_MAX:.0f})", memory_mb <= MEMORY_MB_MAX),
-    ]  # fmt: skip
+    figures = promises(told, judged, lines=lines)
     for name, figure, holds in figures:
         console.print(f"{'holds' if holds else 'BROKEN':<8}{name:<24}{figure}", highlight=False)
     console.print(
@@ -161,7 +171,8 @@ def _tell(console: Console, told: Mapping[str, Any], judged: Judgement, *, lines
             "holds": holds, "planted": {each.kind: each.planted for each in judged.kinds},
             "found": {each.kind: each.found for each in judged.kinds},
             "in_class": {each.kind: each.in_class for each in judged.kinds},
-            "false_alarms": judged.false_alarms, "seconds": seconds, "memory_mb": memory_mb, "tasks": told["tasks"],
+            "false_alarms": judged.false_alarms, "seconds": first["import_s"] + first["run_s"],
+            "memory_mb": told["memory_mb"], "tasks": told["tasks"],
         })  # fmt: skip
     return 0 if holds else 1
 

@@ -213,19 +213,22 @@ def test_second_submit_with_the_same_key_returns_the_first_outcome() -> None:
 
 
 def test_fifty_copies_at_once_are_one_execution() -> None:
-    """C1: double clicks."""
+    """C1: double clicks. Whoever asks again is told what the first is told."""
 
-    async def tell() -> tuple[list[object], dict[str, int]]:
+    async def tell() -> tuple[list[object], list[object], dict[str, int]]:
         house = await House().start()
         command = envelope(checkout("c-1", 1_000))
         answers = await house.fronts["payment"].submit([command] * 50)
         await house.settle("c-1")
-        return list(answers), dict(house.psp.charges)
+        again = await house.fronts["payment"].submit([command] * 50)
+        return list(answers), list(again), dict(house.psp.charges)
 
-    answers, charges = run(tell())
+    answers, again, charges = run(tell())
 
     assert [type(answer) for answer in answers].count(Accepted) == 1
     assert [type(answer) for answer in answers].count(InFlight) == 49
+    assert isinstance(again[0], Replied)
+    assert again == [again[0]] * 50
     assert charges == {"c-1-o0": 1}
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.planted import Case, Judgement, judge
+from loadtest.bench.reconcile import promises
+from loadtest.planted import Case, Judgement, KindFound, judge
 
 
 def record(kind: str, mismatch: str, group: str, line: str, order: str = "o1") -> dict[str, Any]:
@@ -55,3 +56,23 @@ def test_one_case_does_not_answer_for_two_damages() -> None:
     other = record("wrong_fee", "wrong_fee", "manual", "txn_7")
 
     assert not judged_at_the_end(FOUND, WRONG_FEE, other, MISSING).holds
+
+
+def broken(kinds: int, *, lines: int, seconds: float = 60.0, memory_mb: float = 300.0) -> list[str]:
+    """The promises that a run with so many kinds of damage, all found, does not keep."""
+    told = {"tasks": [{"import_s": 0.0, "run_s": seconds}], "memory_mb": memory_mb}
+    judged = Judgement(tuple(KindFound(f"kind {number}", 1, 1, 1, "manual") for number in range(kinds)), ())
+    return [name for name, _, holds in promises(told, judged, lines=lines) if not holds]
+
+
+def test_a_file_in_which_nothing_was_planted_proves_nothing() -> None:
+    """`--damage 0` is not a run that held."""
+    assert broken(0, lines=1_000) == ["kinds of damage"]
+
+
+def test_ten_kinds_a_minute_and_300_mb_are_promised_of_the_judged_size() -> None:
+    """A smaller file may have fewer kinds, a larger one may take longer; memory is flat at any size."""
+    assert broken(10, lines=100_000) == []
+    assert broken(9, lines=100_000, seconds=60.1) == ["kinds of damage", "seconds"]
+    assert broken(9, lines=99_999) == []
+    assert broken(10, lines=1_000_000, seconds=900.0, memory_mb=300.1) == ["peak memory"]

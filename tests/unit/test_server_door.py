@@ -13,7 +13,7 @@ from tests.unit.server_fakes import CARD, TENANT, create_request
 from zerosum.domain.message import SubmitCheckout
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.v1 import common_pb2, ledger_pb2, payment_pb2, wallet_pb2
+from zerosum.v1 import common_pb2, ledger_pb2, payment_pb2, reconciliation_pb2, wallet_pb2
 
 FULL_WIDTH_CARD = "".join(chr(0xFF10 + int(digit)) for digit in CARD.replace(" ", ""))
 
@@ -104,7 +104,7 @@ def _put(message: Message, path: str, text: str) -> None:
 
 REQUESTS: list[type[Message]] = [
     getattr(module, name)
-    for module in (payment_pb2, wallet_pb2, ledger_pb2)
+    for module in (payment_pb2, wallet_pb2, ledger_pb2, reconciliation_pb2)
     for name in sorted(module.DESCRIPTOR.message_types_by_name)
     if name.endswith("Request")
 ]
@@ -144,12 +144,16 @@ def test_card_number_among_the_headers_of_a_webhook_is_refused_without_its_name(
     assert [(no.reason, no.field) for no in check_texts(request)] == [(Reason.CARD_NUMBER, "headers[*]")] * 2
 
 
-def test_maps_of_the_contracts_are_of_text_to_text() -> None:
-    """The walk over maps relies on it."""
-    maps = [
-        field.message_type.fields
+def test_maps_that_callers_send_are_of_text_to_text() -> None:
+    """The walk over maps relies on it. What reconciliation answers has counts in maps; its requests are looked at here."""
+    messages = [
+        message
         for module in (common_pb2, payment_pb2, wallet_pb2, ledger_pb2)
         for message in module.DESCRIPTOR.message_types_by_name.values()
+    ]
+    maps = [
+        field.message_type.fields
+        for message in [*messages, *(kind.DESCRIPTOR for kind in REQUESTS)]
         for field in message.fields
         if field.message_type is not None and field.message_type.GetOptions().map_entry
     ]
