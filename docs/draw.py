@@ -136,6 +136,9 @@ stand still (SIGSTOP, then SIGCONT) at each of them, and cuts its connections to
 COMMIT's own connection that ends, before the server has it or after. Each time: the harm is seen, the same shard or server
 serves a new checkout, and the money of the checkout concerned has moved exactly once, by every book. Results are kept in
 `chaos/matrix.json` of the data folder, for the code that gave them: a second run goes on with what is missing.
+
+At the reconciler's points, whose story is a file and not a checkout, tests have it killed
+(`tests/e2e/test_reconciliation_crash.py`); the monkey kills, stops and cuts off its process at random.
 """
 
 PAIRS = {

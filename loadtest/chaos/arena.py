@@ -14,24 +14,31 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 from loadtest.chaos import process
 from loadtest.chaos.client import Buyer
 from loadtest.chaos.proxy import DatabaseProxy
 from loadtest.chaos.wait import EVERY_S, TROUBLE, WITHIN_S, NeverCame, Patience
 from loadtest.journal import Journal
 from loadtest.probe import Books, Psp, is_refused, shard_figures
-from servers.keys import DEMO_TENANT, read_key, token_path
+from servers.keys import DEMO_TENANT, HOUSE_FINANCE, read_key, token_path
 from servers.supervisor import SERVICES, Simulated, System
 from servers.wiring import SHARDS_OF, Service, database_url
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
+from zerosum.v1 import reconciliation_pb2 as pb
+from zerosum.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 
 FASTER: Final = {"effect_lease_ms": 4_000, "psp_timeout_ms": 2_500, "backoff_cap_ms": 1_000}
 """A to-do that a dead shard left is taken up when its lease ends: 4 s instead of 15 s."""
 
 REST_LIMIT_S: Final = 900.0
 """Longest wait for rest while there is progress: an hour's backlog at the PSP is not what chaos makes."""
+
+COMPARED_WITHIN_S: Final = 60.0
+"""For one comparison of everything: a second one begun beside it would make both slower."""
 
 _NAMES: Final[dict[str, Service]] = {
     "payment": "payment", "wallet": "wallet", "ledger": "ledger", "reconciliation": "reconciliation",
@@ -184,6 +191,20 @@ class Arena:
         """Whether the HTTP edge takes a request. Blocking."""
         edge = f"http://{self.settings.reach_host}:{self.settings.edge_port}"
         return is_refused(edge, self.token_file.read_text(encoding="ascii").strip(), {})
+
+    def reconciles(self) -> bool:
+        """Whether the present hour is compared once more, by its server and by its actor, to the end. Blocking."""
+        settings = self.settings
+        token = token_path(settings.data_dir, f"finance_{HOUSE_FINANCE[0]}").read_text(encoding="ascii").strip()
+        asked = pb.RunReconciliationRequest(kind=pb.RUN_KIND_INSIDE, again=True)
+        with grpc.insecure_channel(f"{settings.reach_host}:{settings.reconciliation_port}") as channel:
+            try:
+                told = ReconciliationServiceStub(channel).RunReconciliation(
+                    asked, timeout=COMPARED_WITHIN_S, metadata=[("authorization", f"Bearer {token}")]
+                )
+            except grpc.RpcError:
+                return False
+        return bool(told.run.state == "DONE")
 
     async def until_at_rest(self, *, within_s: float = WITHIN_S) -> float:
         """Returns when every shard lives, every effect is finished, every webhook delivered; how long that took.

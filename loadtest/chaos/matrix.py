@@ -57,13 +57,18 @@ class Struck:
 
 async def carry_out(arena: Arena, cells: Sequence[Cell], results: Results, *, stop_s: float, tell: Tell) -> None:
     """Runs the cells that have no good result yet, one after the other; gives up when WRONG_MAX in a row went wrong."""
-    missing, row = set(results.missing([cell.name for cell in cells])), 0
+    missing, row = set(results.missing(stops_of(cells, stop_s))), 0
     for cell in cells:
         if cell.name in missing and row < WRONG_MAX:
             result = await run_cell(arena, cell, stop_s=stop_s)
             results.put(result)
             tell(result)
             row = 0 if result.is_good else row + 1
+
+
+def stops_of(cells: Sequence[Cell], stop_s: float) -> dict[str, float]:
+    """How long each cell's process stands still; 0 where it is killed or cut off."""
+    return {cell.name: stop_s if cell.harm is Harm.STOP else 0.0 for cell in cells}
 
 
 async def run_cell(arena: Arena, cell: Cell, *, stop_s: float) -> Result:
@@ -80,7 +85,8 @@ async def run_cell(arena: Arena, cell: Cell, *, stop_s: float) -> Result:
     finally:
         for order in arena.crash_dir.glob("*@*"):
             order.unlink(missing_ok=True)
-    return Result(cell=cell.name, at_ms=at_ms, pid=pid, recovery_s=recovery_s, wrong=wrong)
+    stood_s = stops_of([cell], stop_s)[cell.name]
+    return Result(cell=cell.name, at_ms=at_ms, pid=pid, recovery_s=recovery_s, wrong=wrong, stop_s=stood_s)
 
 
 async def _strike(arena: Arena, cell: Cell, checkout: Checkout, stop_s: float) -> tuple[Struck, bytes]:

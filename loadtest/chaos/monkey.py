@@ -100,6 +100,10 @@ async def _edge(arena: Arena) -> None:
     await until("the edge answers", arena.edge_answers)
 
 
+async def _reconciliation(arena: Arena) -> None:
+    await until("a reconciliation runs to its end", arena.reconciles)
+
+
 _KILL, _STOP, _CUT = Harm.KILL, Harm.STOP, Harm.CUT
 
 TARGETS: Final[Mapping[str, Target]] = {
@@ -107,9 +111,11 @@ TARGETS: Final[Mapping[str, Target]] = {
     "checkout shard 1": Target((_KILL, _STOP, _CUT), _shard("payment", 1), _checkout_of(1)),
     "wallet shard": Target((_KILL, _STOP, _CUT), _shard("wallet", 0), _posting),
     "ledger shard": Target((_KILL, _STOP, _CUT), _shard("ledger", 0), _posting),
+    "reconciliation shard": Target((_KILL, _STOP, _CUT), _shard("reconciliation", 0), _reconciliation),
     "payment server": Target((_KILL, _STOP, _CUT), _child("payment"), _checkout),
     "wallet server": Target((_KILL, _STOP), _child("wallet"), _posting),
     "ledger server": Target((_KILL, _STOP), _child("ledger"), _posting),
+    "reconciliation server": Target((_KILL, _STOP), _child("reconciliation"), _reconciliation),
     "edge": Target((_KILL, _STOP), _child("edge"), _edge),
     "simulator": Target((_KILL, _STOP), _child("psp"), _checkout),
     "PostgreSQL": Target((_KILL, _STOP, _CUT), _child("database"), _posting),

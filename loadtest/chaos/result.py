@@ -5,7 +5,7 @@ Invariant: a result counts only for the code that gave it; the file is whole or 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,14 @@ ROOMS: Final = ("zerosum", "actors", "servers")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One cell's end. `wrong`: what speaks against it, "" = nothing. `recovery_s`: from the end of the harm to the next
-    final reply of the same shard or server. `pid`: who was hit."""
+    final reply of the same shard or server. `pid`: who was hit. `stop_s`: how long it stood still, where that was the harm."""
 
     cell: str
     at_ms: int
     pid: int = 0
     recovery_s: float | None = None
     wrong: str = ""
+    stop_s: float = 0.0
 
     @property
     def is_good(self) -> bool:
@@ -57,9 +58,16 @@ class Results:
         half.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         half.replace(self._path)
 
-    def missing(self, cells: Iterable[str]) -> list[str]:
-        """Those without a good result, in their order: what went wrong is tried again."""
-        return [cell for cell in cells if (known := self._found.get(cell)) is None or not known.is_good]
+    def missing(self, wanted: Mapping[str, float]) -> list[str]:
+        """Cells without a good result, in their order: what went wrong is tried again, and what stood still for too short.
+
+        `wanted`: by cell, how long it is to stand still; 0 where that is not the harm.
+        """
+        return [
+            cell
+            for cell, stop_s in wanted.items()
+            if (known := self._found.get(cell)) is None or not known.is_good or known.stop_s < stop_s
+        ]
 
 
 def code_digest(root: Path) -> str:

@@ -29,7 +29,7 @@ from loadtest.certificate import Event, Facts, Phase
 from loadtest.chaos import process
 from loadtest.chaos.arena import Arena, root_of_the_code
 from loadtest.chaos.disk import disk_full
-from loadtest.chaos.matrix import carry_out
+from loadtest.chaos.matrix import carry_out, stops_of
 from loadtest.chaos.monkey import Strike, rampage
 from loadtest.chaos.paused_raylet import HEALTH_CHECK, paused_raylet
 from loadtest.chaos.ray_state import lost_name, ray_without_a_past
@@ -175,7 +175,7 @@ class _Run:
     async def _points(self) -> None:
         cells = self._plan.cells
         results = Results(self.results_file, code_digest(root_of_the_code()))
-        missing = results.missing([cell.name for cell in cells])
+        missing = results.missing(stops_of(cells, self._plan.stop_s))
         if cells:
             self._console.print(f"crash points: {len(cells)} cells, {len(missing)} to be carried out", highlight=False)
         done = 0

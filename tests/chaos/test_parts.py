@@ -142,8 +142,18 @@ def test_results_of_other_code_are_void_and_wrong_ones_are_missing(tmp_path: Pat
     same, other = Results(tmp_path / "matrix.json", "code-1"), Results(tmp_path / "matrix.json", "code-2")
 
     assert same.get("a kill") == good
-    assert same.missing(["a kill", "b kill", "c kill"]) == ["b kill", "c kill"]
-    assert other.missing(["a kill"]) == ["a kill"]
+    assert same.missing({"a kill": 0.0, "b kill": 0.0, "c kill": 0.0}) == ["b kill", "c kill"]
+    assert other.missing({"a kill": 0.0}) == ["a kill"]
+
+
+def test_a_process_that_stood_still_for_two_seconds_has_not_stood_still_for_twenty(tmp_path: Path) -> None:
+    """A quick run before does not answer for the whole one; the whole one does for the quick."""
+    kept = Results(tmp_path / "matrix.json", "code")
+    kept.put(Result(cell="a stop", at_ms=1, stop_s=2.0))
+    kept.put(Result(cell="b stop", at_ms=1, stop_s=20.0))
+
+    assert kept.missing({"a stop": 20.0, "b stop": 20.0}) == ["a stop"]
+    assert kept.missing({"a stop": 2.0, "b stop": 2.0}) == []
 
 
 def test_whatever_went_wrong_is_a_reason_and_silence_is_none() -> None:

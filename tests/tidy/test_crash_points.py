@@ -56,6 +56,39 @@ def _shapes(function: ast.AST) -> Iterator[tuple[str, int]]:
                 yield text, node.lineno
 
 
+def test_no_port_leads_out_without_a_pair() -> None:
+    """A new port, or a new method of one, is not overlooked: whoever awaits it does so in a shape that has a pair."""
+    awaited = {
+        text
+        for room in ("zerosum", "actors", "servers")
+        for path in sorted((ROOT / room).rglob("*.py"))
+        for text in _awaited(ast.parse(path.read_text(encoding="utf-8")))
+        if text.rpartition(".")[2] in port_methods()
+    }
+
+    assert {"call", "assess", "apply", "post"} <= port_methods()
+    assert awaited - set(OUTSIDE) == set()
+
+
+def port_methods() -> set[str]:
+    """What the ports of the actors can do outside; a store's own end is the COMMIT, wherever that is sent."""
+    ports = ast.parse((ROOT / "zerosum/ports.py").read_text(encoding="utf-8"))
+    return {
+        method.name
+        for port in ports.body
+        if isinstance(port, ast.ClassDef) and "Protocol" in ast.unparse(port) and port.name != "Store"
+        for method in port.body
+        if isinstance(method, ast.AsyncFunctionDef)
+    }
+
+
+def _awaited(tree: ast.AST) -> Iterator[str]:
+    """What is called and awaited, without the object itself."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Await) and isinstance(node.value, ast.Call):
+            yield re.sub(r"\[.*?\]", "[]", ast.unparse(node.value.func)).removeprefix("self.")
+
+
 def points_in(function: ast.AST) -> Iterator[tuple[str, int]]:
     """(name, line) of each point that a function passes."""
     for node in ast.walk(function):
