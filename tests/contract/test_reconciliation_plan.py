@@ -82,6 +82,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "closed cases that people posted for": (case._CLOSED_ONES, {"deliveries_by_run", *WHY}),
     "cases that are right": (case._STILL, {"mismatches_pkey", *POSTED_FOR}),
     "a case and who has booked it": (queue._CASE, {"mismatches_pkey", "lines_by_id", *HOME}),
+    "acts of a case": (queue._ACTS, {"acts_pkey"}),
     "due deliveries": (outbox._DUE, {"deliveries_due"}),
     "claimed deliveries": (outbox._CLAIM, {"deliveries_pkey"}),
     "outcomes of a run": (compare._OUTCOMES, {"items_pkey", "mismatches_pkey"}),

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Table, TextClause, create_engine, make_url, text
 
 from tests.contract.house import session, through_cockroachdb
+from zerosum.domain.checkout_state import CheckoutStatus
 from zerosum.domain.todo import TodoState
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.readers import ListFilter
@@ -238,6 +239,8 @@ _PAGE = {"tenant": "t1", "rows": 51, "slots": EVERY_SLOT}
 _AFTER = {"after_0": 3_000, "after_1": "c3000", "after_2": "x"}
 _WALLET = {"slot": 1, "tenant": "t1", "wallet_id": "w1", "rows": 51}
 _ACCOUNT = {"tenant": "t1", "account": "a1:USD", "rows": 51}
+_FILTER = ListFilter(status=CheckoutStatus.DONE, created_from_ms=1, created_before_ms=9_000)
+_FILTERED = {"status": "DONE", "created_from_ms": 1, "created_before_ms": 9_000}
 
 PLANS: Mapping[str, tuple[TextClause, Mapping[str, Any], str]] = {
     "checkouts": (payment_reader.checkouts_clause(ListFilter(), is_first=True), _PAGE, "payment_events_by_time"),
@@ -251,6 +254,19 @@ PLANS: Mapping[str, tuple[TextClause, Mapping[str, Any], str]] = {
     "checkouts of a seller, next": (
         payment_reader.sellers_clause(ListFilter(), is_first=False),
         {"tenant": "t1", "rows": 51, "seller_account": "s1", "after_0": 3, "after_1": "c3"}, "payment_orders_by_seller",
+    ),
+    "checkouts, filtered": (
+        payment_reader.checkouts_clause(_FILTER, is_first=False), _PAGE | _AFTER | _FILTERED, "payment_events_by_time",
+    ),
+    "checkouts of a seller, filtered": (
+        payment_reader.sellers_clause(_FILTER, is_first=True),
+        {"tenant": "t1", "rows": 51, "seller_account": "s1"} | _FILTERED, "payment_orders_by_seller",
+    ),
+    "open to-dos, first": (payment_reader.todos_clause(TodoState.OPEN, is_first=True), _PAGE, "todos_due"),
+    "dead to-dos, first": (payment_reader.todos_clause(TodoState.DEAD, is_first=True), _PAGE, "todos_dead"),
+    "done to-dos, first": (payment_reader.todos_clause(TodoState.DONE, is_first=True), _PAGE, "todos_pkey"),
+    "in flight, first": (
+        payment_reader.in_flight_clause(is_first=True), _PAGE | {"older_than_ms": 60_000}, "payment_orders_in_flight",
     ),
     "open to-dos": (payment_reader.todos_clause(TodoState.OPEN, is_first=False), _PAGE | _AFTER, "todos_due"),
     "dead to-dos": (payment_reader.todos_clause(TodoState.DEAD, is_first=False), _PAGE | _AFTER, "todos_dead"),
