@@ -78,6 +78,19 @@ MEANINGS = {
     ),
     Kind.PARTIAL_REFUND: ("A part of a charge of ours went back, outside of our own refunds. Classified, not applied."),
     Kind.PARTIAL_REVERSAL: "The PSP released a part that was authorized and not captured. Classified, not applied.",
+    Kind.REFUND_FAILURE: (
+        "A refund had gone out, and the buyer's bank sent it back: the PSP has the money again, for a buyer who is owed it. "
+        "Our books posted the refund, out of the seller's account or out of suspense, and say that the buyer has it; the "
+        "write-off puts what came back into suspense, and people send it another way. The payment service's own case "
+        "`refund_failed`, where its webhook came, posts nothing: close it as well. A line of a refund that we do not have is "
+        "the same case, with nothing on our side."
+    ),
+    Kind.OTHER_MOVEMENT: (
+        "A line of a category that Stripe documents and no payment of ours makes: an adjustment, a failed payout, a network's "
+        "cost, a tax, a top-up, a reserve, a transfer to a connected account. The field is the category. Its file counts and "
+        "the line settles like any other, so that its money stands open in the clearing account; nothing is proposed before "
+        "somebody has asked the PSP what it was. Then `write-off` puts it into suspense, or `close` says why nothing is needed."
+    ),
     Kind.AMBIGUOUS: (
         "Several lines or orders fit equally well, or one line id tells two stories. The first is never taken."
     ),
@@ -107,6 +120,11 @@ def _charge(**changed: Any) -> Movement:
         seller="seller-9",
     )  # fmt: skip
     return replace(made, **changed)
+
+
+def _refund() -> Movement:
+    """One that has its line, in an earlier file."""
+    return _charge(kind=MovementKind.REFUND, refund_key="refund-7", settled_by="txn_2")
 
 
 def _line(amount_minor: int = 10_000, currency: str = "EUR", **changed: Any) -> Line:
@@ -144,6 +162,8 @@ _OF_LINES: dict[Kind, tuple[list[Line], list[Movement]]] = {
     Kind.DISPUTE: ([_line(), _more(Category.DISPUTE, -10_000)], [_charge()]),
     Kind.PARTIAL_REFUND: ([_line(), _more(Category.REFUND, -4_000)], [_charge()]),
     Kind.PARTIAL_REVERSAL: ([_line(), _more(Category.PARTIAL_CAPTURE_REVERSAL, -4_000)], [_charge()]),
+    Kind.REFUND_FAILURE: ([_more(Category.REFUND_FAILURE, 10_000)], [_charge(settled_by="txn_4"), _refund()]),
+    Kind.OTHER_MOVEMENT: ([replace(_more(Category.NETWORK_COST, -900), object_id="", reference="")], []),
     Kind.AMBIGUOUS: (
         [_line(object_id="", reference="")],
         [_charge(), _charge(order_id=OrderId("order-8"), object_id="pi_8")],

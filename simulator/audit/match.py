@@ -38,6 +38,8 @@ CLASSES: Final = {
     "dispute": "manual",
     "partial_refund": "manual",
     "partial_reversal": "manual",
+    "refund_failure": "manual",
+    "other_movement": "unclassified",
     "ambiguous": "unclassified",
 }
 """Kind of mismatch -> its class, as the issue of reconciliation has it."""
@@ -49,14 +51,19 @@ _OF_UNKNOWN: Final = {
     "dispute": "unknown_dispute",
     "dispute_reversal": "unknown_dispute",
     "fee": "unknown_fee",
+    "refund_failure": "refund_failure",
 }
-"""Category -> what a line is that belongs to nothing of ours."""
+"""Category -> what a line is that belongs to nothing of ours; any other is `_OTHER`."""
+
+_OTHER: Final = "other_movement"
+"""What a line is of a category that no payment has: the file counts, and people look at the line."""
 
 _OF_KNOWN: Final = {
     "partial_capture_reversal": "partial_reversal",
     "dispute": "dispute",
     "dispute_reversal": "dispute",
     "fee": "unknown_fee",
+    "refund_failure": "refund_failure",
 }
 """Category -> what a line is that is about a charge of ours, without being its charge or a refund."""
 
@@ -167,7 +174,7 @@ def _of_known(line: SettlementRow, row: OrderRow) -> str:
     if line.category == "refund":
         is_part = line.currency == row.currency and -line.gross_minor < row.amount_minor
         return "partial_refund" if is_part else "unknown_refund"
-    return _OF_KNOWN.get(line.category, "ambiguous")
+    return _OF_KNOWN.get(line.category, _OTHER)
 
 
 def _match_by_reference(lines: list[tuple[LineKey, SettlementRow]], matched: Matched, database: Database) -> None:
@@ -177,7 +184,7 @@ def _match_by_reference(lines: list[tuple[LineKey, SettlementRow]], matched: Mat
             continue
         order = database.find_order("", row.reference, row.tenant) if row.reference else None
         if order is None or (row.category != "charge" and order not in database.orders):
-            matched.words[key] = _OF_UNKNOWN.get(row.category, "ambiguous")
+            matched.words[key] = _OF_UNKNOWN.get(row.category, _OTHER)
         elif row.category != "charge":
             matched.words[key] = _of_known(row, database.orders[order])
         else:

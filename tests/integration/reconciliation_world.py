@@ -75,6 +75,8 @@ PLANTED: Final[dict[str, Callable[[Cells], list[Told]]]] = {
     "unknown_refund": _beside("unknown_refund", "refund", ""),
     "partial_refund": _beside("partial_refund", "refund", "-0.50"),
     "partial_reversal": _beside("partial_reversal", "partial_capture_reversal", "-0.50"),
+    "refund_failure": _beside("refund_failure", "refund_failure", "1.00"),
+    "other_movement": _beside("other_movement", "network_cost", "-0.50", **_NONE),
     "dispute": _beside("dispute", "dispute", "-1.00", "15.00"),
     "unknown_dispute": _beside("unknown_dispute", "dispute", "-1.00", "15.00", **_UNKNOWN),
 }

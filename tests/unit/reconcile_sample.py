@@ -54,6 +54,12 @@ def refund_line(order: str = "o1", amount_minor: int = -10_000, **changed: Any) 
     return line(order, amount_minor, **{**told, **changed})
 
 
+def returned(order: str = "o1", amount_minor: int = 10_000, **changed: Any) -> Line:
+    """The line of `refund` that came back: the buyer's bank did not take it."""
+    told = {"id": f"txn_back_{order}", "number": 3, "category": Category.REFUND_FAILURE, "fee_minor": 0}
+    return refund_line(order, amount_minor, **{**told, **changed})
+
+
 def states(items: Iterable[Item]) -> list[tuple[str, str, str]]:
     """(line id, order, state or kind) of each item: what a reader wants to see of an outcome."""
     return sorted(

@@ -1,14 +1,26 @@
 """What is proposed for each kind of discrepancy, and an example that finds it. Source: issue 4 points 2 and 4."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.unit.reconcile_sample import OVERDUE, RULES, charge, is_balanced, line, refund, refund_line, the_discrepancy
+from tests.unit.reconcile_sample import (
+    OVERDUE,
+    RULES,
+    charge,
+    is_balanced,
+    line,
+    refund,
+    refund_line,
+    returned,
+    states,
+    the_discrepancy,
+)
 from zerosum.domain.discrepancy import Action, Class, Kind, Posting
 from zerosum.domain.reconcile import reconcile
 from zerosum.domain.reconcile_item import MatchedBy, Movement, Standing
-from zerosum.domain.settlement import Category, Line
+from zerosum.domain.settlement import OTHERS, Category, Line
 
 # ---- what code mends -----------------------------------------------------------------------------------------------
 
@@ -78,6 +90,82 @@ def test_a_case_names_the_movement_that_it_is_about() -> None:
     assert the_discrepancy(reconcile([line(), second], [charge()], RULES)).movement == ""
 
 
+# ---- a refund that came back ----------------------------------------------------------------------------------------
+
+
+def test_a_refund_that_came_back_is_told_beside_its_refund_and_goes_to_suspense() -> None:
+    """The PSP has the money again, and the books say that the buyer has it: suspense holds what the buyer is owed."""
+    items = reconcile([line(), refund_line(), returned()], [charge(), refund()], RULES)
+    found = the_discrepancy(items)
+
+    assert states(items) == [
+        ("txn_back_o1", "", "refund_failure"), ("txn_o1", "o1", "MATCHED"), ("txn_re_o1", "o1", "MATCHED"),
+    ]  # fmt: skip
+    assert (found.group, found.proposal.action) == (Class.MANUAL, Action.WRITE_OFF_TO_SUSPENSE)
+    assert (found.order_id, found.ours, found.theirs) == ("o1", "a refund of 100.00 EUR", "100.00 EUR")
+    assert found.proposal.postings == (
+        Posting("psp:stripe:clearing:EUR", 10_000, "EUR"),
+        Posting("suspense:EUR", -10_000, "EUR"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "ours"),
+    [
+        ({}, "a refund of 100.00 EUR"),
+        ({"amount_minor": 6_000}, "a refund of 100.00 EUR"),
+        ({"object_id": ""}, "a refund of 100.00 EUR"),
+        ({"refund_key": ""}, "a refund of 100.00 EUR"),
+        ({"refund_key": "", "amount_minor": 6_000}, "a charge of 100.00 EUR"),
+        ({"refund_key": "made-elsewhere"}, "a charge of 100.00 EUR"),
+        ({"object_id": "pi_9", "reference": "o9"}, ""),
+    ],
+    ids=["key", "key, part", "reference", "money", "no key, part", "key of another", "nothing of ours"],
+)
+def test_a_refund_that_came_back_weeks_later_names_what_it_is_of(changed: dict[str, Any], ours: str) -> None:
+    """Charge and refund had their lines before. By its key, else by its money; else it is of the charge, or of nothing."""
+    had = [charge(settled_by="txn_o1"), refund(settled_by="txn_re_o1")]
+
+    items = reconcile([returned(**changed)], had, RULES)
+
+    assert (the_discrepancy(items).kind, the_discrepancy(items).ours) == (Kind.REFUND_FAILURE, ours)
+    assert [state for _, order, state in states(items) if order] == ["EXPLAINED", "EXPLAINED"]
+
+
+def test_each_line_of_a_refund_that_failed_before_it_was_booked_is_a_case_and_both_come_to_nothing() -> None:
+    """The webhook came before the file: our books hold the refund for declined, and never moved for it."""
+    items = reconcile([line(), refund_line(), returned()], [charge(), refund(standing=Standing.GIVEN_UP)], RULES)
+    found = {item.discrepancy.kind: item.discrepancy for item in items if item.discrepancy}
+
+    assert set(found) == {Kind.UNKNOWN_REFUND, Kind.REFUND_FAILURE}
+    assert sum(case.money.amount_minor for case in found.values()) == 0
+
+
+# ---- what no payment makes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("category", sorted(OTHERS))
+def test_a_movement_that_no_payment_makes_is_a_case_that_says_its_category_and_amount(category: Category) -> None:
+    """Also where it is about a charge of ours: people ask the PSP what it was."""
+    about, alone = line(category=category, **PART), line(category=category, **{**PART, "id": "txn_3"}, object_id="")
+
+    items = reconcile([line(), about, replace(alone, reference="")], [charge()], RULES)
+
+    told = [
+        (item.discrepancy.kind, item.discrepancy.field, item.discrepancy.theirs) for item in items if item.discrepancy
+    ]
+    assert told == [(Kind.OTHER_MOVEMENT, category.value, "-1.00 EUR")] * 2
+    assert {item.discrepancy.group for item in items if item.discrepancy} == {Class.UNCLASSIFIED}
+
+
+@pytest.mark.parametrize("category", [Category.REFUND_FAILURE, Category.NETWORK_COST])
+def test_a_fee_of_what_the_contract_does_not_name_is_a_case_beside(category: Category) -> None:
+    """Settlement believes no fee but the contract's: what the PSP kept of such a line waits for two people too."""
+    items = reconcile([line(id="txn_2", category=category, fee_minor=320)], [], RULES)
+
+    assert [(item.discrepancy is not None, item.fee and item.fee.kind) for item in items] == [(True, Kind.WRONG_FEE)]
+
+
 # ---- every kind ----------------------------------------------------------------------------------------------------
 
 INSIDE = {
@@ -106,6 +194,8 @@ EXAMPLES: dict[Kind, tuple[list[Line], list[Movement]]] = {
     Kind.DISPUTE: ([line(), line(category=Category.DISPUTE, **PART)], [charge()]),
     Kind.PARTIAL_REFUND: ([line(), line(category=Category.REFUND, **PART)], [charge()]),
     Kind.PARTIAL_REVERSAL: ([line(), line(category=Category.PARTIAL_CAPTURE_REVERSAL, **PART)], [charge()]),
+    Kind.REFUND_FAILURE: ([line(), refund_line(), returned()], [charge(), refund()]),
+    Kind.OTHER_MOVEMENT: ([line(category=Category.TOPUP, **PART)], []),
     Kind.AMBIGUOUS: ([line(object_id="", reference="")], [charge(), charge("o2")]),
 }
 

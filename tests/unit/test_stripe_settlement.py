@@ -130,7 +130,7 @@ WRONG_CELLS = [
     ("created_utc", "2026-11-26T12:00:00Z", Reason.MALFORMED, "created_utc"),
     ("created_utc", "1969-12-31 23:59:59", Reason.MALFORMED, "created_utc"),
     ("created_utc", "2026-11-26 12:00:00\n", Reason.MALFORMED, "created_utc"),
-    ("reporting_category", "topup", Reason.MALFORMED, "reporting_category"),
+    ("reporting_category", "payment_refund", Reason.MALFORMED, "reporting_category"),
     ("reporting_category", "Charge", Reason.MALFORMED, "reporting_category"),
     ("balance_transaction_id", "", Reason.MALFORMED, "balance_transaction_id"),
     ("balance_transaction_id", "txn 1", Reason.MALFORMED, "balance_transaction_id"),

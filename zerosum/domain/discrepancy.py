@@ -63,6 +63,8 @@ class Kind(StrEnum):
     DISPUTE = "dispute"
     PARTIAL_REFUND = "partial_refund"
     PARTIAL_REVERSAL = "partial_reversal"
+    REFUND_FAILURE = "refund_failure"
+    OTHER_MOVEMENT = "other_movement"
     AMBIGUOUS = "ambiguous"
     # our own services among themselves
     MISSING_JOURNAL = "missing_journal"
@@ -103,6 +105,8 @@ RULES: Final[dict[Kind, Rule]] = {
     Kind.DISPUTE: Rule(_M, "the buyer disputes the charge at the bank", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.PARTIAL_REFUND: Rule(_M, "a part was refunded in the PSP's own console", Action.WRITE_OFF_TO_SUSPENSE),
     Kind.PARTIAL_REVERSAL: Rule(_M, "less was captured than authorized", Action.ASK_PSP),
+    Kind.REFUND_FAILURE: Rule(_M, "the buyer's bank sent a refund back to the PSP", Action.WRITE_OFF_TO_SUSPENSE),
+    Kind.OTHER_MOVEMENT: Rule(_U, "the PSP moved money for a reason that no payment has", Action.ASK_PSP),
     Kind.AMBIGUOUS: Rule(_U, "several orders or lines fit equally well", Action.ASK_PSP),
     Kind.MISSING_JOURNAL: Rule(_A, "the service lost what it had confirmed: a backup", Action.REPLAY_TODO),
     Kind.MISSING_TRANSFER: Rule(_A, "the service lost what it had confirmed: a backup", Action.REPLAY_TODO),

@@ -32,7 +32,7 @@ from zerosum.domain.reconcile_item import (
 from zerosum.domain.reconcile_judgement import (
     ambiguous,
     judge,
-    of_known_charge,
+    of_known,
     told_again,
     told_before,
     unknown,
@@ -73,10 +73,11 @@ def is_told_again(line: Line, first: Line) -> bool:
 def match_object(lines: Sequence[Line], movements: Sequence[Movement], rules: Rules) -> Outcome:
     """Pass 1: everything that names one PSP object. Lines of one file or of several.
 
-    Charges pair with the charge, refunds by their refund key, else by their amount; disputes, reversals and partial refunds of
-    a charge of ours are classified. An id told twice is DUPLICATE_LINE, and AMBIGUOUS where the two tell different things; a
-    second id for one charge is DUPLICATE_CHARGE. Left: lines of an object that we do not know, and movements without a line.
-    What names no object ("") is looked through for ids told twice and left; it may be fed in any portions.
+    Charges pair with the charge, refunds by their refund key, else by their amount; disputes, reversals, partial refunds of a
+    charge of ours and refunds that came back are classified. An id told twice is DUPLICATE_LINE, and AMBIGUOUS where the two
+    tell different things; a second id for one charge is DUPLICATE_CHARGE. Left: lines of an object that we do not know, and
+    movements without a line. What names no object ("") is looked through for ids told twice and left; it may be fed in any
+    portions.
     """
     if len(lines) == len(movements) == 1 and _is_plain(lines[0], movements[0]):
         return Outcome((with_fee(judge(lines[0], movements[0], rules, MatchedBy.PSP_ID), rules.contract),), (), ())
@@ -219,6 +220,7 @@ _REFUND_KEY = _Tie(
     True,
 )
 _REFUND_MONEY = _Tie(lambda line, movement: not line.refund_key and _is_of_money(line, movement), False)
+_REFUND_RETURNED = _Tie(lambda line, movement: _is_of_tenant(line, movement) and line.gross == movement.money, False)
 _MONEY_MOVED = _Tie(lambda line, movement: movement.standing in MOVED and _is_of_money(line, movement), False)
 _MONEY = _Tie(_is_of_money, False)
 _TENANT = _Tie(_is_of_tenant, False)
@@ -277,11 +279,21 @@ class _Group:
                 self._put(line, told_before(line, same))
 
     def classify(self) -> None:
-        """Lines about a charge of ours that have no movement of their own."""
+        """Lines about a charge or a refund of ours that have no movement of their own."""
         for line in list(self.lines):
-            charge = next((one for one in self.movements if self._is_origin(line, one)), None)
-            if charge is not None and line.category not in (Category.CHARGE, Category.PAYOUT):
-                self._put(line, of_known_charge(line, charge, self.rules.contract))
+            origin = self._failed_refund(line) or next(
+                (one for one in self.movements if self._is_origin(line, one)), None
+            )
+            if origin is not None and line.category not in (Category.CHARGE, Category.PAYOUT):
+                self._put(line, of_known(line, origin, self.rules.contract))
+
+    def _failed_refund(self, line: Line) -> Movement | None:
+        """The refund that came back with this line, by its key, else by its money; None where several fit, or none."""
+        if line.category is not Category.REFUND_FAILURE:
+            return None
+        tie = _REFUND_KEY if line.refund_key else _REFUND_RETURNED
+        fitting = [one for one in self.movements if one.kind is MovementKind.REFUND and tie.fits(line, one)]
+        return fitting[0] if len(fitting) == 1 else None
 
     def _is_second(self, line: Line, movement: Movement) -> bool:
         """Whether a line that is left is about this movement, which another line has. One of our object that names another

@@ -29,7 +29,7 @@ from zerosum.domain.reconcile_item import (
     Standing,
     State,
 )
-from zerosum.domain.settlement import Category, Line
+from zerosum.domain.settlement import OTHERS, Category, Line
 from zerosum.domain.settlement_posting import (
     cost_minor,
     fee_entries,
@@ -45,6 +45,8 @@ UNKNOWN: Final[Mapping[Category, Kind]] = MappingProxyType(
         Category.DISPUTE: Kind.UNKNOWN_DISPUTE,
         Category.DISPUTE_REVERSAL: Kind.UNKNOWN_DISPUTE,
         Category.FEE: Kind.UNKNOWN_FEE,
+        Category.REFUND_FAILURE: Kind.REFUND_FAILURE,
+        **dict.fromkeys(OTHERS, Kind.OTHER_MOVEMENT),
     }
 )
 """What a line is whose object and order are not ours. Payouts need no origin."""
@@ -98,8 +100,8 @@ def with_fee(item: Item, contract: FeeContract) -> Item:
     return replace(item, fee=_wrong_fee(line, item.movement, contract))
 
 
-_COSTED: Final = frozenset({Category.CHARGE, Category.REFUND})
-"""Lines whose fee the contract tells: charges cost, refunds do not."""
+_COSTED: Final = frozenset({Category.CHARGE, Category.REFUND, Category.REFUND_FAILURE, *OTHERS})
+"""Lines whose fee the contract tells: charges cost, refunds and what it does not name do not."""
 
 _FEE_IS_SEEN: Final = frozenset({Kind.WRONG_FEE, Kind.DUPLICATE_LINE})
 """The fee is the case itself, or the line settles nothing."""
@@ -188,20 +190,20 @@ def told_before(line: Line, movement: Movement) -> Item:
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
-def of_known_charge(line: Line, charge: Movement, contract: FeeContract) -> Item:
-    """A line about a charge of ours that has no movement of its own: classified, not applied."""
+def of_known(line: Line, origin: Movement, contract: FeeContract) -> Item:
+    """A line about a charge of ours, or a refund that came back, that has no movement of its own: classified, not applied."""
     if line.category is Category.FEE and cost_minor(line) == dispute_fee_minor(contract, line.gross.currency):
         return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
-    kind = _kind_of_known(line, charge)
+    kind = _kind_of_known(line, origin)
     money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
-    ours = f"a charge of {told(charge.money)}"
+    ours = f"a {origin.kind} of {told(origin.money)}"
     found = _discrepancy(
-        kind, line, charge, field=line.category, ours=ours, theirs=told(money), money=money, is_its_own=False
+        kind, line, origin, field=line.category, ours=ours, theirs=told(money), money=money, is_its_own=False
     )
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
-def _kind_of_known(line: Line, charge: Movement) -> Kind:
+def _kind_of_known(line: Line, origin: Movement) -> Kind:
     match line.category:
         case Category.DISPUTE | Category.DISPUTE_REVERSAL:
             return Kind.DISPUTE
@@ -209,7 +211,7 @@ def _kind_of_known(line: Line, charge: Movement) -> Kind:
             return Kind.PARTIAL_REVERSAL
         case Category.REFUND:
             is_part = (
-                line.gross.currency == charge.money.currency and -line.gross.amount_minor < charge.money.amount_minor
+                line.gross.currency == origin.money.currency and -line.gross.amount_minor < origin.money.amount_minor
             )
             return Kind.PARTIAL_REFUND if is_part else Kind.UNKNOWN_REFUND
         case _:

@@ -44,7 +44,7 @@ COLUMNS: Final = (*NAMES, "created_utc", "currency", "gross", "fee", "net", "rep
 """What a report must have; the report is configured to show our references."""
 
 CATEGORIES: Final[Mapping[str, Category]] = {category.value: category for category in Category}
-"""Stripe's reporting categories that we know: our words are Stripe's own."""
+"""All reporting categories that Stripe documents: our words are Stripe's own. Any other word refuses the file."""
 
 _STRIPES_ID: Final = re.compile(r"[A-Za-z0-9_]{0,255}", re.ASCII)
 _ALL_NAMES: Final = re.compile(
