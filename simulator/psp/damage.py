@@ -237,6 +237,29 @@ def _unknown_dispute(row: Row, draw: _Draw) -> Step:
     return _added(row, draw, "dispute", -_minor(row, "gross"), _DISPUTE_FEE_MINOR, {**_NO_PAYMENT, **names})
 
 
+def _refund_failure(row: Row, draw: _Draw) -> Step:
+    """A refund of the whole charge that the buyer's bank sent back (docs.stripe.com/refunds, "Failed refunds"); it went out in
+    the PSP's own console, in an earlier file. Or one of a charge that nobody knows."""
+    source = {SOURCE: draw.id("re", row)}
+    if draw.chance.random() < 0.5:  # noqa: PLR2004 - half and half
+        source |= {**_NO_PAYMENT, CHARGE: draw.id("ch", row, "back"), INTENT: draw.id("pi", row, "back")}
+    return _added(row, draw, "refund_failure", _minor(row, "gross"), 0, source)
+
+
+def _other_movement(row: Row, draw: _Draw) -> Step:
+    """A movement of the account that no payment makes, of a category that Stripe documents."""
+    category, sign = draw.chance.choice(_OTHER_MOVEMENTS)
+    names = {**_NO_PAYMENT, SOURCE: draw.id("src", row)}
+    return _added(row, draw, category, sign * draw.chance.randint(1, _minor(row, "gross")), 0, names)
+
+
+_OTHER_MOVEMENTS: Final = (
+    ("other_adjustment", -1), ("other_adjustment", 1), ("payout_reversal", 1), ("network_cost", -1), ("tax", -1),
+    ("topup", 1), ("transfer", -1), ("connect_reserved_funds", -1), ("risk_reserved_funds", 1),
+)  # fmt: skip
+"""Categories of the account's own movements, and which way their money goes."""
+
+
 KINDS: Final[Mapping[str, Kind]] = {
     "missing_line": Kind(_missing, "missing_line", "manual", until_due="expected"),
     "extra_line": Kind(_extra, "unknown_charge", "unclassified"),
@@ -254,6 +277,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "partial_refund": Kind(_partial_refund, "partial_refund", "manual"),
     "partial_reversal": Kind(_partial_reversal, "partial_reversal", "manual"),
     "dispute": Kind(_dispute, "dispute", "manual"),
+    "refund_failure": Kind(_refund_failure, "refund_failure", "manual"),
+    "other_movement": Kind(_other_movement, "other_movement", "unclassified"),
 }
 """Every damage of a line there is."""
 

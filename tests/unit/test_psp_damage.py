@@ -119,7 +119,7 @@ def test_the_same_seed_damages_alike_and_another_one_otherwise() -> None:
 
 
 def test_all_kinds_come_in_even_shares_and_the_share_is_the_rate() -> None:
-    """4,000 lines at 5 %: 200 damages within four standard deviations, each of the kinds a sixteenth of them."""
+    """4,000 lines at 5 %: 200 damages within four standard deviations, each of the kinds an eighteenth of them."""
     found = Counter(
         step.record["kind"]
         for step in damage(charges(4_000), Plan(seed=1, rate=0.05), Payouts({}))
