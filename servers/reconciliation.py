@@ -135,18 +135,16 @@ class ReconciliationServicer(rpc.ReconciliationServiceServicer):
     async def CompareRuns(
         self, request: pb.CompareRunsRequest, context: grpc.aio.ServicerContext
     ) -> pb.CompareRunsResponse:
-        """What two runs say differently, item by item."""
+        """What two runs say differently, item by item; a page may be empty and not the last."""
         if refusals := check(request):
             raise refused(*refusals)
         await self._run(request.before_run_id, "before_run_id")
         await self._run(request.after_run_id, "after_run_id")
-        rows_max = rows_max_of(request.page)
-        rows = await self._runs.compare(
-            request.before_run_id, request.after_run_id, rows_max + 1, id_after_of(request.page)
+        page = await self._runs.compare(
+            request.before_run_id, request.after_run_id, rows_max_of(request.page), id_after_of(request.page)
         )
-        after = rows[rows_max - 1].item if len(rows) > rows_max else ""
-        told = [reply.difference_of(row) for row in rows[:rows_max]]
-        return pb.CompareRunsResponse(differences=told, next_page_token=token_of(after))
+        told = [reply.difference_of(row) for row in page.rows]
+        return pb.CompareRunsResponse(differences=told, next_page_token=token_of(page.after))
 
     async def _run(self, run_id: str, field: str) -> RunRow:
         run = await self._runs.get(run_id)

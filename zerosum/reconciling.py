@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 from zerosum.domain.identity import OrderId
 from zerosum.domain.settlement import Line
 from zerosum.ports import ItemOutcome
+from zerosum.readers import Page
 
 # ---- files ---------------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An item whose outcome differs between two attempts; "" where one of them has no such item."""
+    """An item whose outcome differs between two attempts; "" where one of them has no such item.
+
+    `item`: "line/<the PSP's id of the line>", so that a corrected file has the same, or the item of what is not a line.
+    """
 
     item: str
     before: str
@@ -197,8 +201,9 @@ class Runs(Protocol):
         """Runs that FAILED and that no later attempt has made good; of the inside, no later period. They wait for people."""
         ...
 
-    async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
-        """What differs between two runs, by item; from the item after `from_item` on."""
+    async def compare(self, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
+        """What differs between two runs, by item, behind `position` ("" = from the beginning). A page may be empty and not
+        the last: where two large days agree, one call looks at a part of them."""
         ...
 
 

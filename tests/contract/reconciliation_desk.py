@@ -20,7 +20,7 @@ from tests.contract.house import SqlHouse, session
 from zerosum.domain.fee_contract import STRIPE
 from zerosum.domain.money import Money
 from zerosum.psp.dialect import DIALECTS
-from zerosum.reconciling import Imported, Incoming, RunKey, RunKind, RunRow
+from zerosum.reconciling import Difference, Imported, Incoming, RunKey, RunKind, RunRow
 from zerosum.store.opening import open_reconciliation
 from zerosum.store.reconciliation.store import Reconciliation, ReconciliationPolicy
 
@@ -98,6 +98,15 @@ class Desk:
         found = await reconciliation.runs.run(RunKey(RunKind.NIGHTLY, self.psp, day), "test", **asked)
         assert found is not None
         return found
+
+    async def differences(self, reconciliation: Reconciliation, before: RunRow, after: RunRow) -> list[Difference]:
+        """What two runs say differently, a row a page; a page that has none is not the last one."""
+        found: list[Difference] = []
+        page = await reconciliation.runs.compare(before.run_id, after.run_id, 1, "")
+        while page.after:
+            found += page.rows
+            page = await reconciliation.runs.compare(before.run_id, after.run_id, 1, page.after)
+        return [*found, *page.rows]
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the administrator reads, or changes."""

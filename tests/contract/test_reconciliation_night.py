@@ -8,7 +8,8 @@ import pytest
 from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import DAY, Desk, without
 from zerosum.errors import Bug, Misconfigured, Superseded, Unavailable
-from zerosum.reconciling import RunKey, RunKind, RunState
+from zerosum.reconciling import Difference, RunKey, RunKind, RunState
+from zerosum.store.reconciliation import compare as reconciliation_compare
 from zerosum.store.reconciliation import line as reconciliation_line
 from zerosum.store.reconciliation import nightly as reconciliation_nightly
 from zerosum.store.reconciliation import prune as reconciliation_prune
@@ -26,6 +27,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciliation_line, "PAGE_LINES", 3)
     monkeypatch.setattr(reconciliation_nightly, "STAGE_CHECKOUTS", 4)
     monkeypatch.setattr(reconciliation_settle, "PART_LINES", 5)
+    monkeypatch.setattr(reconciliation_compare, "CHUNK_ITEMS", 2)
 
 
 async def test_a_clean_day_is_explained_to_the_last_item(desk: Desk) -> None:
@@ -206,7 +208,7 @@ async def test_a_run_that_dies_anywhere_goes_on_and_ends_the_same(desk: Desk, mo
     assert desk.rows("SELECT count(*) FROM reconciliation.leftovers WHERE run_id = %s", run.run_id) == [(0,)]
     assert desk.rows("SELECT count(*) FROM reconciliation.movements WHERE run_id = %s", run.run_id) == [(0,)]
     assert run.summary == undisturbed.summary
-    assert await patient.runs.compare(run.run_id, undisturbed.run_id, 100, "") == []
+    assert await desk.differences(patient, run, undisturbed) == []
     assert desk.cases() == [("missing_line", "manual", "OPEN")]
 
 
@@ -311,15 +313,16 @@ async def test_a_corrected_file_and_another_attempt_tell_the_difference_and_clos
     first = await desk.night(store)
     assert desk.cases() == [("wrong_fee", "manual", "OPEN")]
 
-    await desk.take(store, desk.file(orders))
+    await desk.take(store, desk.file(orders, spoil=lambda rows: rows[::-1]))
     second = await desk.night(store, is_again=True)
 
     assert (first.attempt, second.attempt) == (1, 2)
     assert desk.cases() == [("wrong_fee", "manual", "RESOLVED")]
+    ((line_id,),) = desk.rows("SELECT line_id FROM reconciliation.mismatches WHERE psp = %s", desk.psp)
     order = f"order/charge/1/{desk.tenant}/{orders[0].order_id}"
-    differences = await store.runs.compare(first.run_id, second.run_id, 100, "")
-    assert [(each.before, each.after) for each in differences if each.item == order] == [
-        ("MISMATCH wrong_fee", "MATCHED")
+    assert await desk.differences(store, first, second) == [
+        Difference(f"line/{line_id}", "MISMATCH wrong_fee", "MATCHED"),
+        Difference(order, "MISMATCH wrong_fee", "MATCHED"),
     ]
     assert [run.run_id for run in await store.runs.list(RunKind.NIGHTLY, 100, "") if run.key.psp == desk.psp] == [
         second.run_id, first.run_id,
@@ -384,5 +387,5 @@ async def test_the_same_day_again_finds_the_same(desk: Desk) -> None:
     first, second = await desk.night(store), await desk.night(store, is_again=True)
 
     assert first.summary == second.summary
-    assert await store.runs.compare(first.run_id, second.run_id, 100, "") == []
+    assert await desk.differences(store, first, second) == []
     assert [kind for kind, _, _ in desk.cases()] == ["missing_line", "unknown_charge"]

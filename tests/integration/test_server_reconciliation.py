@@ -190,17 +190,19 @@ async def test_runs_are_found_compared_and_listed(tmp_path: Path) -> None:
     async with serving(servicer(tmp_path)) as (channel, _):
         stub = ReconciliationServiceStub(channel)
         listed = await stub.ListRuns(pb.ListRunsRequest(), metadata=ADA)
-        compared = await stub.CompareRuns(
-            pb.CompareRunsRequest(before_run_id=RUN.run_id, after_run_id=RUN.run_id), metadata=ADA
-        )
+        both = pb.CompareRunsRequest(before_run_id=RUN.run_id, after_run_id=RUN.run_id)
+        agreed = await stub.CompareRuns(both, metadata=ADA)
+        both.page.page_token = agreed.next_page_token
+        compared = await stub.CompareRuns(both, metadata=ADA)
         missing = await refusal(stub.GetRun(pb.GetRunRequest(run_id="none"), metadata=ADA))
         incomparable = await refusal(
             stub.CompareRuns(pb.CompareRunsRequest(before_run_id=RUN.run_id, after_run_id="none"), metadata=ADA)
         )
 
     assert [run.run_id for run in listed.runs] == [RUN.run_id]
+    assert (list(agreed.differences), compared.next_page_token) == ([], "")
     assert [(one.item, one.before, one.after) for one in compared.differences] == [
-        ("line/1/f", "MATCHED", "MISMATCH wrong_fee")
+        ("line/txn_1", "MATCHED", "MISMATCH wrong_fee")
     ]
     assert missing == incomparable == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_ID")
 

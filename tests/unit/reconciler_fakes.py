@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from zerosum.errors import Unavailable
+from zerosum.readers import Page
 from zerosum.reconciling import (
     Difference,
     FileRow,
@@ -131,9 +132,9 @@ class MemoryRuns:
         """Not asked here."""
         return []
 
-    async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
+    async def compare(self, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
         """Not asked here."""
-        return []
+        return Page([], "")
 
 
 class MemoryOutbox:

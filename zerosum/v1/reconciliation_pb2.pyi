@@ -685,7 +685,9 @@ class CompareRunsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     @_builtins.property
-    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunDifference]: ...
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunDifference]:
+        """May be empty on a page that is not the last: a call looks at a part of two large days."""
+
     def __init__(
         self,
         *,
@@ -710,9 +712,11 @@ class RunDifference(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     item: _builtins.str
-    """"line/<number>/<file>" or "order/<movement>/<tenant>/<payment order>"."""
+    """"line/<the PSP's id of it>", the same in a corrected file; "order/<movement>/<number>/<tenant>/<payment order>"; of our own
+    services "wallet/<transfer>" or "ledger/<journal>".
+    """
     before: _builtins.str
-    """What the attempt made of it; empty where it does not have it."""
+    """What the attempt made of it; empty where it does not have it. A line that is listed twice has two outcomes."""
     after: _builtins.str
     def __init__(
         self,

@@ -1,48 +1,127 @@
 # ruff: noqa: S608 - statements here are made of names of ours
-"""What differs between two runs of a day: the same files by other rules, or a corrected file by the same.
+"""What differs between two runs: the same files by other rules, or a corrected file by the same.
 
-Invariant: each item is looked at once, in order, and no more of them than a chunk of either run is in memory.
+Whatever both runs looked at is found in both by one name: a line by the PSP's id of it, which a corrected file keeps whatever
+becomes of its place, everything else by its item. What a run made of one name are all its outcomes together: a line's own, that
+of its fee where it is in a case of its own, and those of each time a file lists it.
+
+Invariant: each name is looked at once, in the order of the database, and no more than a chunk of them is in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import text
 
+from zerosum.readers import Page
 from zerosum.reconciling import Difference
 from zerosum.store.database import Database
-from zerosum.store.reconciliation.table import ITEMS, MISMATCHES
+from zerosum.store.reconciliation.table import ITEMS, LINES, MISMATCHES, RUNS
+from zerosum.store.statement import text_array
 from zerosum.store.wire import compiled
 
 CHUNK_ITEMS = 5_000
 
+CHUNKS_MAX = 10
+"""Chunks a call looks at: 10 x 5,000 names, so that it ends in time where two runs of a large day agree."""
 
-async def compare(database: Database, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
-    """The first `rows_max` items behind `from_item` whose outcome differs. Raises Unavailable."""
+_LINE = "line"
+_PARTS = ("ledger", _LINE, "order", "wallet")
+"""How names begin, in the order in which they are told."""
+
+Names = Mapping[str, Sequence[str]]
+"""What is told of by one name -> its items, of either run."""
+
+
+async def compare(database: Database, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
+    """Up to `rows_max` names behind `position` whose outcomes differ. A page may hold none and yet not be the last.
+
+    Raises Unavailable.
+    """
+    runs = (before, after)
+    files = [file_id for (file_id,) in await database.look(_FILES.call({"runs": text_array(runs)}))]
+    at = position or f"{_PARTS[0]}/"
     found: list[Difference] = []
-    at: str | None = from_item
-    while at is not None and len(found) < rows_max:
-        left, right = await _items(database, before, at), await _items(database, after, at)
-        ends = [max(side) for side in (left, right) if len(side) == CHUNK_ITEMS]
-        at = min(ends) if ends else None
-        for item in sorted(left.keys() | right.keys()):
-            if at is None or item <= at:
-                found += _difference(item, left.get(item, ""), right.get(item, ""))
-    return found[:rows_max]
+    for _ in range(CHUNKS_MAX):
+        names, at = await _chunk(database, runs, files, at)
+        outcomes = await _outcomes(database, runs, [item for items in names.values() for item in items])
+        for name, items in names.items():
+            told = [_together(outcomes[run], items) for run in runs]
+            if told[0] != told[1]:
+                found.append(Difference(name, *told))
+            if len(found) == rows_max:
+                return Page(found, name)
+        if not at:
+            break
+    return Page(found, at)
 
 
-def _difference(item: str, before: str, after: str) -> list[Difference]:
-    return [Difference(item, before, after)] if before != after else []
+async def _chunk(database: Database, runs: Sequence[str], files: Sequence[str], at: str) -> tuple[Names, str]:
+    """The next names behind `at`, in order, and where to go on; "" = the end, or a position of nobody's."""
+    part, _, after = at.partition("/")
+    if part not in _PARTS:
+        return {}, ""
+    names: dict[str, list[str]] = {}
+    values = {"rows": CHUNK_ITEMS, "after": after, "files": text_array(files)}
+    if part == _LINE:
+        rows = await database.look(_LINES.call(values))
+        for line_id, number, file_id in rows:
+            names.setdefault(f"{_LINE}/{line_id}", []).extend(f"{what}/{number}/{file_id}" for what in (_LINE, "fee"))
+    else:
+        values |= {"runs": text_array(runs), "after": f"{part}/{after}", "end": f"{part}0"}  # 0 comes behind /
+        rows = await database.look(_OTHERS.call(values))
+        names = {item: [item] for (item,) in rows}
+    if len(rows) >= CHUNK_ITEMS:
+        return names, list(names)[-1]
+    following = _PARTS[_PARTS.index(part) + 1 :]
+    return names, f"{following[0]}/" if following else ""
 
 
-async def _items(database: Database, run_id: str, after: str) -> dict[str, str]:
-    rows = await database.look(_OUTCOMES.call({"run_id": run_id, "after": after, "rows": CHUNK_ITEMS}))
-    return {item: f"{state} {kind}" if kind else state for item, state, kind in rows}
+async def _outcomes(database: Database, runs: Sequence[str], items: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Run -> item -> what the run made of it."""
+    found: dict[str, dict[str, str]] = {run: {} for run in runs}
+    rows = await database.look(_OUTCOMES.call({"runs": text_array(runs), "items": text_array(items)}))
+    for run, item, state, kind in rows:
+        found[run][item] = f"{state} {kind}" if kind else state
+    return found
 
 
+def _together(outcomes: Mapping[str, str], items: Sequence[str]) -> str:
+    """In one order, wherever the file has them; "" where the run has none of these."""
+    return "; ".join(sorted(outcomes[item] for item in items if item in outcomes))
+
+
+# ---- statements ----------------------------------------------------------------------------------------------------
+
+_FILES = compiled(
+    text(
+        f"SELECT DISTINCT f.file_id FROM {RUNS.fullname} AS r CROSS JOIN LATERAL "
+        "json_array_elements_text(CAST(r.progress AS JSON) -> 'files') AS f (file_id) "
+        "WHERE r.run_id = ANY(CAST(:runs AS TEXT[]))"
+    )
+)
+_LINES = compiled(
+    text(
+        "SELECT t.line_id, t.line_no, t.file_id FROM (SELECT DISTINCT s.line_id FROM (SELECT p.line_id "
+        "FROM unnest(CAST(:files AS TEXT[])) AS f (file_id) CROSS JOIN LATERAL ("
+        f"SELECT x.line_id FROM {LINES.fullname} AS x WHERE x.file_id = f.file_id AND x.line_id > :after "
+        "AND x.line_id <> '' ORDER BY x.line_id LIMIT CAST(:rows AS INT8)) AS p ORDER BY p.line_id "
+        f"LIMIT CAST(:rows AS INT8)) AS s) AS u JOIN {LINES.fullname} AS t ON t.line_id = u.line_id "
+        "AND t.file_id || '' = ANY(CAST(:files AS TEXT[])) ORDER BY t.line_id, t.file_id, t.line_no"
+    )
+)
+"""Every line of the page's ids, however often the files list it: at least as many as the page asked for, or it is the last."""
+_OTHERS = compiled(
+    text(
+        "SELECT p.item FROM unnest(CAST(:runs AS TEXT[])) AS r (run_id) CROSS JOIN LATERAL ("
+        f"SELECT i.item FROM {ITEMS.fullname} AS i WHERE i.run_id = r.run_id AND i.item > :after AND i.item < :end "
+        "ORDER BY i.item LIMIT CAST(:rows AS INT8)) AS p ORDER BY p.item LIMIT CAST(:rows AS INT8)"
+    )
+)
+"""What both runs have comes twice: so many rows as are asked for, or it is the last page."""
 _OUTCOMES = compiled(
     text(
-        f"SELECT i.item, i.state, m.kind FROM {ITEMS.fullname} AS i LEFT JOIN {MISMATCHES.fullname} AS m "
-        "ON m.mismatch_id = i.mismatch_id WHERE i.run_id = :run_id AND i.item > :after "
-        "ORDER BY i.item LIMIT CAST(:rows AS INT8)"
+        "SELECT i.run_id, i.item, i.state, m.kind FROM unnest(CAST(:runs AS TEXT[])) AS r (run_id) "
+        f"CROSS JOIN unnest(CAST(:items AS TEXT[])) AS u (item) JOIN {ITEMS.fullname} AS i "
+        f"ON i.run_id = r.run_id AND i.item = u.item LEFT JOIN {MISMATCHES.fullname} AS m ON m.mismatch_id = i.mismatch_id"
     )
 )

@@ -11,6 +11,7 @@ from zerosum.domain.fee_contract import CONTRACTS, FeeContract
 from zerosum.errors import Bug, RowsRefused
 from zerosum.limits import RECONCILE_CATCH_UP_DAYS, RECONCILE_LEASE_MS
 from zerosum.ports import Dialect
+from zerosum.readers import Page
 from zerosum.reconciling import (
     Difference,
     FileRow,
@@ -124,9 +125,9 @@ class SqlRuns:
         """What has FAILED and was not made good."""
         return await self._book.failed()
 
-    async def compare(self, before: str, after: str, rows_max: int, from_item: str) -> Sequence[Difference]:
+    async def compare(self, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
         """What differs between two runs."""
-        return await compare(self._database, before, after, rows_max, from_item)
+        return await compare(self._database, before, after, rows_max, position)
 
 
 class Reconciliation:

@@ -73,6 +73,8 @@ LINES = _table(
     Index("lines_by_object", "file_id", "psp_object_id", "line_no", postgresql_where=text("line_no > 0")),
     Index("lines_by_reference", "reference"),
     Index("lines_by_id", "line_id"),
+    # Likewise: only the pages that compare two runs state it.
+    Index("lines_by_file_and_id", "file_id", "line_id", postgresql_where=text("line_id <> ''")),
     key=("file_id", "line_no"),
 )  # fmt: skip
 

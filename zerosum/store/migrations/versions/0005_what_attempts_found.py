@@ -1,0 +1,23 @@
+"""What two attempts of a run are compared by: the lines of a file in the order of their PSP's ids.
+
+Expands only: code of 0004 writes and reads its tables as before.
+"""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """One statement a step; each may be run again."""
+    op.execute(
+        "CREATE INDEX IF NOT EXISTS lines_by_file_and_id ON reconciliation.lines (file_id, line_id) WHERE line_id <> ''"
+    )
+
+
+def downgrade() -> None:
+    """There is none: money is not undone by a schema."""
+    raise NotImplementedError("restore a backup instead")
