@@ -17,7 +17,7 @@ from simulator.psp import settlement_file
 from simulator.psp.settlement import AT, Row
 from simulator.psp.settlement_file import Head
 from tests.contract.house import SqlHouse, session
-from zerosum.domain.fee_contract import STRIPE
+from zerosum.domain.fee_contract import STRIPE, FeeContract
 from zerosum.domain.money import Money
 from zerosum.psp.dialect import DIALECTS
 from zerosum.reconciling import Difference, Imported, Incoming, RunKey, RunKind, RunRow
@@ -47,9 +47,9 @@ class Desk:
         self._folder = folder
         self._opened: list[Reconciliation] = []
 
-    def open(self, **policy: Any) -> Reconciliation:
+    def open(self, contract: FeeContract = STRIPE, **policy: Any) -> Reconciliation:
         """The store, by a policy of the test's own."""
-        wanted = ReconciliationPolicy(psps=(self.psp,), contracts={self.psp: STRIPE}, **policy)
+        wanted = ReconciliationPolicy(psps=(self.psp,), contracts={self.psp: contract}, **policy)
         made = open_reconciliation(self._house.urls["reconciler"], {self.psp: DIALECTS["stripe"]}, wanted)
         self._opened.append(made)
         return made

@@ -1,9 +1,13 @@
 """What two attempts at a day say differently: all of it, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
-from simulator.psp.settlement import Row
+from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import Desk
+from zerosum.domain.discrepancy import RULES, Action, Class, Kind
+from zerosum.domain.fee_contract import STRIPE
 from zerosum.readers import Page
 from zerosum.reconciling import Difference
 from zerosum.store.reconciliation import compare as reconciliation_compare
@@ -54,12 +58,108 @@ async def test_a_line_that_is_listed_twice_is_one_with_two_outcomes(desk: Desk) 
     twice = desk.lines(corrected.file.file_id)[1][1]
 
     assert await desk.differences(store, first, second) == [
-        Difference(f"line/{twice}", "MATCHED; MISMATCH duplicate_line", "MATCHED")
+        Difference(f"line/{twice}", "MATCHED | MISMATCH duplicate_line (automatic): proposed none", "MATCHED")
     ]
 
 
 def _second_line_twice(rows: list[Row]) -> list[Row]:
     return [*rows, rows[1]]
+
+
+# ---- other rules ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_old_day_by_another_class_and_action_of_a_kind_tells_these_and_nothing_else(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Specification: re-running an old day with new rules shows the difference. The case keeps the class it was opened with."""
+    store = desk.open(line_due_ms=LONG_MS)
+    orders = desk.orders(4)
+    desk.write(orders)
+    taken = await desk.take(store, desk.file(orders, spoil=_dear))
+    first = await desk.night(store)
+    rule = replace(RULES[Kind.WRONG_FEE], group=Class.UNCLASSIFIED, action=Action.ASK_PSP)
+    monkeypatch.setitem(RULES, Kind.WRONG_FEE, rule)
+    second = await desk.night(store, is_again=True)
+
+    values = "fee 0.59 USD by our books, 1.00 USD by the other side; off by -0.41 USD"
+    postings = f"fees:psp:{desk.psp}:USD 0.41 USD, psp:{desk.psp}:clearing:USD -0.41 USD"
+    before = f"MISMATCH wrong_fee (manual): {values}; proposed book_fee: {postings}"
+    after = f"MISMATCH wrong_fee (unclassified): {values}; proposed ask_psp"
+    assert await desk.differences(store, first, second) == [
+        Difference(f"line/{desk.lines(taken.file.file_id)[0][1]}", before, after),
+        Difference(f"order/charge/1/{desk.tenant}/{orders[0].order_id}", before, after),
+    ]
+    assert desk.cases() == [("wrong_fee", "manual", "OPEN")]
+
+
+async def test_an_old_day_by_another_contract_tells_the_values_of_then_beside_those_of_now(desk: Desk) -> None:
+    """The kind is the same, and the case holds the newest values alone: what the first attempt said stands with its items."""
+    orders = desk.orders(1)
+    desk.write(orders)
+    store = desk.open(line_due_ms=LONG_MS)
+    await desk.take(store, desk.file(orders, spoil=_dear))
+    first = await desk.night(store)
+    cheaper = desk.open(line_due_ms=LONG_MS, contract=replace(STRIPE, share_ppm=0))
+    second = await desk.night(cheaper, is_again=True)
+
+    line, order = await desk.differences(store, first, second)
+
+    assert (line.before, line.after) == (order.before, order.after)
+    assert "fee 0.59 USD by our books, 1.00 USD by the other side; off by -0.41 USD" in line.before
+    assert "fee 0.30 USD by our books, 1.00 USD by the other side; off by -0.70 USD" in line.after
+
+
+async def test_an_old_day_by_another_deadline_tells_the_movement_that_is_missing_by_it(desk: Desk) -> None:
+    """A tolerance: the line that was expected is missing now. Lines and every other order are the same."""
+    orders = desk.orders(4)
+    desk.write(orders)
+    patient, strict = desk.open(line_due_ms=LONG_MS), desk.open(line_due_ms=0)
+    await desk.take(patient, desk.file(orders[:3]))
+    first, second = await desk.night(patient), await desk.night(strict, is_again=True)
+
+    (found,) = await desk.differences(patient, first, second)
+
+    assert found.item == f"order/charge/1/{desk.tenant}/{orders[3].order_id}"
+    assert found.before == "EXPECTED"
+    assert found.after.startswith(
+        "MISMATCH missing_line (manual): line 10.21 USD by our books, (nothing) by the other side"
+    )
+
+
+def _dear(rows: list[Row]) -> list[Row]:
+    first = list(rows[0])
+    first[AT["fee"]], first[AT["net"]] = "1.00", "9.00"
+    return [first, *rows[1:]]
+
+
+async def test_a_run_that_kept_nothing_with_its_items_is_told_by_its_cases(desk: Desk) -> None:
+    """D11: an attempt of before revision 0005 against one of today. Method: its items as the column's default has them."""
+    store = desk.open()
+    orders = desk.orders(2)
+    desk.write(orders)
+    await desk.take(store, desk.file(orders, spoil=_dear))
+    run = await desk.night(store)
+    old = f"old-{run.run_id}"
+    desk.rows(_RUN_AS_BEFORE, old, run.run_id)
+    desk.rows(_ITEMS_AS_BEFORE, old, run.run_id)
+
+    assert desk.rows("SELECT count(*) FROM reconciliation.items WHERE run_id = %s AND found = ''", old) == [(5,)]
+    assert await store.runs.compare(old, run.run_id, 100, "") == Page([], "")
+
+
+_RUN_AS_BEFORE = (
+    "INSERT INTO reconciliation.runs (run_id, kind, psp, period, attempt, rules, state, holder, epoch, lease_until_ms, "
+    "progress, summary, started_at_ms) SELECT %s, kind, psp, period, 0, rules, state, holder, epoch, lease_until_ms, "
+    "progress, summary, started_at_ms FROM reconciliation.runs WHERE run_id = %s"
+)
+_ITEMS_AS_BEFORE = (
+    "INSERT INTO reconciliation.items (run_id, item, partner, state, matched_by, mismatch_id) "
+    "SELECT %s, item, partner, state, matched_by, mismatch_id FROM reconciliation.items WHERE run_id = %s"
+)
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------------
 
 
 async def test_large_days_that_agree_are_walked_a_part_a_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,20 @@ async def test_postings_that_are_lost_are_sent_again_whole_under_their_own_ids(i
     )
 
 
+async def test_two_hours_are_compared_posting_by_posting(inside: Inside) -> None:
+    """A posting that agrees leaves no item: what was missing and is there differs, what is missing still does not."""
+    transfer, journal = sorted(await inside.paid("a"), key=lambda promise: promise.side, reverse=True)
+    first = await inside.hour()
+    inside.post(transfer)
+    second = await inside.midnight()
+
+    page = await inside.store.runs.compare(first.run_id, second.run_id, 100, "")
+
+    assert [(each.item, each.after) for each in page.rows] == [(f"wallet/{transfer.id}", "")]
+    assert page.rows[0].before.startswith("MISMATCH missing_transfer (automatic): wallet.posting pending 12.50 USD")
+    assert f"ledger/{journal.id}" in {item for (item,) in inside.sql("SELECT item FROM reconciliation.items")}
+
+
 async def test_a_settlement_that_the_ledger_refused_for_good_is_a_case_that_it_may_take_later(inside: Inside) -> None:
     """It is sent once more under its own id by the machine; refused again, people have it, and no hour opens it anew."""
     promises = await inside.paid("a")

@@ -3,15 +3,21 @@
 
 Whatever both runs looked at is found in both by one name: a line by the PSP's id of it, which a corrected file keeps whatever
 becomes of its place, everything else by its item. What a run made of one name are all its outcomes together: a line's own, that
-of its fee where it is in a case of its own, and those of each time a file lists it.
+of its fee where it is in a case of its own, and those of each time a file lists it. An outcome is the state, and of a mismatch
+its kind, class, values and proposal as that run had them: the case itself is told anew by every run that meets it.
 
 Invariant: each name is looked at once, in the order of the database, and no more than a chunk of them is in memory.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import text
 
+from zerosum.domain.discrepancy import Kind
+from zerosum.domain.money import Money
+from zerosum.domain.reconcile_judgement import told as money_told
 from zerosum.readers import Page
 from zerosum.reconciling import Difference
 from zerosum.store.database import Database
@@ -80,14 +86,35 @@ async def _outcomes(database: Database, runs: Sequence[str], items: Sequence[str
     """Run -> item -> what the run made of it."""
     found: dict[str, dict[str, str]] = {run: {} for run in runs}
     rows = await database.look(_OUTCOMES.call({"runs": text_array(runs), "items": text_array(items)}))
-    for run, item, state, kind in rows:
-        found[run][item] = f"{state} {kind}" if kind else state
+    for row in rows.by_name():
+        found[row["run_id"]][row["item"]] = _told(row["state"], json.loads(row["found"]) if row["found"] else row)
     return found
+
+
+def _told(state: str, found: Mapping[str, Any]) -> str:
+    """An outcome as people read it. `found`: what was said to be wrong, its kind None where nothing was."""
+    if not found["kind"]:
+        return state
+    parts = [] if found["kind"] in _OF_PLACES else [_values(found)]
+    proposal = json.loads(found["proposal"])
+    sides = [f"{account} {money_told(Money(minor, currency))}" for account, minor, currency in proposal["postings"]]
+    parts.append(f"proposed {proposal['action']}{': ' if sides else ''}{', '.join(sides)}")
+    return f"{state} {found['kind']} ({found['class']}): {'; '.join(parts)}"
+
+
+_OF_PLACES = frozenset({Kind.DUPLICATE_LINE})
+"""Kinds whose values are places in a file, which are others in the corrected one."""
+
+
+def _values(found: Mapping[str, Any]) -> str:
+    ours, theirs = (found[side] or "(nothing)" for side in ("ours", "theirs"))
+    off = money_told(Money(found["amount_minor"], found["currency"]))
+    return f"{found['field']} {ours} by our books, {theirs} by the other side; off by {off}"
 
 
 def _together(outcomes: Mapping[str, str], items: Sequence[str]) -> str:
     """In one order, wherever the file has them; "" where the run has none of these."""
-    return "; ".join(sorted(outcomes[item] for item in items if item in outcomes))
+    return " | ".join(sorted(outcomes[item] for item in items if item in outcomes))
 
 
 # ---- statements ----------------------------------------------------------------------------------------------------
@@ -120,8 +147,10 @@ _OTHERS = compiled(
 """What both runs have comes twice: so many rows as are asked for, or it is the last page."""
 _OUTCOMES = compiled(
     text(
-        "SELECT i.run_id, i.item, i.state, m.kind FROM unnest(CAST(:runs AS TEXT[])) AS r (run_id) "
-        f"CROSS JOIN unnest(CAST(:items AS TEXT[])) AS u (item) JOIN {ITEMS.fullname} AS i "
-        f"ON i.run_id = r.run_id AND i.item = u.item LEFT JOIN {MISMATCHES.fullname} AS m ON m.mismatch_id = i.mismatch_id"
+        "SELECT i.run_id, i.item, i.state, i.found, m.kind, m.class, m.field, m.ours, m.theirs, m.amount_minor, m.currency, "
+        "m.proposal FROM unnest(CAST(:runs AS TEXT[])) AS r (run_id) CROSS JOIN unnest(CAST(:items AS TEXT[])) AS u (item) "
+        f"JOIN {ITEMS.fullname} AS i ON i.run_id = r.run_id AND i.item = u.item LEFT JOIN {MISMATCHES.fullname} AS m "
+        "ON m.mismatch_id = i.mismatch_id AND i.found = ''"
     )
 )
+"""Of runs before revision 0005, which kept nothing with the item, the case as it is now."""

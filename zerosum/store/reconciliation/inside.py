@@ -42,7 +42,7 @@ from zerosum.store.mapping import Row
 from zerosum.store.reconciliation.case import Right, close_settled
 from zerosum.store.reconciliation.outbox import journal_of
 from zerosum.store.reconciliation.posted import Heads, Snapshot
-from zerosum.store.reconciliation.record import Found, record_rows
+from zerosum.store.reconciliation.record import Found, found_text, record_rows
 from zerosum.store.reconciliation.run import Claim, RunBook
 from zerosum.store.reconciliation.settle import journal_body
 from zerosum.store.reconciliation.summary import summary_of
@@ -217,7 +217,7 @@ def _row(run_id: str, verdict: Verdict) -> Row:
     found = verdict.discrepancy
     return {
         "run_id": run_id, "item": f"{verdict.side}/{verdict.id}", "partner": "", "state": verdict.state,
-        "matched_by": "", "mismatch_id": found.id if found is not None else "",
+        "matched_by": "", "mismatch_id": found.id if found is not None else "", "found": found_text(found),
     }  # fmt: skip
 
 

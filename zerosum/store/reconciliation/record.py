@@ -182,11 +182,12 @@ def _item_rows(run_id: str, item: Item) -> Iterable[Row]:
             yield {
                 "run_id": run_id, "item": name, "partner": partner, "state": item.state, "matched_by": item.matched_by,
                 "mismatch_id": item.discrepancy.id if item.discrepancy is not None else "",
+                "found": found_text(item.discrepancy),
             }  # fmt: skip
     if item.line is not None and item.fee is not None:
         yield {
             "run_id": run_id, "item": item.line.fee_item, "partner": line, "state": State.MISMATCH,
-            "matched_by": MatchedBy.NOTHING, "mismatch_id": item.fee.id,
+            "matched_by": MatchedBy.NOTHING, "mismatch_id": item.fee.id, "found": found_text(item.fee),
         }  # fmt: skip
 
 
@@ -200,6 +201,17 @@ def _case_row(run_id: str, found: Discrepancy, state: CaseState, now_ms: int) ->
         "opened_at_ms": now_ms, "closed_at_ms": now_ms if state is CaseState.RESOLVED else None,
         "first_run": run_id, "last_run": run_id, "movement": found.movement,
     }  # fmt: skip
+
+
+def found_text(found: Discrepancy | None) -> str:
+    """What a run says of an item, as JSON in the words of the case's columns; "" where it found nothing. It stays as it is,
+    while the case is told anew by every run that meets it."""
+    if found is None:
+        return ""
+    return canonical_json({
+        "kind": found.kind, "class": found.group, "field": found.field, "ours": found.ours, "theirs": found.theirs,
+        "amount_minor": found.money.amount_minor, "currency": found.money.currency, "proposal": proposal_text(found),
+    })  # fmt: skip
 
 
 def proposal_text(found: Discrepancy) -> str:

@@ -119,9 +119,11 @@ MOVEMENTS = _table(
 # One row a line, and one a movement; a pair is a row of each. state: MATCHED, EXPECTED, EXPLAINED (needs no partner), MISMATCH.
 # item: "line/<line_no>/<file_id>" or "order/<kind>/<number>/<tenant>/<payment_order_id>"; partner: the other's item, or "".
 # Beside a line "fee/<line_no>/<file_id>", where its fee is in a case of its own; partner: the line.
+# found: JSON of what this run said is wrong, "" where nothing is: the case is told anew by every run that meets it.
 ITEMS = _table(
     "items", "once",
     _text("run_id"), _text("item"), _text("partner"), _text("state"), _text("matched_by"), _text("mismatch_id"),
+    Column("found", Text, nullable=False, server_default=text("''")),
     Index("items_by_mismatch", "mismatch_id", postgresql_where=text("mismatch_id <> ''")),
     Index("items_by_item", "item"),
     key=("run_id", "item"),

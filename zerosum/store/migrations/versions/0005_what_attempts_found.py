@@ -1,9 +1,11 @@
-"""What two attempts of a run are compared by: the lines of a file in the order of their PSP's ids.
+"""What two attempts of a run are compared by: what each said of an item, and lines in the order of their PSP's ids.
 
 Expands only: code of 0004 writes and reads its tables as before.
 """
 
 from alembic import op
+
+from zerosum.store.migrations import step
 
 revision = "0005"
 down_revision = "0004"
@@ -13,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     """One statement a step; each may be run again."""
+    step.add_column("reconciliation.items", "found TEXT DEFAULT '' NOT NULL")
     op.execute(
         "CREATE INDEX IF NOT EXISTS lines_by_file_and_id ON reconciliation.lines (file_id, line_id) WHERE line_id <> ''"
     )
