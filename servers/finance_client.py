@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from servers.call import HOUSE, Caller, Role
 from servers.keys import issuer_of
 from servers.operator_client import Refused, trouble_of
+from zerosum.domain.identity import Tenant
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 from zerosum.v1 import common_pb2
@@ -48,7 +49,7 @@ class Finance:
 
     def __init__(self, settings: Settings, person: str) -> None:
         self._settings = settings
-        self._metadata = (("authorization", f"Bearer {_token(settings, person)}"),)
+        self._metadata = (("authorization", f"Bearer {token_of(settings, person)}"),)
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -160,15 +161,15 @@ def digest_of(mismatch_id: str) -> str:
     return mismatch_id.rpartition("-")[2]
 
 
-def _token(settings: Settings, person: str) -> str:
-    """The person's own token, or one signed here with the development key."""
+def token_of(settings: Settings, person: str, tenant: Tenant = HOUSE) -> str:
+    """The person's own token, or one signed here with the development key. Raises Misconfigured where there is neither."""
     path = os.environ.get("ZEROSUM_TOKEN_FILE", "")
     if path:
         try:
             return Path(path).read_text(encoding="ascii").strip()
         except OSError as error:
             raise Misconfigured(f"ZEROSUM_TOKEN_FILE cannot be read: {error.strerror}") from error
-    caller = Caller(HOUSE, Role.FINANCE, person or _who_is_here())
+    caller = Caller(tenant, Role.FINANCE, person or _who_is_here())
     return issuer_of(settings.data_dir).token(caller, expires_at_s=int(time.time()) + _TOKEN_LIFE_S)
 
 

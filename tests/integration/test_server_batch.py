@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -180,6 +181,51 @@ async def test_ledger_is_told_as_stored_with_sums_of_zero() -> None:
     assert (balance.amount, balance.currency, balance.entry_count) == ("-12.00", "USD", 1)
     assert [(money.amount, money.currency) for money in trial.sums] == [("0.00", "USD")]
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("owner", [HOUSE, TENANT])
+async def test_books_are_read_by_finance_of_their_own_tenant_alone_and_the_house_is_one(owner: Tenant) -> None:
+    """I21: money without a tenant is in the house's books. Its people read those, and no tenant's."""
+    made = replace(_journal(), tenant=owner)
+    account = "suspense:USD"
+    reader = FakeLedgerReader([made], {account: Balance(-1_250, 1)}, owner)
+    seen: dict[str, list[str]] = {}
+    people = {
+        "house": (HOUSE, Role.FINANCE), "house admin": (HOUSE, Role.ADMIN), "house support": (HOUSE, Role.SUPPORT),
+        "tenant": (TENANT, Role.FINANCE), "other": (Tenant("other"), Role.ADMIN),
+    }  # fmt: skip
+    async with serving(LedgerServicer(FakeShards(), reader)) as (channel, _):
+        stub = LedgerServiceStub(channel)
+        entry = made.entries[0].account
+        for name, (tenant, role) in people.items():
+            calls = {
+                "balance": stub.GetBalance(
+                    ledger_pb2.GetBalanceRequest(account=account), metadata=bearer(role, tenant)
+                ),
+                "journal": stub.GetJournal(
+                    ledger_pb2.GetJournalRequest(journal_id="j-1"), metadata=bearer(role, tenant)
+                ),
+                "entries": stub.ListEntries(
+                    ledger_pb2.LedgerServiceListEntriesRequest(account=entry), metadata=bearer(role, tenant)
+                ),
+                "trial": stub.TrialBalance(ledger_pb2.TrialBalanceRequest(), metadata=bearer(role, tenant)),
+            }
+            seen[name] = [what for what, call in calls.items() if await _shows(call)]
+
+    everything = ["balance", "journal", "entries", "trial"]
+    own = {"house", "house admin"} if owner == HOUSE else {"tenant"}
+    assert seen == {name: everything if name in own else [] for name in people}
+
+
+async def _shows(call: Any) -> bool:
+    """Whether an answer has anything of the books in it; a call that is refused, or finds nothing, shows nothing."""
+    try:
+        told = await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() not in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED}:
+            raise
+        return False
+    return bool(told.ListFields() if not hasattr(told, "sums") else told.balances)
 
 
 # ---- the clients ---------------------------------------------------------------------------------------------------

@@ -211,9 +211,15 @@ class FakeWalletReader:
 
 
 class FakeLedgerReader:
-    """Journals by id, balances by account; all of TENANT."""
+    """Journals by id, balances by account; all of one tenant."""
 
-    def __init__(self, journals: Sequence[Journal] = (), balances: Mapping[str, Balance] | None = None) -> None:
+    def __init__(
+        self,
+        journals: Sequence[Journal] = (),
+        balances: Mapping[str, Balance] | None = None,
+        tenant: Tenant = TENANT,
+    ) -> None:
+        self._tenant = tenant
         self._journals = {journal.journal_id: journal for journal in journals}
         self._balances = dict(balances or {})
 
@@ -231,11 +237,11 @@ class FakeLedgerReader:
         return Page(rows, "")
 
     async def balance(self, tenant: Tenant, account: str) -> Balance | None:
-        return self._balances.get(account) if tenant == TENANT else None
+        return self._balances.get(account) if tenant == self._tenant else None
 
     async def trial_balance(self, tenant: Tenant, rows_max: int, after: str) -> Page[AccountRow]:
         rows = [AccountRow(account, account.rpartition(":")[2], balance) for account, balance in self._balances.items()]
-        return Page(rows if tenant == TENANT else [], "")
+        return Page(rows if tenant == self._tenant else [], "")
 
     async def sums(self, tenant: Tenant) -> Sequence[Money]:
         return [Money(0, "USD")]
