@@ -257,12 +257,15 @@ def reject(
 
 @mismatches.command("ageing")
 def ageing(person: Person = "", as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Show open cases by age and class."""
-    from servers.finance_view import ageing_rows
+    """Show open cases by age and class, and what stands in suspense."""
+    from servers.finance_view import ageing_rows, suspense_rows
 
     with told():
         response = _finance(data_dir, person).ageing()
-        show(ageing_rows(response), as_json, f"Ageing ({response.overdue} past the limit)")
+        rows, held = ageing_rows(response), suspense_rows(response)
+        show([*rows, *held] if as_json else rows, as_json, f"Ageing ({response.overdue} past the limit)")
+        if held and not as_json:
+            show(held, as_json, "Suspense", whole=["came", "went"])
 
 
 # ---- common --------------------------------------------------------------------------------------------------------

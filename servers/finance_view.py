@@ -195,6 +195,20 @@ def ageing_rows(ageing: pb.GetAgeingResponse) -> list[Row]:
     return [rows[band] for band in sorted(rows)]
 
 
+def suspense_rows(ageing: pb.GetAgeingResponse) -> list[Row]:
+    """A row a currency."""
+    return [
+        {
+            "suspense": held.came.currency,
+            "came": amount(held.came),
+            "went": amount(held.went),
+            "of": held.parts,
+            "oldest": _hours(held.oldest_ms // (_HOUR_S * 1_000)),
+        }
+        for held in ageing.suspense
+    ]
+
+
 def case_document(case: pb.GetMismatchResponse) -> Row:
     """A case whole, for programs."""
     document: Row = MessageToDict(case, preserving_proto_field_name=True)

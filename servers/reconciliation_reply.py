@@ -145,11 +145,15 @@ def proposal_of(proposal: Proposal | None) -> pb.Proposal | None:
 
 
 def ageing_of(ageing: Ageing) -> pb.GetAgeingResponse:
-    """How old the open cases are."""
+    """How old the open cases are, and what stands in suspense."""
     response = pb.GetAgeingResponse(oldest_ms=ageing.oldest_ms, overdue=ageing.overdue)
     for band in ageing.bands:
         told = response.bands.add(from_hours=band.from_hours, to_hours=band.to_hours, cases=band.cases)
         setattr(told, "class", CLASSES[band.group])
+    for held in ageing.suspense:
+        response.suspense.add(
+            came=_money(held.came), went=_money(held.went), parts=held.parts, oldest_ms=held.oldest_ms
+        )
     return response
 
 

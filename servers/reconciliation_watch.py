@@ -1,19 +1,20 @@
-"""What the reconciliation server watches while it serves: the queue's age, the last runs, what failed, files that are late.
+"""What the reconciliation server watches while it serves: the queue's age, suspense, the last runs, what failed, late files.
 
-Labels are classes and kinds of runs: never an id, a tenant or a value. Invariant: a watch changes nothing but the mark that
-an alarm about a late file has been raised.
+Labels are classes, currencies and kinds of runs: never an id, a tenant or a value. Invariant: a watch changes nothing but the
+mark that an alarm about a late file has been raised.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from servers.log import logger_of
 from zerosum.domain.discrepancy import Class
+from zerosum.domain.money import Money
 from zerosum.errors import Retryable
-from zerosum.finance_queue import Ageing, FinanceQueue
+from zerosum.finance_queue import Ageing, FinanceQueue, Suspense
 from zerosum.reconciling import Files, LateFile, RunKind, RunRow, Runs, RunState
 
 _log = logger_of("reconciliation")
@@ -30,6 +31,19 @@ class QueueGauges:
         self._open = Gauge("zerosum_mismatches_open", "Cases not closed", ("mismatch_class",), registry=registry)
         self._oldest = Gauge("zerosum_mismatch_oldest_seconds", "Age of the oldest open case", registry=registry)
         self._overdue = Gauge("zerosum_mismatches_overdue", "Cases open for too long", registry=registry)
+        self._suspense = Gauge(
+            "zerosum_suspense_minor",
+            "What stands in suspense, in minor units",
+            ("currency", "direction"),
+            registry=registry,
+        )
+        self._suspense_oldest = Gauge(
+            "zerosum_suspense_oldest_seconds",
+            "For how long the oldest part in suspense has stood",
+            ("currency",),
+            registry=registry,
+        )
+        self._currencies = set[str]()
         self._explained = Gauge(
             "zerosum_reconciliation_explained",
             "Explained share of the newest run, in millionths",
@@ -48,7 +62,7 @@ class QueueGauges:
         self._late = Gauge("zerosum_settlement_files_late", "Settlement files due and not there", registry=registry)
 
     def queue(self, ageing: Ageing) -> None:
-        """How old the open cases are."""
+        """How old the open cases are, and what stands in suspense."""
         cases: Counter[Class] = Counter()
         for band in ageing.bands:
             cases[band.group] += band.cases
@@ -56,6 +70,18 @@ class QueueGauges:
             self._open.labels(group).set(cases[group])
         self._oldest.set(ageing.oldest_ms // 1_000)
         self._overdue.set(ageing.overdue)
+        self._held(ageing.suspense)
+
+    def _held(self, suspense: Sequence[Suspense]) -> None:
+        """By currency; one that was told before, and where nothing stands any more, is nought."""
+        held = {each.came.currency: each for each in suspense}
+        self._currencies |= held.keys()
+        for currency in self._currencies:
+            nothing = Money(0, currency)
+            each = held.get(currency, Suspense(nothing, nothing, 0, 0))
+            self._suspense.labels(currency, "came").set(each.came.amount_minor)
+            self._suspense.labels(currency, "went").set(each.went.amount_minor)
+            self._suspense_oldest.labels(currency).set(each.oldest_ms // 1_000)
 
     def run(self, run: RunRow) -> None:
         """The newest run of its kind that has ended."""

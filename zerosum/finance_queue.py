@@ -100,12 +100,30 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspense:
+    """What stands in suspense in one currency, all tenants and the house together; both amounts are positive.
+
+    `came`: money that the PSP has for us and that has no home yet. `went`: what the PSP took, and nobody bears yet. `parts`:
+    the payment orders (or cases of none) that it is of. `oldest_ms`: for how long the oldest of those parts has stood.
+    """
+
+    came: Money
+    went: Money
+    parts: int
+    oldest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ageing:
-    """How old the open cases are. `overdue`: those past the limit asked about."""
+    """How old the open cases are. `overdue`: those past the limit asked about.
+
+    `suspense`: what stands there, by currency. A case that was written off is closed, and its money is here until it is gone.
+    """
 
     bands: Sequence[Band]
     oldest_ms: int
     overdue: int
+    suspense: Sequence[Suspense] = ()
 
 
 class FinanceQueue(Protocol):
@@ -128,5 +146,5 @@ class FinanceQueue(Protocol):
         ...
 
     async def ageing(self, overdue_after_ms: int) -> Ageing:
-        """Open cases by age and class."""
+        """Open cases by age and class, and what stands in suspense."""
         ...

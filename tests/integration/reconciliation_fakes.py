@@ -17,7 +17,7 @@ from zerosum.domain.case import Asked, CaseState, Proposal, Resolution
 from zerosum.domain.discrepancy import Action, Class, Posting
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Refusal
-from zerosum.finance_queue import Acted, ActRow, Ageing, Band, CaseView, MismatchFilter, MismatchRow
+from zerosum.finance_queue import Acted, ActRow, Ageing, Band, CaseView, MismatchFilter, MismatchRow, Suspense
 from zerosum.readers import Page
 from zerosum.reconciling import (
     Difference,
@@ -61,6 +61,11 @@ VIEW = CaseView(
     ROW, POSTINGS, Proposal(1, "ada", Resolution.WRITE_OFF, Action.WRITE_OFF_TO_SUSPENSE, POSTINGS, "the bank says so"),
     [ActRow(1, "propose", "ada", "{}", 1_500)],
 )  # fmt: skip
+HELD = [
+    Suspense(Money(1_250, "USD"), Money(0, "USD"), 1, 200_000_000),
+    Suspense(Money(0, "JPY"), Money(700, "JPY"), 2, 3_600_000),
+]
+"""In suspense for two days and seven hours, and for an hour."""
 
 
 class FakeBooks:
@@ -146,7 +151,7 @@ class FakeQueue:
         return self.answer
 
     async def ageing(self, overdue_after_ms: int) -> Ageing:
-        return Ageing([Band(0, 24, Class.MANUAL, 3)], 5_000, 1)
+        return Ageing([Band(0, 24, Class.MANUAL, 3)], 5_000, 1, HELD)
 
 
 def servicer(spool: Path, **parts: Any) -> ReconciliationServicer:

@@ -185,6 +185,17 @@ async def test_a_refused_approval_says_why_in_one_line(desk: Desk) -> None:
     assert typed.stderr.strip() == "zerosum: FOUR_EYES: whoever proposed it cannot approve it"
 
 
+async def test_ageing_shows_what_stands_in_suspense_and_for_how_long(desk: Desk) -> None:
+    shown = await desk.type("mismatches", "ageing")
+    rows = document(await desk.type("mismatches", "ageing", "--json"))
+
+    assert all(cell in shown.stdout for cell in ("12.50 USD", "700 JPY", "2 d 7 h", "1 h"))
+    assert rows[1:] == [
+        {"suspense": "USD", "came": "12.50 USD", "went": "0.00 USD", "of": 1, "oldest": "2 d 7 h"},
+        {"suspense": "JPY", "came": "0 JPY", "went": "700 JPY", "of": 2, "oldest": "1 h"},
+    ]
+
+
 async def test_ageing_runs_files_and_differences_are_shown(desk: Desk) -> None:
     ageing = await desk.type("mismatches", "ageing")
     runs = await desk.type("reconcile", "runs")

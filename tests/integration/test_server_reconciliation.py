@@ -318,6 +318,16 @@ async def test_ageing_is_told_by_band(tmp_path: Path) -> None:
     assert (told.oldest_ms, told.overdue) == (5_000, 1)
 
 
+async def test_what_stands_in_suspense_is_told_by_currency_beside_the_ages(tmp_path: Path) -> None:
+    """failures.md L11: a written-off case is closed and counted nowhere else. Amounts as their currency has them."""
+    async with serving(servicer(tmp_path)) as (channel, _):
+        told = await ReconciliationServiceStub(channel).GetAgeing(pb.GetAgeingRequest(), metadata=ADA)
+
+    held = [(each.came.amount, each.went.amount, each.came.currency, each.went.currency) for each in told.suspense]
+    assert held == [("12.50", "0.00", "USD", "USD"), ("0", "700", "JPY", "JPY")]
+    assert [(each.parts, each.oldest_ms) for each in told.suspense] == [(1, 200_000_000), (2, 3_600_000)]
+
+
 def test_every_state_class_and_resolution_has_its_word_on_the_wire() -> None:
     """The tables are total, and no two words are one."""
     for table, words in (

@@ -11,8 +11,9 @@ from servers.reconciliation_watch import QueueGauges, watch_queue
 from tests.unit.reconciler_fakes import MemoryFiles, MemoryRuns
 from tests.unit.server_fakes import MemoryLog
 from zerosum.domain.discrepancy import Class
+from zerosum.domain.money import Money
 from zerosum.errors import Unavailable
-from zerosum.finance_queue import Ageing, Band
+from zerosum.finance_queue import Ageing, Band, Suspense
 from zerosum.reconciling import LateFile, RunKey, RunKind, RunRow, RunState, Summary
 
 
@@ -28,6 +29,26 @@ def test_the_figures_of_the_queue_are_sums_over_ages_and_nought_where_there_is_n
     assert [cases(group) for group in (Class.MANUAL, Class.UNCLASSIFIED, Class.AUTOMATIC)] == [0, 1, 0]
     assert registry.get_sample_value("zerosum_mismatch_oldest_seconds") == 10
     assert registry.get_sample_value("zerosum_mismatches_overdue") == 0
+
+
+def test_suspense_has_figures_by_currency_and_direction_and_is_nought_where_it_was_cleared() -> None:
+    """L11: a figure of yesterday that stands for ever would be an alert about nothing."""
+    registry = CollectorRegistry()
+    gauges = QueueGauges(registry)
+    euros = Suspense(Money(1_250, "EUR"), Money(300, "EUR"), 2, 90_500)
+    gauges.queue(Ageing([], 0, 0, [euros, Suspense(Money(0, "USD"), Money(7, "USD"), 1, 1_000)]))
+    gauges.queue(Ageing([], 0, 0, [Suspense(Money(50, "USD"), Money(7, "USD"), 2, 16_000)]))
+
+    def held(currency: str) -> list[float | None]:
+        return [
+            registry.get_sample_value("zerosum_suspense_minor", {"currency": currency, "direction": direction})
+            for direction in ("came", "went")
+        ] + [registry.get_sample_value("zerosum_suspense_oldest_seconds", {"currency": currency})]
+
+    assert held("EUR") == [0, 0, 0]
+    assert held("USD") == [50, 7, 16]
+    gauges.queue(Ageing([], 0, 0, [euros]))
+    assert held("EUR") == [1_250, 300, 90]
 
 
 def test_the_explained_share_and_late_files_are_told() -> None:

@@ -1337,28 +1337,72 @@ class AgeBand(_message.Message):
 Global___AgeBand: _TypeAlias = AgeBand  # noqa: Y015
 
 @_typing.final
+class Suspense(_message.Message):
+    """What stands in suspense in one currency, of all tenants and of the house. Both amounts are positive."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAME_FIELD_NUMBER: _builtins.int
+    WENT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    OLDEST_MS_FIELD_NUMBER: _builtins.int
+    parts: _builtins.int
+    """The payment orders, or cases of no order, that it is of."""
+    oldest_ms: _builtins.int
+    """For how long the oldest of these parts has stood."""
+    @_builtins.property
+    def came(self) -> _common_pb2.Money:
+        """Money that the PSP has for us and that has no home yet."""
+
+    @_builtins.property
+    def went(self) -> _common_pb2.Money:
+        """What the PSP took back, and nobody bears yet."""
+
+    def __init__(
+        self,
+        *,
+        came: _common_pb2.Money | None = ...,
+        went: _common_pb2.Money | None = ...,
+        parts: _builtins.int = ...,
+        oldest_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "went", b"went"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["came", b"came", "oldest_ms", b"oldest_ms", "parts", b"parts", "went", b"went"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Suspense: _TypeAlias = Suspense  # noqa: Y015
+
+@_typing.final
 class GetAgeingResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BANDS_FIELD_NUMBER: _builtins.int
     OLDEST_MS_FIELD_NUMBER: _builtins.int
     OVERDUE_FIELD_NUMBER: _builtins.int
+    SUSPENSE_FIELD_NUMBER: _builtins.int
     oldest_ms: _builtins.int
     """The age of the oldest open case; 0 where there is none."""
     overdue: _builtins.int
     """Open cases past the limit of this deployment."""
     @_builtins.property
     def bands(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgeBand]: ...
+    @_builtins.property
+    def suspense(self) -> _containers.RepeatedCompositeFieldContainer[Global___Suspense]:
+        """By currency; one where nothing stands is not here. A case that was written off is closed, and its money is here until it is gone."""
+
     def __init__(
         self,
         *,
         bands: _abc.Iterable[Global___AgeBand] | None = ...,
         oldest_ms: _builtins.int = ...,
         overdue: _builtins.int = ...,
+        suspense: _abc.Iterable[Global___Suspense] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bands", b"bands", "oldest_ms", b"oldest_ms", "overdue", b"overdue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bands", b"bands", "oldest_ms", b"oldest_ms", "overdue", b"overdue", "suspense", b"suspense"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

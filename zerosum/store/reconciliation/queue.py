@@ -48,6 +48,7 @@ from zerosum.store.paging import after_parameters, beyond, page, position_of
 from zerosum.store.reconciliation.delivery import case_delivery
 from zerosum.store.reconciliation.home import HOME
 from zerosum.store.reconciliation.home import POSTED as BODIES
+from zerosum.store.reconciliation.suspense import in_suspense
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES
 from zerosum.store.reconciliation.view import case_of, next_number, row_of, shown, view
 from zerosum.store.session import Session
@@ -110,7 +111,7 @@ class SqlFinanceQueue:
         return await self._database.write_again(work)
 
     async def ageing(self, overdue_after_ms: int) -> Ageing:
-        """Open cases by age and class: one look over the states that are not closed."""
+        """Open cases by age and class: one look over the states that are not closed, and one at suspense."""
         values: dict[str, Any] = {
             "states": text_array(_OPEN_STATES),
             "from_ms": int_array(low * _HOUR_MS for low, _ in BANDS_HOURS),
@@ -123,7 +124,7 @@ class SqlFinanceQueue:
         ((oldest_ms, overdue),) = await self._database.look(
             _OLDEST.call({"states": values["states"], "overdue_ms": overdue_after_ms})
         )
-        return Ageing(bands, int(oldest_ms), int(overdue))
+        return Ageing(bands, int(oldest_ms), int(overdue), await in_suspense(self._database))
 
 
 _NOTHING_WAITS = Refusal(Reason.NOTHING_TO_POST, "", "what the machine had sent is done, or is on its way already")
