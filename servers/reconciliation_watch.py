@@ -15,7 +15,7 @@ from zerosum.domain.discrepancy import Class
 from zerosum.domain.money import Money
 from zerosum.errors import Retryable
 from zerosum.finance_queue import Ageing, FinanceQueue, Suspense
-from zerosum.reconciling import Files, LateFile, RunKind, RunRow, Runs, RunState
+from zerosum.reconciling import FileRow, Files, LateFile, RunKind, RunRow, Runs, RunState
 
 _log = logger_of("reconciliation")
 
@@ -59,6 +59,9 @@ class QueueGauges:
         self._failed = Gauge(
             "zerosum_reconciliation_failed", "Days and hours whose run failed for good", ("kind",), registry=registry
         )
+        self._refused = Gauge(
+            "zerosum_settlement_files_refused", "Refused files that none was accepted for since", registry=registry
+        )
         self._late = Gauge("zerosum_settlement_files_late", "Settlement files due and not there", registry=registry)
 
     def queue(self, ageing: Ageing) -> None:
@@ -93,6 +96,10 @@ class QueueGauges:
         for kind in RunKind:
             self._failed.labels(kind).set(len({run.key for run in runs if run.key.kind is kind}))
 
+    def refused(self, files: int) -> None:
+        """So many files were refused, and none was accepted for them since."""
+        self._refused.set(files)
+
     def late(self, files: int) -> None:
         """So many files are late."""
         self._late.set(files)
@@ -107,9 +114,9 @@ async def watch_queue(
     overdue_after_ms: int,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file and
-    each failed run; its metric stands until the run is made good."""
-    alerted, told = 0, set[str]()
+    """Looks for ever. Raises an alert (log line, metric) while cases are older than the limit, and once for each late file,
+    each refused file and each failed run; its metric stands until the file is there, or the run is made good."""
+    alerted, told, told_files = 0, set[str](), set[str]()
     while True:
         try:
             ageing = await queue.ageing(overdue_after_ms)
@@ -127,13 +134,26 @@ async def watch_queue(
                 if run.run_id not in told:
                     _log.error("a reconciliation run failed", run=run.run_id, reason=run.summary.reason)
             told = {run.run_id for run in failed}
+            refused = await files.refused()
+            gauges.refused(len(refused))
+            for file in refused:
+                if file.file_id not in told_files:
+                    _tell_refused(file)
+            told_files = {file.file_id for file in refused}
             late = await files.late()
             gauges.late(len(late))
-            for file in late:
-                _tell_late(file)
+            for each in late:
+                _tell_late(each)
         except Retryable as away:
             _log.warning("the queue cannot be looked at", reason=str(away))
         await sleep(EVERY_S)
+
+
+def _tell_refused(file: FileRow) -> None:
+    _log.error(
+        "a settlement file was refused, and none counts for it", psp=file.psp, file=file.name, file_id=file.file_id,
+        reason=file.reason,
+    )  # fmt: skip
 
 
 def _tell_late(file: LateFile) -> None:

@@ -100,6 +100,14 @@ class Files(Protocol):
         """Newest first; "" means all. `after`: the file_id of the last row of the page before, "" for the first."""
         ...
 
+    async def refused(self) -> Sequence[FileRow]:
+        """Files refused within 30 days that none was accepted for since, oldest first.
+
+        Accepted for it: the same bytes with the right manifest, or a later file of its series; where no manifest was
+        understood, of its day; where not even a line was, one of its name. After 30 days people have let it be.
+        """
+        ...
+
     async def late(self) -> Sequence[LateFile]:
         """Makes the calendar's rows ahead, and brings every file that is due and not there; marks the new ones as told."""
         ...

@@ -84,6 +84,10 @@ class FakeBooks:
         self.taken.append((whole, told))
         return Imported(replace(FILE, file_id=file_id, received_by=told.received_by), is_known)
 
+    async def refused(self) -> Sequence[FileRow]:
+        """None."""
+        return []
+
     async def late(self) -> Sequence[LateFile]:
         """None."""
         return []

@@ -60,6 +60,12 @@ class MemoryFiles:
         """All of them."""
         return list(self.rows.values())[:rows_max]
 
+    async def refused(self) -> Sequence[FileRow]:
+        """Those that were, until any other is accepted after them."""
+        rows = list(self.rows.values())
+        accepted = max((at for at, row in enumerate(rows) if row.state is FileState.ACCEPTED), default=-1)
+        return [row for row in rows[accepted + 1 :] if row.state is FileState.REFUSED]
+
     async def late(self) -> Sequence[LateFile]:
         """None."""
         return []

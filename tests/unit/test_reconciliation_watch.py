@@ -1,6 +1,7 @@
 """What Prometheus and the log see of the queue: every class has a figure, also nought; late files and old cases are alerts."""
 
 import asyncio
+import io
 from collections.abc import Sequence
 
 import pytest
@@ -14,7 +15,7 @@ from zerosum.domain.discrepancy import Class
 from zerosum.domain.money import Money
 from zerosum.errors import Unavailable
 from zerosum.finance_queue import Ageing, Band, Suspense
-from zerosum.reconciling import LateFile, RunKey, RunKind, RunRow, RunState, Summary
+from zerosum.reconciling import Incoming, LateFile, RunKey, RunKind, RunRow, RunState, Summary
 
 
 def test_the_figures_of_the_queue_are_sums_over_ages_and_nought_where_there_is_nothing() -> None:
@@ -111,6 +112,38 @@ async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(mo
         ("cases open for too long", 3), ("cases open for too long", 0),
     ]  # fmt: skip
     assert registry.get_sample_value("zerosum_settlement_files_late") == 1
+
+
+async def test_a_refused_file_is_an_alert_once_and_a_figure_until_one_is_accepted_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also a re-issue of a day that has its file: the calendar calls that day neither late nor corrected."""
+    log, registry, files, ages = MemoryLog(), CollectorRegistry(), MemoryFiles(), Ages(0, 0, 0, 0)
+    monkeypatch.setattr(reconciliation_watch, "_log", log)
+    figures: list[float | None] = []
+    coming = {1: b"bad: the re-issue", 3: b"the re-issue, whole"}
+
+    async def come(content: bytes) -> None:
+        await files.take(io.BytesIO(content), Incoming("stripe", "day.csv", "", "test"))
+
+    await come(b"the day's first file")
+
+    async def sleep(seconds: float) -> None:
+        figures.append(registry.get_sample_value("zerosum_settlement_files_refused"))
+        await ages.sleep(seconds)
+        if content := coming.get(len(figures)):
+            await come(content)
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch_queue(
+            queue=ages, runs=MemoryRuns(MemoryFiles()), files=files, gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            sleep=sleep,
+        )  # fmt: skip
+
+    assert figures == [0, 1, 1, 0]
+    assert [(line["event"], line["reason"]) for line in log.lines] == [
+        ("a settlement file was refused, and none counts for it", "rows differ")
+    ]
 
 
 async def test_a_failed_run_is_an_alert_once_and_a_figure_until_an_attempt_is_done(

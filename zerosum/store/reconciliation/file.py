@@ -42,9 +42,12 @@ CHUNK_LINES = 2_000
 PAYOUTS_MAX = 1_000
 """Payouts of one file that has no manifest: a day has one a currency; more is no file of a day."""
 
+REFUSED_DAYS = 30
+"""For so long a refused file waits for one that counts: a month's closing; what nobody has sent anew by then is let be."""
+
 
 class FileStore:
-    """Implements `reconciling.Files.take` and `list`."""
+    """Implements `reconciling.Files.take`, `list` and `refused`."""
 
     def __init__(self, database: Database, dialects: Mapping[str, Dialect]) -> None:
         """`dialects`: how each PSP's files are read."""
@@ -73,6 +76,10 @@ class FileStore:
         """Newest first. `after`: the file_id of the last row of the page before."""
         values = {"psp": psp, "day": day, "rows": rows_max, "after": after}
         return [file_of(row) for row in await self._database.look(_LIST.call(values))]
+
+    async def refused(self) -> Sequence[FileRow]:
+        """Refused of late, and none accepted for it since; oldest first."""
+        return [file_of(row) for row in await self._database.look(_UNREPLACED.call({"days": REFUSED_DAYS}))]
 
     async def get(self, file_id: str) -> FileRow | None:
         """One file, as recorded."""
@@ -256,6 +263,17 @@ _LIST = compiled(
         "ORDER BY received_at_ms DESC, file_id DESC LIMIT CAST(:rows AS INT8)"
     )
 )
+_UNREPLACED = compiled(
+    text(
+        f"SELECT {_COLUMNS} FROM {_F} AS f WHERE state = 'REFUSED' "
+        f"AND decided_at_ms > {_NOW} - CAST(:days AS INT8) * 86400000 AND NOT EXISTS (SELECT 1 FROM {_F} AS s "
+        "WHERE s.psp = f.psp AND s.state IN ('ACCEPTED', 'SUPERSEDED') AND s.decided_at_ms > f.decided_at_ms "
+        "AND (s.series = f.series AND f.series <> '' OR f.manifest = '' AND "
+        "(f.period_to_ms > 0 AND s.day = f.day OR f.period_to_ms = 0 AND s.name = f.name))) "
+        "ORDER BY received_at_ms, file_id LIMIT 1000"
+    )
+)
+"""Its successor was decided after it: the version that a re-issue was to take the place of is none."""
 _LOADED = compiled(text(f"SELECT coalesce(max(line_no), 0) FROM {LINES.fullname} WHERE file_id = :file_id"))
 _RELOAD = compiled(
     text(

@@ -73,6 +73,10 @@ class SqlFiles:
         """Newest first."""
         return await self._store.list(psp, day, rows_max, after)
 
+    async def refused(self) -> Sequence[FileRow]:
+        """Files refused that none was accepted for since."""
+        return await self._store.refused()
+
     async def late(self) -> Sequence[LateFile]:
         """Files that are due and not there; the new ones are marked as told."""
         return await self._calendar.late()
