@@ -105,8 +105,8 @@ class Caught:
 
     @property
     def invariant(self) -> str:
-        """The invariant of failures.md that the finding names, "-" where it names none."""
-        named = re.match(r"I\d+", self.finding)
+        """The invariant (I12) or the row (L10, P32) of failures.md that the finding begins with, "-" where it names none."""
+        named = re.match(r"([A-Z]\d+)\b", self.finding)
         return named.group() if named else "-"
 
 

@@ -14,6 +14,7 @@ import pytest
 from simulator.world.ablation import (
     ABLATIONS,
     CANARY,
+    Caught,
     RunSeed,
     UnfitHarness,
     ablate_command,
@@ -200,6 +201,22 @@ def test_a_hunt_counts_the_seeds_until_one_objects() -> None:
 
     assert caught is not None
     assert (caught.count, caught.seed, caught.invariant) == (3, 7, "I3")
+
+
+@pytest.mark.parametrize(
+    ("finding", "named"),
+    [
+        ("I12: missing_line of order o-1", "I12"),
+        ("L10: a file of 90 bytes was taken, and it is not whole", "L10"),
+        ("P32: line txn_1 was refused", "P32"),
+        ("I1, I2: both", "I1"),
+        ("a task of the world failed: KeyError()", "-"),
+        ("I9b is no rule", "-"),
+    ],
+)
+def test_a_catch_names_the_invariant_or_the_row_that_was_broken(finding: str, named: str) -> None:
+    """docs/ablations.md says by what each bug was caught; "-" is for findings that begin with no rule."""
+    assert Caught(seed=1, count=1, finding=finding).invariant == named
 
 
 def test_a_hunt_that_ends_without_a_finding_has_caught_nothing() -> None:
