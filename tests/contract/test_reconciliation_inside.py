@@ -13,11 +13,14 @@ from tests.contract.reconciliation_inside import TENANT, Inside
 from zerosum.domain.case import Resolution
 from zerosum.domain.identity import Key, slot_of
 from zerosum.domain.journal import Journal
-from zerosum.domain.wallet import Transfer
+from zerosum.domain.reconcile_inside import compare
+from zerosum.domain.wallet import Transfer, TransferKind
+from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import RunKey, RunKind, RunRow, RunState
 from zerosum.store.migrate import migrate
 from zerosum.store.reconciliation import inside as reconciliation_inside
 from zerosum.store.reconciliation import posted as reconciliation_posted
+from zerosum.store.reconciliation.outbox import Peers
 from zerosum.store.reconciliation.run import Claim, RunBook
 from zerosum.store.reconciliation.settle import journal_body
 from zerosum.store.session import Session
@@ -82,6 +85,42 @@ async def test_two_hours_are_compared_posting_by_posting(inside: Inside) -> None
     assert [(each.item, each.after) for each in page.rows] == [(f"wallet/{transfer.id}", "")]
     assert page.rows[0].before.startswith("MISMATCH missing_transfer (automatic): wallet.posting pending 12.50 USD")
     assert f"ledger/{journal.id}" in {item for (item,) in inside.sql("SELECT item FROM reconciliation.items")}
+
+
+class _Wallet:
+    """A fake of `ports.WalletPeer`: takes what it is sent, or says later."""
+
+    def __init__(self) -> None:
+        self.answer: ItemOutcome = Done()
+        self.sent: list[str] = []
+
+    async def apply(self, transfer: Transfer) -> ItemOutcome:
+        self.sent.append(transfer.transfer_id)
+        return self.answer
+
+
+async def test_what_a_wallet_lost_is_taken_out_again_only_behind_what_had_come_in(inside: Inside) -> None:
+    """D10: a debit that comes before its credit is refused for ever under its id. Method: the debit's key sorts first."""
+    promise, credit = next(
+        (each, each.request) for each in await inside.paid("a") if isinstance(each.request, Transfer)
+    )
+    debit = replace(credit, transfer_id=Key("!"), kind=TransferKind.DEBIT_PENDING)
+    promises = {(promise.side, each.transfer_id): replace(promise, request=each) for each in (debit, credit)}
+    for found in reconciliation_inside.found_of(compare(promises.values(), []), promises):
+        kind, body = found.fix or ("", {})
+        inside.sql(
+            "INSERT INTO reconciliation.deliveries (key, kind, tenant, mismatch_id, run_id, body, state, outcome, tries, "
+            "due_at_ms, created_at_ms) VALUES (%s, %s, %s, %s, 'r0', %s, 'OPEN', '', 0, 1, 1)",
+            body["transfer_id"], kind, TENANT, found.case.id, json.dumps(body),
+        )  # fmt: skip
+    wallet: Any = _Wallet()
+    outbox = inside.store.outbox(Peers(wallet, wallet, wallet))
+
+    for wallet.answer in (TryLater(50), Done(), Done(), Done()):
+        await outbox.deliver(100)
+        inside.sql("UPDATE reconciliation.deliveries SET due_at_ms = 0 WHERE state = 'OPEN'")
+
+    assert wallet.sent == [credit.transfer_id, credit.transfer_id, debit.transfer_id]
 
 
 async def test_a_settlement_that_the_ledger_refused_for_good_is_a_case_that_it_may_take_later(inside: Inside) -> None:

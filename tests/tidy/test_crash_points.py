@@ -14,7 +14,7 @@ REACHED = re.compile(r"\breach\(Point\.([A-Z_]+)")
 OUTSIDE = {
     "_gateway.call": "", "_adapters[].call": "psp", "_risk.assess": "risk", "_wallet.apply": "wallet", "_ledger.post": "ledger",
     "_shards.submit": "reply webhook", "exchange(COMMIT)": "commit",
-    "_SENDERS[]": "delivery",
+    "SENDERS[]": "delivery",
 }  # fmt: skip
 """How code leaves its process for something that lasts, and the pair around it; "" = what it calls has one."""
 

@@ -35,7 +35,7 @@ from zerosum.domain.reconcile_item import State
 from zerosum.domain.reconcile_judgement import told
 from zerosum.domain.settlement_posting import settlement_owner
 from zerosum.domain.todo import TodoState
-from zerosum.domain.wallet import Transfer
+from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.reconciling import RunRow, RunState
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
@@ -170,7 +170,7 @@ class _Hour:
     ) -> None:  # fmt: skip
         verdicts = compare(promises, posted)
         by_id = {(promise.side, promise.id): promise for promise in promises}
-        found = [_found(verdict, by_id.get((verdict.side, verdict.id))) for verdict in verdicts if verdict.discrepancy]
+        found = found_of(verdicts, by_id)
         self._open.count(verdicts, by_id, posted, written_off=written_off)
         self.counts.update(f"state/{verdict.state}" for verdict in verdicts)
         self.counts["movements"] += len(verdicts)
@@ -221,14 +221,27 @@ def _row(run_id: str, verdict: Verdict) -> Row:
     }  # fmt: skip
 
 
-def _found(verdict: Verdict, promise: Promise | None) -> Found:
-    found = verdict.discrepancy
-    assert found is not None  # the caller has chosen those with one
+def found_of(verdicts: Iterable[Verdict], promises: Mapping[tuple[Side, Key], Promise]) -> list[Found]:
+    """What does not agree, each with its automatic fix where it has one: the promise again, whole, under its own id."""
+    return [
+        _found(verdict.discrepancy, promises.get((verdict.side, verdict.id)))
+        for verdict in verdicts
+        if verdict.discrepancy is not None
+    ]
+
+
+def _found(found: Discrepancy, promise: Promise | None) -> Found:
     if promise is None or not found.proposal.command:
         return Found(found)
     if isinstance(promise.request, Journal):
         return Found(found, ("journal", journal_body(promise.request)))
-    return Found(found, ("transfer", _transfer_body(promise.request)))
+    return Found(found, (_TRANSFERS[promise.request.kind], _transfer_body(promise.request)))
+
+
+_TRANSFERS: Mapping[TransferKind, str] = {
+    TransferKind.CREDIT_PENDING: "transfer", TransferKind.RETURN_PENDING: "transfer", TransferKind.DEBIT_PENDING: "debit",
+}  # fmt: skip
+"""The kind of a transfer's delivery: what brings money goes before what takes it (`outbox.BEHIND`)."""
 
 
 def _transfer_body(transfer: Transfer) -> Mapping[str, Any]:

@@ -95,7 +95,7 @@ class SqlOutbox:
         kind, body = row["kind"], json.loads(row["body"])
         reach(Point.DELIVERY_BEFORE)
         try:
-            outcome: ItemOutcome | PspTrouble = await _SENDERS[kind](self._peers, body)
+            outcome: ItemOutcome | PspTrouble = await SENDERS[kind](self._peers, body)
         except PspTrouble as trouble:
             outcome = trouble
         reach(Point.DELIVERY_AFTER)
@@ -201,11 +201,17 @@ def report_of(body: Mapping[str, Any]) -> SettlementReport:
     return SettlementReport(line, line.file_id, OrderId(order_id))
 
 
-_SENDERS: Mapping[str, Callable[[Peers, Mapping[str, Any]], Awaitable[ItemOutcome]]] = {
+SENDERS: Mapping[str, Callable[[Peers, Mapping[str, Any]], Awaitable[ItemOutcome]]] = {
     "journal": lambda peers, body: peers.ledger.post(journal_of(body)),
     "transfer": lambda peers, body: peers.wallet.apply(transfer_of(body)),
     "report": lambda peers, body: peers.payment.report_settlement(report_of(body)),
+    "debit": lambda peers, body: peers.wallet.apply(transfer_of(body)),
 }
+"""Kind of a delivery -> how its body is sent, under the key that the body names."""
+
+BEHIND: Mapping[str, str] = {"debit": "transfer"}
+"""Kind -> what is sent before it: while any of these is OPEN, none of that kind goes. A wallet refuses for ever, under its id,
+what it cannot cover, and after a restore it may lack the very credit that had covered it."""
 
 # ---- statements ----------------------------------------------------------------------------------------------------
 
@@ -213,9 +219,13 @@ _D, _M = DELIVERIES.fullname, MISMATCHES.fullname
 _CLOCK_MS = "CAST(floor(extract(epoch FROM statement_timestamp()) * 1000) AS INT8)"
 
 _WAITING = compiled(text(f"SELECT count(*) FROM {_D} WHERE state = 'OPEN'")).call()
+_IS_FIRST = " AND ".join(
+    f"(kind <> '{kind}' OR NOT EXISTS (SELECT 1 FROM {_D} WHERE state = 'OPEN' AND kind = '{first}'))"
+    for kind, first in BEHIND.items()
+)
 _DUE = compiled(
     text(
-        f"SELECT key FROM {_D} WHERE state = 'OPEN' AND due_at_ms <= {_CLOCK_MS} "
+        f"SELECT key FROM {_D} WHERE state = 'OPEN' AND due_at_ms <= {_CLOCK_MS} AND {_IS_FIRST} "
         "ORDER BY due_at_ms, key LIMIT CAST(:rows AS INT8)"
     )
 )

@@ -71,7 +71,7 @@ class Snapshot:
         for slot in range(SLOTS):
             async for rows in self._pages(_NEW[side], slot, _since(heads, side, slot)):
                 if side is Side.WALLET:
-                    yield [_transfer(row) for row in rows]
+                    yield [posted_transfer(row) for row in rows]
                 else:
                     yield await self.postings(side, [(row["tenant"], row["journal_id"]) for row in rows])
 
@@ -82,8 +82,8 @@ class Snapshot:
         values = {"tenants": text_array([tenant for tenant, _ in ids]), "ids": text_array([name for _, name in ids])}
         (reply,) = (await self.session.send([_BY_ID[side].call(values)])).all()
         if side is Side.WALLET:
-            return [_transfer(row) for row in reply.by_name()]
-        return _journals(reply.by_name())
+            return [posted_transfer(row) for row in reply.by_name()]
+        return posted_journals(reply.by_name())
 
     async def checkouts(self, keys: Sequence[EntityKey]) -> list[Checkout]:
         """Whole checkouts, without their buyers' details."""
@@ -139,7 +139,8 @@ def _since(heads: Heads, service: str, slot: int) -> int:
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _transfer(row: Mapping[str, Any]) -> Posted:
+def posted_transfer(row: Mapping[str, Any]) -> Posted:
+    """A row of `wallet.entries`."""
     return Posted(
         side=Side.WALLET, id=Key(row["transfer_id"]), tenant=Tenant(row["tenant"]),
         owner=row["wallet_id"].rpartition(":")[0], order_id=OrderId(row["payment_order_id"]), currency=row["currency"],
@@ -147,8 +148,8 @@ def _transfer(row: Mapping[str, Any]) -> Posted:
     )  # fmt: skip
 
 
-def _journals(rows: Sequence[Mapping[str, Any]]) -> list[Posted]:
-    """One a journal, of the rows of its entries."""
+def posted_journals(rows: Sequence[Mapping[str, Any]]) -> list[Posted]:
+    """One a journal, of the rows of its entries, each with the owner and the order of its journal."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault((row["tenant"], row["journal_id"]), []).append(row)
