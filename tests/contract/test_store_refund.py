@@ -1,5 +1,6 @@
 """Refunds are rows below their order: loaded as committed, one live one at most, and shown to readers."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from zerosum.domain.identity import OrderId
 from zerosum.domain.message import OnPartial
 from zerosum.domain.money import Money
 from zerosum.domain.refund import Refund, RefundCause, RefundEnded, RefundOpened, RefundStatus
+from zerosum.errors import CommitAmbiguous, SerializationConflict
 from zerosum.ports import Clash, Committed, Wanted
 from zerosum.readers import view_of
 
@@ -68,3 +70,30 @@ async def test_the_database_itself_takes_one_live_refund_of_an_order(house: Hous
     draft.turn(state.key, state, [RefundOpened(ORDER, SECOND)])
 
     assert isinstance(await shard.commit(draft), Clash)
+
+
+async def test_of_two_refunds_begun_at_once_by_two_copies_one_is_reserved(house: House) -> None:
+    """P16, I14: two live copies that both believe the order has none, at the same moment; and the loser, tried again, clashes.
+
+    Source: juspay/hyperswitch#13182, where two at once passed the check together.
+    """
+    shard = await Shard.begin(house.store())
+    state = await charged(house, shard)
+    twin = Shard(house.store(), list(shard.heads.values()))
+    asked = [replace(FIRST, requested_by=person) for person in ("ada", "ben")]
+    drafts = [sample.checkouts(sample.NOW_MS + 1) for _ in asked]
+    for draft, refund in zip(drafts, asked, strict=True):
+        draft.turn(state.key, state, [RefundOpened(ORDER, refund)])
+
+    copies = (shard, twin)
+    ends = await asyncio.gather(
+        *(copy.commit(draft) for copy, draft in zip(copies, drafts, strict=True)), return_exceptions=True
+    )
+    (won,) = [at for at, end in enumerate(ends) if isinstance(end, Committed)]
+    lost = 1 - won
+    copies[lost].heads = dict(copies[won].heads)
+    again = await copies[lost].commit(drafts[lost])
+
+    assert isinstance(ends[lost], SerializationConflict | CommitAmbiguous)
+    assert isinstance(again, Clash)
+    assert [row["requested_by"] for row in house.rows("payment", "refunds")] == [asked[won].requested_by]
