@@ -6,7 +6,7 @@ starts it anew.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from servers.log import logger_of
@@ -63,11 +63,18 @@ async def _answers(address: str) -> bool:
     return True
 
 
-async def watch_in_flight(reader: PaymentReader, older_than_ms: int, metrics: Metrics) -> None:
-    """Raises an alert (log line, metric) while orders are older than the limit and not final. The list is ListInFlight."""
+async def watch_in_flight(
+    reader: PaymentReader,
+    older_than_ms: int,
+    metrics: Metrics,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Looks for ever. Raises an alert (log line, metric) while orders are older than the limit and not final: a line whenever
+    their number changes, back to 0 too. A database that is away leaves both as they are. The list is ListInFlight."""
     alerted = 0
     while True:
-        await asyncio.sleep(IN_FLIGHT_EVERY_S)
+        await sleep(IN_FLIGHT_EVERY_S)
         try:
             overdue = await reader.count_in_flight(older_than_ms)
         except Retryable:
