@@ -165,6 +165,24 @@ class Child:
         await asyncio.to_thread(guard.wait)
 
 
+async def run_once(argv: Sequence[str], *, env: Mapping[str, str], log: Path, timeout_s: float) -> int | None:
+    """A command run to its end, which is its supervisor's end at the latest: its exit status. None: it was killed, as the time
+    was over."""
+    with log.open("ab") as out:
+        process = await asyncio.create_subprocess_exec(
+            *argv, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )  # fmt: skip
+    try:
+        return await asyncio.wait_for(process.wait(), timeout_s)
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def until_listening(host: str, port: int, *, is_alive: Callable[[], bool], timeout_s: float) -> bool:
     """Waits until somebody accepts connections there. False: it died, or the time is over."""
     loop = asyncio.get_running_loop()

@@ -3,7 +3,8 @@
 Starts them in the order in which they need one another, restarts what dies with back-off, and takes all of it down with
 itself. It migrates before any server starts. Source: design section 3, "One machine".
 
-Invariant: nothing it starts outlives it, and nothing it stops loses anything that was acknowledged.
+Invariant: nothing it starts outlives it, and nothing it stops loses anything that was acknowledged. Where it is killed, only
+shards in a Ray cluster that is not its own go on, until the next supervisor ends them.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from actors import ray_cluster
-from servers.child import Child, free_port, until_listening
+from servers.child import Child, free_port, run_once, until_listening
 from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
 from servers.log import log_to, logger_of
@@ -40,6 +41,9 @@ LOOPBACK = "127.0.0.1"
 
 READY_TIMEOUT_S = 60.0
 """A cold start of everything takes 12 to 25 s on two cores."""
+
+END_SHARDS_WITHIN_S = 30.0
+"""A head that starts is waited for 10 s, a dead one holds a joiner for less than that; the rest is 3 s on two cores."""
 
 OBJECT_STORE_BYTES = 80_000_000
 """Ray's smallest useful object store: our messages are small and travel inline."""
@@ -76,6 +80,7 @@ class System:
         self._is_up = False
         ray_address = settings.ray_address or f"{LOOPBACK}:{self._ray_port}"
         self._owns_ray = not settings.ray_address
+        self._has_joined = False
         self.settings = settings.model_copy(
             update={"data_dir": self._data, "ray_address": ray_address, **(self._of_simulator() if simulated else {})}
         )
@@ -101,9 +106,8 @@ class System:
             raise
 
     async def _start(self) -> None:
-        ray_cluster.use_token(self._data)
         make_keys(self._data)
-        ray_cluster.make_token(self._data)
+        ray_cluster.use_token(self._data, existing="" if self._owns_ray else self.settings.ray_address)
         if self._database is not None:
             self._tell("database")
             self._database.start()
@@ -114,6 +118,11 @@ class System:
             self._tell("Ray head")
             shutil.rmtree(self._ray_folder(), ignore_errors=True)  # of a supervisor that was killed
             await self._start_child("ray", self._ray_command(), port=self._ray_port, is_group=True)
+        else:
+            self._tell("shards in the Ray cluster that is there")
+            self._has_joined = await self._end_shards()
+            if not self._has_joined:
+                raise Misconfigured(f"cannot join Ray at {self.settings.ray_address}; see {self._log_of('ray')}")
         if self._simulated is not None:
             self._tell("PSP simulator")
             await self._start_child("psp", self._simulator_command(self._simulated), port=self._psp_port)
@@ -137,6 +146,8 @@ class System:
         run_file_of(self._data).unlink(missing_ok=True)
         doors = [self.children[name] for name in ("edge", *SERVICES) if name in self.children]
         await asyncio.gather(*(door.stop() for door in doors))
+        if self._has_joined:
+            await self._end_shards()
         for name in ("psp", "ray"):
             if name in self.children:
                 await self.children[name].stop()
@@ -153,6 +164,16 @@ class System:
         if self._database is not None:
             self._database.stop()
         shutil.rmtree(self._ray_folder(), ignore_errors=True)
+
+    async def _end_shards(self) -> bool:
+        """Ends our shards in a cluster that is not ours: they are detached, outlive every server, and keep the settings they
+        were made with, the simulator's address among them. False: the cluster could not be asked; `ray.log` says why."""
+        command = [sys.executable, "-m", "actors.ray_cluster", self.settings.ray_address, self.settings.deployment]
+        env, log = self.environment(), self._log_of("ray")
+        status = await run_once(command, env=env, log=log, timeout_s=END_SHARDS_WITHIN_S)
+        if status != 0:
+            _log.error("shards could not be ended", address=self.settings.ray_address, code=status)
+        return status == 0
 
     async def _keep_database(self, database: EmbeddedPostgres) -> None:
         """A database that dies is reaped and started again: the data is what was committed."""
@@ -186,16 +207,18 @@ class System:
     async def _start_child(
         self, name: str, argv: list[str], *, port: int, is_group: bool = False, is_awaited: bool = True
     ) -> None:
-        log = self._data / "logs" / f"{name}.log"
         secrets = self._simulator_secrets() if name == "psp" else {}
         child = Child(
-            name, argv, env={**self.environment(), **secrets}, log=log, is_group=is_group, on_start=self._write_run_file,
-            end_signal=signal.SIGKILL if is_group else signal.SIGTERM, on_exit=self._child_ended,
+            name, argv, env={**self.environment(), **secrets}, log=self._log_of(name), is_group=is_group,
+            on_start=self._write_run_file, end_signal=signal.SIGKILL if is_group else signal.SIGTERM, on_exit=self._child_ended,
         )  # fmt: skip
         self.children[name] = child
         await child.start()
         if is_awaited:
             await self._await_child(name, port, host=LOOPBACK)
+
+    def _log_of(self, name: str) -> Path:
+        return self._data / "logs" / f"{name}.log"
 
     def _child_ended(self, name: str, _code: int) -> None:
         """Servers of a Ray that is lost go with it: no call of theirs can end, and the next head is another cluster."""
@@ -211,7 +234,7 @@ class System:
             return child.restarts < 10  # noqa: PLR2004 - a child that died ten times at start will not come up
 
         if not await until_listening(host, port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
-            raise Misconfigured(f"{name} does not serve on {host}:{port}; see {self._data / 'logs' / f'{name}.log'}")
+            raise Misconfigured(f"{name} does not serve on {host}:{port}; see {self._log_of(name)}")
 
     async def _await_shards(self, name: str, port: int) -> None:
         """Waits until every shard of a service has told its figures: only then does a call find it ready."""

@@ -47,9 +47,12 @@ Document = dict[str, Any]
 
 
 class RunningSystem:
-    """One system on one folder; `start`, and after its end `start` again on the same data."""
+    """One system on one folder; `start`, and after its end `start` again on the same data.
 
-    def __init__(self) -> None:
+    `ray_address`: of a cluster to join, "" = it starts its own head.
+    """
+
+    def __init__(self, *, ray_address: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="zerosum-e2e-"))
         self.folder.chmod(0o711)  # the database may run as another account, which must pass through
         base = free_ports(5, 100)
@@ -58,7 +61,9 @@ class RunningSystem:
         self.blocked_buyers = self.folder / "blocked_buyers"
         self.blocked_buyers.touch()
         files = {"data_dir": "data", "crash_dir": "crash", "risk_blocked_buyers_file": self.blocked_buyers.name}
-        self._given = {**{name: self.folder / file for name, file in files.items()}, **ports, **FASTER}
+        self._given = {
+            **{name: self.folder / file for name, file in files.items()}, **ports, **FASTER, "ray_address": ray_address
+        }  # fmt: skip
         self.settings = Settings.model_validate(self._given)
         self.data = self.settings.data_dir
         make_keys(self.data)
