@@ -1,6 +1,7 @@
 """`zerosum bench ..`: what this machine can do, and what the system makes of it. Options in, one function called.
 
-Invariant: a bench measures a system of its own; figures, never a verdict, but for `reconcile` and what was acknowledged.
+Invariant: a bench measures a system of its own; figures, never a verdict, but for `reconcile` and what was acknowledged: where
+that is not stored after the database was killed, the status is 1.
 """
 
 from functools import partial
@@ -12,7 +13,11 @@ import typer
 from servers.cli_frame import DataDir, exit_with, refuse, settings_of, told
 from zerosum import limits
 
-bench = typer.Typer(help="Measure systems of its own on this machine, and the machine itself.", no_args_is_help=True)
+bench = typer.Typer(
+    no_args_is_help=True,
+    help="Measure systems of its own on this machine, and the machine itself. Status 1: a killed database had lost something "
+    "acknowledged.",
+)
 
 JsonFile = Annotated[
     Path | None,
@@ -218,7 +223,7 @@ def post(
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Ledger postings in process, ours and peers', in turn. Status 0 only when a killed database had lost nothing."""
+    """Ledger postings in process, ours and peers', in turn; then the database is killed."""
     from loadtest.bench.command import post_over_rpc
     from loadtest.bench.post import PostPlan, bench_post
     from loadtest.peers.table import OURS, PEERS, Peers, ours

@@ -81,7 +81,7 @@ class Found:
 
     pairs: Sequence[Pair]
     acknowledged: int
-    doubts: Sequence[str]
+    losses: Sequence[str]
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ async def compare(
         journal.write_text("".join(f"{each} final\n" for each in ours.acknowledged), encoding="ascii")
         kept = await kill_and_compare(system, [journal])
         lost = len(set(crowd.theirs.acknowledged) - await asyncio.to_thread(_stored, system))
-    doubts = [*kept.doubts, *([f"naive has lost {lost} acknowledged checkouts"] if lost else [])]
-    return Found(pairs, kept.acknowledged + len(crowd.theirs.acknowledged), doubts)
+    losses = [*kept.losses, *([f"naive has lost {lost} acknowledged checkouts"] if lost else [])]
+    return Found(pairs, kept.acknowledged + len(crowd.theirs.acknowledged), losses)
 
 
 class _Crowd:
@@ -259,7 +259,7 @@ def finding_of(found: Found, *, command: str) -> Finding:
     return Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
         rows=tuple(_row(callers, sellers, pairs) for (callers, sellers), pairs in groups.items()),
-        doubts=tuple(found.doubts), notes=tuple(notes),
+        losses=tuple(found.losses), notes=tuple(notes),
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def finding_of(found: Sequence[Round], demand: Demand, *, command: str) -> Findi
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
         columns=COLUMNS, rows=tuple(_row(group) for group in _groups(steps, _by_rate_and_length)),
-        doubts=tuple(doubt for each in found for doubt in each.kept.doubts),
+        losses=tuple(loss for each in found for loss in each.kept.losses),
         notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
     )  # fmt: skip
 

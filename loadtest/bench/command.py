@@ -1,6 +1,7 @@
 """What stands behind the commands of `zerosum bench`: a system is started, measured, stopped; the finding is told.
 
-Invariant: one card before and one after each run, on the very system that is measured, stands in every finding.
+Invariant: one card before and one after each run, on the very system that is measured, stands in every finding; the status is
+the finding's own: 1 when something acknowledged is not stored, and 0 whatever the figures are.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from loadtest.bench import shed as past_the_knee
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell
 from loadtest.bench.kept import kill_and_compare
-from loadtest.bench.page import write_finding
+from loadtest.bench.page import draw_and_tell
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.system import card_of, folder_of, own_system
@@ -61,7 +62,7 @@ def checkout(
     count: int,
     json_file: Path | None,
 ) -> int:
-    """Finds the knee. 0 when it could measure, whatever it found. Raises Misconfigured, Unavailable."""
+    """Finds the knee. Raises Misconfigured, Unavailable."""
     demand = demand_of(psp=psp, orders=orders, mix=mix)
     command = f"zerosum bench checkout --psp {psp} --orders {orders} --mix {mix} --tps {tps:g} --rounds {count}"
 
@@ -73,7 +74,7 @@ def checkout(
 
 
 def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
-    """The knee of one hot seller beside that of a thousand, in turn. 0 when it could measure."""
+    """The knee of one hot seller beside that of a thousand, in turn."""
 
     async def measure(system: System, stage: Stage) -> Finding:
         pairs = await hot_seller.pairs(system, stage, count=count, tps=tps, seconds=seconds)
@@ -86,7 +87,7 @@ def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file
 def hot_against_naive(
     settings: Settings, *, in_flight: Sequence[int], seconds: float, count: int, json_file: Path | None
 ) -> int:
-    """Ours and the textbook in turn. 0 when it could measure."""
+    """Ours and the textbook in turn."""
 
     async def measure(system: System, stage: Stage) -> Finding:
         found = await against.compare(system, stage, in_flight=in_flight, rounds=count, seconds=seconds)
@@ -98,7 +99,7 @@ def hot_against_naive(
 
 
 def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
-    """PostJournals on a system of its own. 0 when it could measure."""
+    """PostJournals on a system of its own."""
 
     async def measure(system: System, _: Stage) -> Finding:
         turns, acknowledged, lost = await post_rpc.measure(system, rounds=count, seconds=seconds)
@@ -109,7 +110,7 @@ def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: 
 
 
 def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds: float, json_file: Path | None) -> int:
-    """Twice the knee, for some seconds; `at`: the knee, if it is known. 0 when it could measure."""
+    """Twice the knee, for some seconds; `at`: the knee, if it is known."""
     demand = demand_of(psp=psp, orders=1, mix="0:1")
 
     async def measure(system: System, stage: Stage) -> Finding:
@@ -121,33 +122,33 @@ def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds:
 
 
 def fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
-    """What more sellers in a checkout cost. 0 when it could measure."""
+    """What more sellers in a checkout cost."""
 
     async def measure(system: System, stage: Stage) -> Finding:
         psp = PSP_PROFILES["zero"]
         found = await wide.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench fan --orders-per-s {orders_per_s:g} --seconds {seconds:g} --rounds {count}"
-        return wide.finding_of(found, command=command, doubts=kept.doubts)
+        return wide.finding_of(found, command=command, losses=kept.losses)
 
     return _tell(settings, "fan", measure, json_file)
 
 
 def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
-    """What a checkout costs, counted. 0 when it could measure."""
+    """What a checkout costs, counted."""
 
     async def measure(system: System, stage: Stage) -> Finding:
         found = await counted.costs(system, stage, seconds=seconds)
         idle = counted.idle_bytes()
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench cost --seconds {seconds:g}"
-        return counted.finding_of(found, idle, command=command, doubts=kept.doubts)
+        return counted.finding_of(found, idle, command=command, losses=kept.losses)
 
     return _tell(settings, "cost", measure, json_file)
 
 
 def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:
-    """Memory over time under a steady load, by process. 0 when it could measure."""
+    """Memory over time under a steady load, by process."""
     command = f"zerosum bench memory --tps {tps:g} --seconds {seconds:g}"
 
     async def measure(_system: System, stage: Stage) -> Finding:
@@ -174,11 +175,7 @@ def _tell(settings: Settings, what: str, measure: Measure, json_file: Path | Non
     console = console_for(json_file)
     folder = folder_of(settings, what)
     finding = asyncio.run(_measured(settings, folder, console, measure))
-    page = folder / f"{what}.html"
-    write_finding(page, finding)
-    console.print(str(page), style="dim", highlight=False, soft_wrap=True)
-    tell(finding, console, json_file)
-    return 0
+    return draw_and_tell(finding, folder, console, json_file)
 
 
 async def _measured(settings: Settings, folder: Path, console: Console, measure: Measure) -> Finding:

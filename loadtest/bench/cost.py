@@ -175,7 +175,7 @@ _COUNTED: Final = (
 
 
 def finding_of(
-    found: Sequence[Cost], idle: float, *, command: str, doubts: Sequence[str],
+    found: Sequence[Cost], idle: float, *, command: str, losses: Sequence[str],
 ) -> Finding:  # fmt: skip
     """The rates side by side."""
     steps = [cost.step for cost in found]
@@ -190,7 +190,7 @@ def finding_of(
         bench="cost", command=command, columns=("a checkout of one order", *(f"{tps:g}/s" for tps in RATES)),
         headline=f"cost at {RATES[-1]:g}/s: {last.each('commits'):.2f} commits, "
         f"{last.each('inserted') + last.each('updated'):.0f} rows, {sum(last.step.cpu_ms.values()):.1f} ms of CPU a checkout",
-        rows=tuple(rows), doubts=tuple(doubts),
+        rows=tuple(rows), losses=tuple(losses),
         notes=(
             f"idle: {idle * IDLE / 2**20:,.0f} MB for {IDLE:,} settled checkouts in memory ({idle:,.0f} bytes each); "
             "none once they have been idle for a minute",

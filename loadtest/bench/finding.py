@@ -64,8 +64,8 @@ Cell = str | float | Spread | None
 class Finding:
     """One bench's figures. `command`: brings them again. `headline`: one line, such as "knee: 123 checkouts/s".
 
-    `doubts`: what speaks against the figures, such as a checkout that was acknowledged and is not stored. `notes`: what a
-    reader must know to read them. `facts`: machine, versions, commit (`machine.py`). `charts`: for the page.
+    `losses`: what was acknowledged and is not stored, in words. `doubts`: what else speaks against the figures. `notes`: what
+    a reader must know to read them. `facts`: machine, versions, commit (`machine.py`). `charts`: for the page.
     """
 
     bench: str
@@ -74,6 +74,7 @@ class Finding:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     cards: tuple[Card, Card] | None = None
+    losses: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -83,7 +84,12 @@ class Finding:
     def void_because(self) -> tuple[str, ...]:
         """Why the figures do not count; none: they do."""
         changed = differences(*self.cards) if self.cards is not None else ()
-        return (*self.doubts, *(f"the machine changed meanwhile: {each}" for each in changed))
+        return (*self.losses, *self.doubts, *(f"the machine changed meanwhile: {each}" for each in changed))
+
+    @property
+    def status(self) -> int:
+        """How the command ends: 1 when something acknowledged is not stored. Figures alone are no verdict."""
+        return 1 if self.losses else 0
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON, but for the charts, which are drawn from it."""

@@ -201,7 +201,7 @@ def finding_of(sizes: Sequence[Size], lost: int, *, command: str, cards: tuple[C
         bench="grow", command=command, columns=COLUMNS, cards=cards, facts=machine.facts(),
         headline=f"rate at {by_entries[-1].what} over {by_entries[0].what}: {ratio:.2f}",
         rows=(*_rows(by_entries), *_rows(by_accounts)),
-        doubts=(f"{lost} acknowledged postings are not there",) if lost else (),
+        losses=(f"{lost} acknowledged postings are not there",) if lost else (),
         notes=(f"postings spread over the sellers, {_CASE.in_flight} in flight, 1 a call; pages of {PAGE_ROWS} entries",),
     )  # fmt: skip
 

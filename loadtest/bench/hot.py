@@ -41,7 +41,7 @@ def finding_of(found: Sequence[Pair], *, command: str) -> Finding:
     return Finding(
         bench="hot", command=command, headline=f"hot over spread: {ratio}", columns=COLUMNS,
         rows=(_row("a thousand", spread), _row("one", hot)),
-        doubts=tuple(doubt for pair in found for each in pair for doubt in each.kept.doubts),
+        losses=tuple(loss for pair in found for each in pair for loss in each.kept.losses),
         charts=charts([step for each in hot for step in each.climb.steps]),
         notes=(f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller",),
     )  # fmt: skip

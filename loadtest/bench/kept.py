@@ -45,8 +45,8 @@ class Kept:
     undone: tuple[str, ...] = ()
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """What speaks against the run, in words; none: all of it is stored."""
+    def losses(self) -> tuple[str, ...]:
+        """What is not stored as it was told, in words; none: all of it is."""
         wrong = (
             ("acknowledged and not stored", self.missing),
             ("told final and stored otherwise", self.undone),

@@ -1,14 +1,25 @@
 """A finding as one HTML page that needs nothing else, in the look of the certificate's report.
 
-Pure but for the writing. Invariant: what stands in the finding is escaped before it reaches the page.
+Pure but for the writing and the telling. Invariant: what stands in the finding is escaped before it reaches the page.
 """
 
 from html import escape
 from pathlib import Path
 
+from rich.console import Console
+
 from loadtest.bench.card import NAMES
-from loadtest.bench.finding import Finding, cell_text
+from loadtest.bench.finding import Finding, cell_text, tell
 from loadtest.report import card, chart_panel, html_page, pair_table, write_page
+
+
+def draw_and_tell(finding: Finding, folder: Path, console: Console, json_file: Path | None) -> int:
+    """The end of a bench: its page in the folder (`post.html`), its table and headline; the status it ends with."""
+    page = folder / f"{finding.bench}.html"
+    write_finding(page, finding)
+    console.print(str(page), style="dim", highlight=False, soft_wrap=True)
+    tell(finding, console, json_file)
+    return finding.status
 
 
 def write_finding(path: Path, finding: Finding) -> None:

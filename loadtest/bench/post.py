@@ -292,7 +292,7 @@ def finding_of(result: Result, command: str) -> Finding:
     return Finding(
         bench="post", command=command, headline=_headline(grouped, result.cards), columns=COLUMNS,
         rows=tuple(_row(case, peer, pairs) for (case, peer), pairs in grouped.items()), cards=result.cards,
-        doubts=tuple(f"{name} has lost {count} acknowledged postings" for name, count in result.lost.items() if count),
+        losses=tuple(f"{name} has lost {count} acknowledged postings" for name, count in result.lost.items() if count),
         notes=(
             f"acknowledged and found again after the database was killed: {told}" if not any(result.lost.values())
             else f"acknowledged: {told}",

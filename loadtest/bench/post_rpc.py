@@ -168,6 +168,6 @@ def finding_of(
     return Finding(
         bench="post", command=command, headline=f"post over gRPC ({best}): {spread_of(t.per_s for t in groups[best])}/s",
         columns=("journals", "journals/s", "CPU µs", "client µs"), rows=rows,
-        doubts=(f"{lost} acknowledged journals are lost",) if lost else (),
+        losses=(f"{lost} acknowledged journals are lost",) if lost else (),
         notes=(f"{acknowledged:,} acknowledged journals looked for after the database was killed",),
     )  # fmt: skip

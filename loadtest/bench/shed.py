@@ -102,7 +102,7 @@ def finding_of(seen: Overload, *, command: str) -> Finding:
         headline=f"at {TIMES:g} x the knee of {seen.knee_per_s:,.0f}/s: {whole.per_s(Ending.FINAL):,.0f} final/s, "
         f"p95 {told.p95_ms or 0:,.0f} ms, {turned_away:.0%} turned away",
         rows=(*(_row(f"{each.from_s:.0f} s", each) for each in windows), _row("all of it", whole)),
-        doubts=seen.kept.doubts, charts=_charts(windows, seen.offered.limit_ms),
+        losses=seen.kept.losses, charts=_charts(windows, seen.offered.limit_ms),
         notes=(
             f"turned away without RetryInfo: {load.unhinted}",
             f"without an answer: {whole.count(Ending.UNKNOWN)}; codes: "

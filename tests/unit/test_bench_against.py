@@ -11,8 +11,8 @@ def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, fa
     return Pair(sellers, callers, Run(ours_per_s, 90.0, 4.0, 0), Run(theirs_per_s, 900.0, 20.0, failed))
 
 
-def _told(*pairs: Pair, doubts: tuple[str, ...] = ()) -> Finding:
-    return finding_of(Found(pairs, 1_234, doubts), command="c")
+def _told(*pairs: Pair, losses: tuple[str, ...] = ()) -> Finding:
+    return finding_of(Found(pairs, 1_234, losses), command="c")
 
 
 PAIRS = (
@@ -48,4 +48,5 @@ def test_what_a_killed_database_had_lost_voids_the_run() -> None:
     lost = "naive has lost 1 acknowledged checkouts"
 
     assert _told(*PAIRS).void_because == ()
-    assert _told(*PAIRS, doubts=(lost,)).void_because == (lost,)
+    assert _told(*PAIRS, losses=(lost,)).void_because == (lost,)
+    assert _told(*PAIRS, losses=(lost,)).status == 1

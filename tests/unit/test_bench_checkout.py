@@ -111,10 +111,11 @@ def test_a_round_whose_acknowledged_checkouts_are_not_all_stored_does_not_count(
         "1 of 4 checkouts were acknowledged and not stored: d",
         "1 of 4 checkouts were told final and stored otherwise: c",
     )
+    assert finding.status == 1
 
 
 def test_what_became_final_after_it_was_told_open_is_kept() -> None:
-    assert compare({"a": False}, {"a": True}).doubts == ()
+    assert compare({"a": False}, {"a": True}).losses == ()
 
 
 def test_the_journals_of_all_loads_are_read_together(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_cost_is_told_for_every_rate_and_by_process() -> None:
     costs = [
         Cost(_step(rate, 2.0), NOTHING, replace(NOTHING, commits=30.0, calls=60.0, rpcs=20.0), 10) for rate in RATES
     ]
-    finding = cost_finding(costs, 3_000.0, command="c", doubts=())
+    finding = cost_finding(costs, 3_000.0, command="c", losses=())
     rows = {row[0]: row[1:] for row in finding.rows}
 
     assert rows["commits"] == (3.0,) * len(RATES)
@@ -54,13 +54,14 @@ def test_a_settled_checkout_in_memory_costs_kilobytes() -> None:
 def test_fan_compares_cpu_an_order_with_that_of_one_seller_round_by_round() -> None:
     found = {width: [_step(60.0 / width, 2.0 * width * share) for share in (0.5, 0.25)] for width in WIDTHS}
     found[1] = [_step(60.0, 2.0), _step(60.0, 1.0)]
-    finding = fan_finding(found, command="c", doubts=("lost",))
+    finding = fan_finding(found, command="c", losses=("lost",))
     rows = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in finding.rows}
 
     assert finding.headline == "CPU an order at 10 sellers over one: 0.5"
     assert rows["10"]["CPU ms an order, system"] == Spread((1.0, 0.5))
     assert rows["10"]["of one seller's"] == Spread((0.5, 0.5))
     assert finding.void_because == ("lost",)
+    assert finding.status == 1
 
 
 def test_growth_is_told_against_the_smallest_of_its_series_and_what_is_lost_voids_it() -> None:
@@ -75,3 +76,4 @@ def test_growth_is_told_against_the_smallest_of_its_series_and_what_is_lost_void
     assert finding.headline == "rate at 100,000 entries over 10,000 entries: 0.80"
     assert [row[2] for row in finding.rows] == [1.0, 0.8, 1.0]
     assert finding.void_because == ("2 acknowledged postings are not there",)
+    assert finding.status == 1

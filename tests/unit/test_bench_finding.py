@@ -1,16 +1,21 @@
 """What a bench tells: spreads, ratios, when a run is void, and the same finding as table, JSON and page."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from loadtest.bench import command
 from loadtest.bench.card import Card, differences
 from loadtest.bench.finding import Finding, cell_text, number, ratios, spread_of, tell
-from loadtest.bench.page import render_finding
+from loadtest.bench.page import draw_and_tell, render_finding
 from loadtest.plot import Chart, Line
+from zerosum.settings import Settings
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 
@@ -78,13 +83,53 @@ def test_the_headline_is_the_last_line() -> None:
 
 
 def test_a_void_run_says_so_and_why() -> None:
-    finding = _finding(cards=(CARD, replace(CARD, grpc_echo_us=600.0)), doubts=("2 of 9 are not stored",))
+    finding = _finding(
+        cards=(CARD, replace(CARD, grpc_echo_us=600.0)), losses=("2 of 9 are not stored",), doubts=("3 without RetryInfo",)
+    )  # fmt: skip
 
     assert finding.void_because == (
         "2 of 9 are not stored",
+        "3 without RetryInfo",
         "the machine changed meanwhile: gRPC echo, µs: 400 before, 600 after",
     )
-    assert len([line for line in _told(finding) if line.startswith("VOID")]) == 2
+    assert len([line for line in _told(finding) if line.startswith("VOID")]) == 3
+
+
+def test_a_bench_ends_with_status_1_when_something_acknowledged_is_lost_and_only_then(tmp_path: Path) -> None:
+    """Speed.md, rules: acknowledged = stored. A figure, a doubt or a machine that changed is told, and is no verdict."""
+    changed = (CARD, replace(CARD, grpc_echo_us=600.0))
+    findings = (_finding(), _finding(doubts=("odd",), cards=changed), _finding(losses=("1 of 9 is not stored",)))
+
+    statuses = [draw_and_tell(finding, tmp_path, Console(file=StringIO()), None) for finding in findings]
+
+    assert statuses == [0, 0, 1]
+    assert "1 of 9 is not stored" in (tmp_path / "checkout.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        partial(command.checkout, psp="zero", orders=1, mix="0:1", tps=1, seconds=1, count=1),
+        partial(command.hot, tps=1, seconds=1, count=1),
+        partial(command.hot_against_naive, in_flight=[1], seconds=1, count=1),
+        partial(command.post_over_rpc, seconds=1, count=1),
+        partial(command.shed, psp="zero", at=1, tps=1, seconds=10),
+        partial(command.fan, orders_per_s=1, seconds=1, count=1),
+        partial(command.cost, seconds=1),
+    ],
+    ids=lambda run: run.func.__name__,
+)
+def test_every_command_that_kills_its_database_ends_with_what_its_finding_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., int]
+) -> None:
+    """`post --rpc` told of the loss in red and ended with 0."""
+
+    async def measured(*_: object) -> Finding:
+        return _finding(losses=("1 of 9 is not stored",))
+
+    monkeypatch.setattr(command, "_measured", measured)
+
+    assert run(Settings(data_dir=tmp_path), json_file=None) == 1
 
 
 def test_the_json_has_every_figure_by_name(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_loss_voids_the_figures_and_names_who_lost() -> None:
 
     assert kept.void_because == ()
     assert lossy.void_because == ("naive has lost 3 acknowledged postings",)
+    assert (kept.status, lossy.status) == (0, 1)
 
 
 def test_what_a_peer_has_to_say_of_its_run_stands_below_the_table() -> None:

@@ -30,3 +30,4 @@ def test_each_case_is_told_by_its_rounds_and_a_loss_voids_all() -> None:
     assert told.rows[1][1] == Spread((201.0, 202.0, 203.0))
     assert told.headline == f"post over gRPC ({CASES[-1]}): 802 (801 to 803)/s"
     assert told.void_because == ("2 acknowledged journals are lost",)
+    assert told.status == 1

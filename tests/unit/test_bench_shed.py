@@ -61,3 +61,4 @@ def test_an_acknowledged_checkout_that_is_gone_voids_the_run() -> None:
     finding = _finding(Kept(2, missing=("co-1",)))
 
     assert finding.void_because == ("1 of 2 checkouts were acknowledged and not stored: co-1",)
+    assert finding.status == 1
