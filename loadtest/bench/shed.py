@@ -1,7 +1,8 @@
 """`zerosum bench shed`: past the knee the system takes on what it can serve in time and turns the rest away, and loses nothing.
 
 The knee is found (or given), then twice that is offered for a minute, then half of it; then the database is killed and all that
-was acknowledged must be stored. What is turned away is RESOURCE_EXHAUSTED with RetryInfo. Source: issue 5, point 7.
+was acknowledged must be stored. What is turned away is RESOURCE_EXHAUSTED with RetryInfo: a single one without makes the run
+void, since its caller comes back at once. Whether p95 kept to the limit is told in words. Source: issue 5, point 7.
 
 Invariant: latency is of what was taken on, from the intended instant; what was turned away is counted, never timed.
 """
@@ -103,7 +104,9 @@ def finding_of(seen: Overload, *, command: str) -> Finding:
         f"p95 {told.p95_ms or 0:,.0f} ms, {turned_away:.0%} turned away",
         rows=(*(_row(f"{each.from_s:.0f} s", each) for each in windows), _row("all of it", whole)),
         losses=seen.kept.losses, charts=_charts(windows, seen.offered.limit_ms),
+        doubts=(f"{load.unhinted} calls were turned away without RetryInfo",) if load.unhinted else (),
         notes=(
+            _judged(told, seen.offered.limit_ms),
             f"turned away without RetryInfo: {load.unhinted}",
             f"without an answer: {whole.count(Ending.UNKNOWN)}; codes: "
             + ", ".join(f"{code} {count}" for code, count in sorted(load.codes.items())),
@@ -112,6 +115,14 @@ def finding_of(seen: Overload, *, command: str) -> Finding:
             f"{seen.kept.acknowledged:,} acknowledged checkouts looked for after the database was killed",
         ),
     )  # fmt: skip
+
+
+def _judged(told: Percentiles, limit_ms: float) -> str:
+    """The latency goal of what was taken on, in words."""
+    if told.p95_ms is None:
+        return f"p95 of what was taken on: missed, nothing was answered (limit {limit_ms:,.0f} ms)"
+    word = "kept" if told.p95_ms <= limit_ms else "missed"
+    return f"p95 of what was taken on: {word}, {told.p95_ms:,.0f} ms (limit {limit_ms:,.0f} ms)"
 
 
 def _final(window: Window) -> Percentiles:

@@ -26,10 +26,12 @@ CALLS = (
 )  # fmt: skip
 
 
-def _finding(kept: Kept = KEPT) -> Finding:
-    load = Load(PLAN, CALLS, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted=0)
+def _finding(
+    kept: Kept = KEPT, *, calls: tuple[Call, ...] = CALLS, unhinted: int = 0, limit_ms: float = 300.0
+) -> Finding:
+    load = Load(PLAN, calls, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted)
     after = step_of((_call(0, Ending.FINAL),), offered_per_s=1.0, seconds=1.0, limit_ms=300.0)
-    seen = Overload(2.0, Offered(load, 300.0, NO_SAMPLES, {}, None), after, kept)
+    seen = Overload(2.0, Offered(load, limit_ms, NO_SAMPLES, {}, None), after, kept)
     return finding_of(seen, command="zerosum bench shed")
 
 
@@ -54,6 +56,22 @@ def test_what_the_codes_were_and_whether_they_named_a_time_is_told() -> None:
 
     assert "turned away without RetryInfo: 0" in notes
     assert any("RESOURCE_EXHAUSTED 1" in note for note in notes)
+
+
+def test_a_call_that_is_turned_away_without_a_time_to_come_again_voids_the_run() -> None:
+    """Issue 5, point 7: RESOURCE_EXHAUSTED with RetryInfo. Nothing is lost by it: the status stays 0."""
+    assert _finding().void_because == ()
+    assert _finding(unhinted=2).void_because == ("2 calls were turned away without RetryInfo",)
+    assert _finding(unhinted=2).status == 0
+
+
+def test_whether_what_was_taken_on_kept_its_latency_is_told_in_words() -> None:
+    """The figure is told, and that it is above the limit."""
+    none_final = tuple(call for call in CALLS if call.ending is not Ending.FINAL)
+
+    assert "p95 of what was taken on: kept, 300 ms (limit 300 ms)" in _finding().notes
+    assert "p95 of what was taken on: missed, 300 ms (limit 299 ms)" in _finding(limit_ms=299.0).notes
+    assert "p95 of what was taken on: missed, nothing was answered (limit 300 ms)" in _finding(calls=none_final).notes
 
 
 def test_an_acknowledged_checkout_that_is_gone_voids_the_run() -> None:
