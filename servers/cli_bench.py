@@ -49,6 +49,7 @@ def card(json_file: JsonFile = None, data_dir: DataDir = None) -> None:
 
 
 Rounds = Annotated[int, typer.Option(min=1, help="How often all of it is done.")]
+Pairs = Annotated[int, typer.Option(min=1, help="How often all of it is done; fewer than 5 are told as few.")]
 StepSeconds = Annotated[float, typer.Option(min=1, help="Length of a step.")]
 
 
@@ -82,7 +83,7 @@ def hot(
         float | None, typer.Option(min=1, help="Checkouts a second, where the first climb begins. Default: 50.")
     ] = None,
     seconds: StepSeconds = 10.0,
-    rounds: Rounds = 3,
+    rounds: Pairs = 5,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -128,7 +129,7 @@ def shed(
 def fan(
     orders_per_s: Annotated[float, typer.Option(min=1, help="Orders a second, however many a checkout has.")] = 60.0,
     seconds: StepSeconds = 10.0,
-    rounds: Rounds = 3,
+    rounds: Pairs = 5,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -214,7 +215,7 @@ def reconcile(
 @bench.command("post")
 def post(
     against: Annotated[str, typer.Option(help="Peers to stand beside, such as naive,hordak.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="Pairs of each case and peer.")] = 5,
+    rounds: Pairs = 5,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
     rpc: Annotated[
         bool, typer.Option("--rpc", help="Over gRPC instead, at the ledger server of a whole system.")

@@ -24,7 +24,7 @@ from typing import Any, Final
 import grpc
 import psycopg
 
-from loadtest.bench.finding import Cell, Finding, ratios, spread_of
+from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
 from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.plan import SELLERS
 from loadtest.bench.stage import Stage
@@ -254,6 +254,7 @@ def finding_of(found: Found, *, command: str) -> Finding:
         "closed loop, one order a checkout, PSP answering at once; CPU without load, PSP and bench",
         f"hot over spread, ours: {_hot_over_spread(groups)}",
         f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
+        *few_pairs(min(map(len, groups.values()))),
         *(f"{count} calls of {name} brought no final answer" for name, count in failed.items() if count),
     ]
     return Finding(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from loadtest.bench.checkout import system_cpu_ms
-from loadtest.bench.finding import Cell, Finding, ratios, spread_of
+from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
 from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import Step
@@ -50,7 +50,7 @@ def finding_of(found: Found, *, command: str, losses: Sequence[str]) -> Finding:
     return Finding(
         bench="fan", command=command, headline=f"CPU an order at {_TOLD} sellers over one: {ratios(ten, one)}",
         columns=COLUMNS, rows=tuple(_row(width, found) for width in WIDTHS),
-        losses=tuple(losses), notes=(f"{len(found[1])} rounds, the widths in turn",),
+        losses=tuple(losses), notes=(f"{len(found[1])} rounds, the widths in turn", *few_pairs(len(found[1]))),
     )  # fmt: skip
 
 

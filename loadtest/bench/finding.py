@@ -25,6 +25,9 @@ from loadtest.bench.card import NAMES, Card, differences
 from loadtest.plot import Chart
 
 STANDARD_OUTPUT: Final = Path("-")
+PAIRS_MIN: Final = 5
+"""Neighbouring pairs that a comparison needs. Source: speed.md "The bench", rules."""
+
 _WIDTH_OF_A_FILE: Final = 180
 _THREE_DIGITS: Final = 100.0
 
@@ -54,6 +57,11 @@ def spread_of(values: Iterable[float]) -> Spread | None:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
     """Ours over theirs, neighbour by neighbour: the n-th of one was measured beside the n-th of the other."""
     return spread_of(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def few_pairs(count: int) -> tuple[str, ...]:
+    """What must be said of a ratio of so few neighbouring pairs, as notes; none: they are enough."""
+    return () if count >= PAIRS_MIN else (f"fewer than {PAIRS_MIN} pairs ({count}): what they differ by may be chance",)
 
 
 Cell = str | float | Spread | None

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest.bench.checkout import Round, charts, one_round, system_cpu_ms
-from loadtest.bench.finding import Cell, Finding, ratios, spread_of
+from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import STEP, Step
@@ -43,7 +43,9 @@ def finding_of(found: Sequence[Pair], *, command: str) -> Finding:
         rows=(_row("a thousand", spread), _row("one", hot)),
         losses=tuple(loss for pair in found for each in pair for loss in each.kept.losses),
         charts=charts([step for each in hot for step in each.climb.steps]),
-        notes=(f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller",),
+        notes=(
+            f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller", *few_pairs(len(found))
+        ),
     )  # fmt: skip
 
 

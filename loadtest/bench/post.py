@@ -29,7 +29,7 @@ from rich.console import Console
 
 from loadtest.bench import machine
 from loadtest.bench.card import Card, take_card
-from loadtest.bench.finding import Cell, Finding, console_for, ratios, spread_of, tell
+from loadtest.bench.finding import PAIRS_MIN, Cell, Finding, console_for, few_pairs, ratios, spread_of, tell
 from loadtest.peers.peer import NotInstalled, Peer, Posting
 from loadtest.peers.table import OURS, PEERS, Peers
 from loadtest.probe import cpu_ms_by_process, family
@@ -288,6 +288,7 @@ def finding_of(result: Result, command: str) -> Finding:
     grouped: dict[tuple[Case, str], list[Pair]] = {}
     for pair in result.pairs:
         grouped.setdefault((pair.case, pair.peer), []).append(pair)
+    compared = [len(pairs) for (_, peer), pairs in grouped.items() if peer]
     told = ", ".join(f"{count:,} by {name}" for name, count in result.acknowledged.items())
     return Finding(
         bench="post", command=command, headline=_headline(grouped, result.cards), columns=COLUMNS,
@@ -296,6 +297,7 @@ def finding_of(result: Result, command: str) -> Finding:
         notes=(
             f"acknowledged and found again after the database was killed: {told}" if not any(result.lost.values())
             else f"acknowledged: {told}",
+            *few_pairs(min(compared, default=PAIRS_MIN)),
             *(f"{name} is not installed: nothing is said of it" for name in result.not_installed),
             *(f"{name} gave up {count} calls" for name, count in result.given_up.items() if count),
             *(f"{name}, {remark}" for name, remark in result.remarks.items() if remark),

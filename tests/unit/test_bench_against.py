@@ -2,7 +2,7 @@
 
 from loadtest.bench.against import COLUMNS, HOT, SPREAD, Found, Pair, Run, finding_of
 from loadtest.bench.card import Card
-from loadtest.bench.finding import Finding, Spread
+from loadtest.bench.finding import Finding, Spread, few_pairs
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 
@@ -41,6 +41,7 @@ def test_hot_is_held_against_the_spread_of_the_same_round() -> None:
     notes = _told(*PAIRS).notes
 
     assert "hot over spread, ours: 0.88 (0.75 to 1) at 16, 0.95 (0.9 to 1) at 64" in notes
+    assert few_pairs(2)[0] in notes
     assert "3 calls of naive brought no final answer" in notes
 
 

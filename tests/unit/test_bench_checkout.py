@@ -10,7 +10,7 @@ from loadtest.bench.added import added
 from loadtest.bench.card import Card
 from loadtest.bench.checkout import COLUMNS, Round, finding_of, system_cpu_ms
 from loadtest.bench.command import demand_of
-from loadtest.bench.finding import Finding, Spread
+from loadtest.bench.finding import Finding, Spread, few_pairs
 from loadtest.bench.hot import finding_of as hot_finding_of
 from loadtest.bench.kept import Kept, compare, read_acknowledged
 from loadtest.bench.sample_file import Call, Ending, Kind
@@ -136,6 +136,7 @@ def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
     finding = hot_finding_of(pairs, command="zerosum bench hot")
 
     assert finding.headline == "hot over spread: 0.9 (0.8 to 1)"
+    assert few_pairs(3)[0] in finding.notes
 
 
 @pytest.mark.parametrize(

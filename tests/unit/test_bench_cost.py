@@ -7,7 +7,7 @@ from loadtest.bench.cost import IDLE, RATES, Cost, Reading, idle_bytes
 from loadtest.bench.cost import finding_of as cost_finding
 from loadtest.bench.fan import COLUMNS, WIDTHS
 from loadtest.bench.fan import finding_of as fan_finding
-from loadtest.bench.finding import Spread
+from loadtest.bench.finding import Spread, few_pairs
 from loadtest.bench.grow import Size
 from loadtest.bench.grow import finding_of as grow_finding
 from loadtest.bench.sample_file import Call, Ending, Kind
@@ -58,6 +58,7 @@ def test_fan_compares_cpu_an_order_with_that_of_one_seller_round_by_round() -> N
     rows = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in finding.rows}
 
     assert finding.headline == "CPU an order at 10 sellers over one: 0.5"
+    assert few_pairs(2)[0] in finding.notes
     assert rows["10"]["CPU ms an order, system"] == Spread((1.0, 0.5))
     assert rows["10"]["of one seller's"] == Spread((0.5, 0.5))
     assert finding.void_because == ("lost",)

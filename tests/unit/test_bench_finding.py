@@ -12,7 +12,7 @@ from rich.console import Console
 
 from loadtest.bench import command
 from loadtest.bench.card import Card, differences
-from loadtest.bench.finding import Finding, cell_text, number, ratios, spread_of, tell
+from loadtest.bench.finding import Finding, cell_text, few_pairs, number, ratios, spread_of, tell
 from loadtest.bench.page import draw_and_tell, render_finding
 from loadtest.plot import Chart, Line
 from zerosum.settings import Settings
@@ -66,6 +66,12 @@ def test_ratios_are_of_neighbours_never_of_best_against_worst() -> None:
 
     assert spread is not None
     assert spread.values == (2.0, 3.0, 1.0)
+
+
+def test_a_ratio_of_fewer_than_five_pairs_is_told_as_one() -> None:
+    """Speed.md, rules of the bench: at least five pairs."""
+    assert few_pairs(5) == ()
+    assert few_pairs(4) == ("fewer than 5 pairs (4): what they differ by may be chance",)
 
 
 def test_figures_keep_three_digits() -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loadtest.bench.finding import Spread
+from loadtest.bench.finding import Spread, few_pairs
 from loadtest.bench.post import COLUMNS, Case, Figure, Lane, Load, Pair, Result, finding_of
 from loadtest.peers.peer import Posting
 from zerosum.errors import SerializationConflict
@@ -25,6 +25,7 @@ def test_each_ratio_is_of_the_runs_that_stood_beside_one_another() -> None:
     told = finding_of(_result(_pair(HOT, 100, 10), _pair(HOT, 900, 300), _pair(HOT, 400, 80)), "c")
 
     (row,) = told.rows
+    assert few_pairs(3)[0] in told.notes
     assert row[COLUMNS.index("rate, ours : theirs")] == Spread((10.0, 3.0, 5.0))
     assert row[COLUMNS.index("CPU, theirs : ours")] == Spread((10.0, 10.0, 10.0))
 
@@ -63,6 +64,7 @@ def test_ours_alone_and_peers_that_are_not_installed_are_told_as_such() -> None:
     told = finding_of(_result(alone, not_installed=("hordak",)), "c")
 
     assert told.rows[0][3:] == (None, None, None, None, None)
+    assert few_pairs(1)[0] not in told.notes  # nothing is compared
     assert any(note.startswith("hordak is not installed") for note in told.notes)
 
 
