@@ -5,7 +5,6 @@ Everything heavy is imported inside its command, so that `--help` is there at on
 Invariant: a command that fails says why in one line and ends with a status other than 0.
 """
 
-import json
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +14,10 @@ import typer
 
 from servers import cli_reconcile
 from servers.cli_bench import bench
-from servers.cli_frame import AsJson, DataDir, exit_with, refuse, settings_of, show, told
+from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, told
 from servers.cli_ledger import ledger
 from servers.cli_money import account, refund
+from servers.cli_simulate import simulate
 
 if TYPE_CHECKING:
     from servers.operator_client import Operator
@@ -31,6 +31,7 @@ main.add_typer(bench, name="bench")
 main.add_typer(ledger, name="ledger")
 main.add_typer(account, name="account")
 main.command()(refund)
+main.command()(simulate)
 main.add_typer(cli_reconcile.reconcile, name="reconcile")
 main.add_typer(cli_reconcile.mismatches, name="mismatches")
 
@@ -307,54 +308,6 @@ def audit(
     with told():
         sources = Sources(database_url, psp_url, tuple(journal or ()))
         exit_with(run_audit(settings_of(data_dir), sources, as_json=as_json))
-
-
-@main.command()
-def simulate(
-    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
-    first_seed: Annotated[int, typer.Option(min=0, help="Where they begin.")] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, help="This one alone.")] = None,
-    trace: Annotated[bool, typer.Option("--trace", help="With --seed: its timeline, step by step.")] = False,
-    ablate: Annotated[str, typer.Option(help="Plant a known bug, or all of them in turn: the world must object.")] = "",
-    page: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, writable=True, help="With --ablate all: write the table to this file."),
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-    state: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Keep the tally in this file, and go on from it.")
-    ] = None,
-    faults: Annotated[str, typer.Option(help="With --seed: name=figure,.. or none, instead of its own.")] = "",
-    checkouts: Annotated[int, typer.Option(min=0, help="With --seed: how many. 0: as usual.")] = 0,
-    trouble_seconds: Annotated[float, typer.Option(min=0, help="With --seed: length of the trouble. 0: as usual.")] = 0,
-    hours: Annotated[float, typer.Option(min=0, help="With --seed: so many hours of checkouts in one house.")] = 0,
-    rate: Annotated[float, typer.Option(min=0.01, help="With --hours: checkouts a second.")] = 1,
-) -> None:
-    """Run the whole system in one thread on virtual time, from seeds. Status 0 only when nothing was wrong."""
-    from simulator.world.ablation import ablate_command
-    from simulator.world.command import simulate as run_worlds
-    from zerosum.errors import Misconfigured
-
-    of_one = {
-        "--trace": trace, "--faults": faults, "--checkouts": checkouts, "--trouble-seconds": trouble_seconds, "--hours": hours,
-    }  # fmt: skip
-    with told():
-        if ablate:
-            refuse(of_one | {"--seed": seed is not None, "--state": state}, "it means nothing with --ablate")
-        elif seed is None:
-            refuse(of_one, "it is of one seed; say which with --seed")
-        if ablate != "all":
-            refuse({"--page": page}, "it goes with --ablate all")
-        try:
-            status = ablate_command(ablate, seeds, page=page) if ablate else run_worlds(
-                seed=seed, seeds=seeds, first_seed=first_seed, with_trace=trace, jobs=jobs, state=state, faults=faults,
-                checkouts=checkouts, trouble_s=trouble_seconds, hours=hours, rate=rate,
-            )  # fmt: skip
-        except json.JSONDecodeError as odd:
-            raise Misconfigured(f"--state: {state} is no tally: {odd}") from odd
-        except ValueError as odd:
-            raise Misconfigured(str(odd)) from odd
-        exit_with(status)
 
 
 def _keep_grpc_out_of_forks() -> None:

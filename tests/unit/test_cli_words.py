@@ -49,7 +49,18 @@ def test_what_is_none_is_named_with_what_there_is(data: Path, words: list[str], 
         (["--faults", "none"], "--faults: it is of one seed"),
         (["--hours", "1"], "--hours: it is of one seed"),
         (["--page", "x.md"], "--page: it goes with --ablate all"),
+        (["--seed", "5", "--seeds", "3"], "--seeds: it is of many seeds, and means nothing with --seed"),
+        (["--seed", "5", "--first-seed", "0"], "--first-seed: it is of many seeds, and means nothing with --seed"),
+        (["--seed", "5", "--jobs", "1"], "--jobs: it is of many seeds, and means nothing with --seed"),
+        (["--seed", "5", "--state", "x.json"], "--state: it is of many seeds, and means nothing with --seed"),
+        (["--seed", "5", "--rate", "1"], "--rate: it goes with --hours"),
+        (["--seed", "5", "--hours", "1", "--trace"], "--trace: it means nothing with --hours"),
+        (["--seed", "5", "--hours", "1", "--faults", "none"], "--faults: it means nothing with --hours"),
+        (["--seed", "5", "--hours", "1", "--seeds", "2"], "--seeds: it means nothing with --hours"),
         (["--ablate", "no-fence", "--seed", "0"], "--seed: it means nothing with --ablate"),
+        (["--ablate", "no-fence", "--jobs", "2"], "--jobs: it means nothing with --ablate"),
+        (["--ablate", "no-fence", "--hours", "1"], "--hours: it means nothing with --ablate"),
+        (["--ablate", "no-fence", "--state", "x.json"], "--state: it means nothing with --ablate"),
         (["--ablate", "foo"], "zerosum: there is no ablation 'foo'; there are all, "),
         (
             ["--seed", "0", "--faults", "foo"],
@@ -61,11 +72,36 @@ def test_what_is_none_is_named_with_what_there_is(data: Path, words: list[str], 
 )
 def test_an_option_that_would_not_be_heard_is_refused(data: Path, words: list[str], says: str) -> None:
     """Before a world is made."""
-    result = CliRunner().invoke(main, ["simulate", "--seeds", "1", *(word.format(folder=data) for word in words)])
+    result = CliRunner().invoke(main, ["simulate", *(word.format(folder=data) for word in words)])
 
     assert result.exit_code == 2
     assert says in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [
+        ([], ("no-fence", None, 0)),
+        (["--seeds", "7", "--first-seed", "3"], ("no-fence", 7, 3)),
+    ],
+)
+def test_a_hunt_hears_how_far_it_goes_and_where_it_begins(
+    words: list[str], heard: tuple[str, int | None, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes as far as the hunt's own limit where it is told nothing: not as far as a campaign."""
+    told: list[tuple[str, int | None, int]] = []
+
+    def hunt(name: str, seeds_max: int | None, *, first_seed: int, page: Path | None) -> int:
+        assert page is None
+        told.append((name, seeds_max, first_seed))
+        return 0
+
+    monkeypatch.setattr("simulator.world.ablation.ablate_command", hunt)
+
+    result = CliRunner().invoke(main, ["simulate", "--ablate", "no-fence", *words])
+
+    assert (result.exit_code, told) == (0, [heard])
 
 
 @pytest.mark.parametrize(

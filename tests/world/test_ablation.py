@@ -5,6 +5,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from simulator.world.ablation import (
     ABLATIONS,
     CANARY,
+    SEEDS_MAX,
+    VAIN_SEEDS_MAX,
     Caught,
     RunSeed,
     UnfitHarness,
@@ -74,7 +77,7 @@ SEEDS: Mapping[str, int] = {
     "late-line-ignored": 182,
 }
 
-SEEDS_MAX = 50
+NEARBY = 50
 """Where the world has changed since and the seed named here objects no more, one of the first of all does."""
 
 
@@ -90,7 +93,7 @@ def honest(seed: int) -> tuple[str, ...]:
 @pytest.mark.parametrize("name", SEEDS)
 def test_the_world_objects_to_a_known_bug_and_to_nothing_without_it(name: str) -> None:
     """Issue 3, point 4: a harness that catches nothing proves nothing."""
-    caught = hunt(ABLATIONS[name], run_world, [SEEDS[name], *range(SEEDS_MAX)], honest)
+    caught = hunt(ABLATIONS[name], run_world, [SEEDS[name], *range(NEARBY)], honest)
 
     assert caught is not None
     assert caught.finding
@@ -245,12 +248,18 @@ def test_a_seed_that_objects_to_the_honest_product_shows_nothing() -> None:
 
 
 def ablate(
-    monkeypatch: pytest.MonkeyPatch, planted: Sequence[Ablation], name: str, run_seed: RunSeed, **rest: Any
+    monkeypatch: pytest.MonkeyPatch,
+    planted: Sequence[Ablation],
+    name: str,
+    run_seed: RunSeed,
+    *,
+    seeds_max: int | None = 10,
+    **rest: Any,
 ) -> tuple[int, list[str]]:
     """The command over a table of its own; its exit status and what it told."""
     lines: list[str] = []
     monkeypatch.setattr("simulator.world.ablation.ABLATIONS", {each.name: each for each in planted})
-    return ablate_command(name, 10, run_seed=run_seed, tell=lines.append, **rest), lines
+    return ablate_command(name, seeds_max, run_seed=run_seed, tell=lines.append, **rest), lines
 
 
 def test_the_command_tells_after_how_many_seeds_and_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,6 +267,27 @@ def test_the_command_tells_after_how_many_seeds_and_by_what(monkeypatch: pytest.
     told_of = ablate(monkeypatch, [toy], "toy", from_seed(2, "I3: a charge of nobody"))
 
     assert told_of == (0, ["toy: caught after 3 seeds, by seed 2: I3: a charge of nobody"])
+
+
+def test_a_hunt_that_is_not_told_how_far_to_go_goes_as_far_as_the_slowest_catch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the page's own command has it. A bug that need not be caught is looked for in fewer seeds."""
+    vain = replace(toy, name="vain", harmless="nobody minds")
+
+    slow = ablate(monkeypatch, [toy], "toy", from_seed(SEEDS_MAX - 1, "I3: a charge"), seeds_max=None)
+    harmless = ablate(monkeypatch, [vain], "vain", from_seed(SEEDS_MAX, ""), seeds_max=None)
+
+    assert slow == (0, [f"toy: caught after {SEEDS_MAX} seeds, by seed {SEEDS_MAX - 1}: I3: a charge"])
+    assert harmless == (0, [f"vain: not caught by {VAIN_SEEDS_MAX} seeds: nobody minds"])
+    assert max(SEEDS.values()) < SEEDS_MAX
+
+
+def test_a_hunt_begins_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--first-seed`."""
+    told_of = ablate(monkeypatch, [toy], "toy", from_seed(2, "I3: a charge"), first_seed=7)
+
+    assert told_of == (0, ["toy: caught after 1 seeds, by seed 7: I3: a charge"])
 
 
 def test_the_command_fails_where_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
