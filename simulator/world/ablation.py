@@ -126,11 +126,17 @@ class End:
         return self.caught is None and self.planted.must_be_caught
 
     @property
+    def is_mislabelled(self) -> bool:
+        """It is said that the world need not catch it, and the world did."""
+        return self.caught is not None and not self.planted.must_be_caught
+
+    @property
     def line(self) -> str:
         """The end in a line."""
         name, planted, caught = self.planted.name, self.planted, self.caught
         if caught is not None:
-            return f"{name}: caught after {caught.count} seeds, by seed {caught.seed}: {caught.finding}"
+            told_not_to = " (it is declared harmless or lacking: it is not)" if self.is_mislabelled else ""
+            return f"{name}: caught after {caught.count} seeds, by seed {caught.seed}: {caught.finding}{told_not_to}"
         why = planted.harmless or planted.lacking
         return f"{name}: not caught by {self.seeds} seeds{': ' + why if why else ''}"
 
@@ -182,7 +188,7 @@ def ablate_command(
     """`zerosum simulate --ablate NAME`, or `all`: hunts, tells how each hunt ended, and writes the table where asked.
 
     `seeds_max`: how far each hunt goes. None: `SEEDS_MAX`, or `VAIN_SEEDS_MAX` where nothing need be caught.
-    Returns the exit status: 0 = all that must be caught was caught, 1 = not. Raises ValueError: there is no such ablation.
+    Returns the exit status: 0 = what must be caught was, and nothing else; 1 = not. Raises ValueError: no such ablation.
     """
     if name not in {"all", *ABLATIONS}:
         raise ValueError(f"there is no ablation {name!r}; there are all, {', '.join(ABLATIONS)}")
@@ -202,7 +208,7 @@ def ablate_command(
         tell(f"{len(counts)} caught, in the median after {median_low(counts)} seeds; missed: {missed}")
     if page is not None:
         page.write_text(page_of(ends, first_seed), encoding="utf-8")
-    return 1 if any(end.is_missed for end in ends) else 0
+    return 1 if any(end.is_missed or end.is_mislabelled for end in ends) else 0
 
 
 def page_of(ends: Sequence[End], first_seed: int) -> str:

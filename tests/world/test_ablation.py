@@ -62,6 +62,7 @@ SEEDS: Mapping[str, int] = {
     "closed-account-credited": 2,
     "second-refund-key": 3,
     "refund-unproven": 3,
+    "refund-per-report": 63,
     "wallet-not-taken-back": 2,
     "refused-refund-kept": 7,
     "suspense-skipped": 5,
@@ -281,6 +282,16 @@ def test_a_hunt_that_is_not_told_how_far_to_go_goes_as_far_as_the_slowest_catch(
     assert slow == (0, [f"toy: caught after {SEEDS_MAX} seeds, by seed {SEEDS_MAX - 1}: I3: a charge"])
     assert harmless == (0, [f"vain: not caught by {VAIN_SEEDS_MAX} seeds: nobody minds"])
     assert max(SEEDS.values()) < SEEDS_MAX
+
+
+def test_what_is_declared_harmless_and_caught_all_the_same_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label that is wrong hides that the world would catch the bug."""
+    vain = replace(toy, name="vain", harmless="nobody minds")
+
+    status, lines = ablate(monkeypatch, [vain], "vain", from_seed(2, "I3: a charge"))
+
+    assert status == 1
+    assert lines[0].endswith("I3: a charge (it is declared harmless or lacking: it is not)")
 
 
 def test_a_hunt_begins_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

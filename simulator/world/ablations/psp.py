@@ -167,12 +167,7 @@ def facts_refused(plant: Plant) -> None:
     plant.instead(payment, "decide", decide)
 
 
-@ablation(
-    "refund-per-report",
-    "every report of a late charge refunds it, under the next number",
-    "P35, S4, I14",
-    harmless="a PSP gives back no more than it took: a second full refund is turned away",
-)
+@ablation("refund-per-report", "every report of a late charge refunds it, under the next number", "P35, S4, I14")
 def refund_per_report(plant: Plant) -> None:
     honest = late_charge.charged_late
 
