@@ -3,7 +3,6 @@
 Invariant: a result counts only for the code that gave it; the file is whole or not there at all.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -68,13 +67,3 @@ class Results:
             for cell, stop_s in wanted.items()
             if (known := self._found.get(cell)) is None or not known.is_good or known.stop_s < stop_s
         ]
-
-
-def code_digest(root: Path) -> str:
-    """SHA-256 over every source of the product, by name and content."""
-    digest = hashlib.sha256()
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(root)}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -34,7 +34,7 @@ from loadtest.chaos.monkey import Strike, rampage
 from loadtest.chaos.paused_raylet import HEALTH_CHECK, paused_raylet
 from loadtest.chaos.ray_state import lost_name, ray_without_a_past
 from loadtest.chaos.report import write_story
-from loadtest.chaos.result import Result, Results, code_digest
+from loadtest.chaos.result import ROOMS, Result, Results
 from loadtest.chaos.scenario import Scenario
 from loadtest.chaos.split import stopped_with_locks, two_deployments
 from loadtest.chaos.standstill import watch_standstill
@@ -43,6 +43,7 @@ from loadtest.chaos.wait import NeverCame, reason_of, until
 from loadtest.run import EXIT_CLEAN, EXIT_UNANSWERED, LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile
 from servers.keys import DEMO_TENANT
+from simulator.digest import code_digest
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
 
@@ -174,7 +175,7 @@ class _Run:
 
     async def _points(self) -> None:
         cells = self._plan.cells
-        results = Results(self.results_file, code_digest(root_of_the_code()))
+        results = Results(self.results_file, code_digest(root_of_the_code(), ROOMS))
         missing = results.missing(stops_of(cells, self._plan.stop_s))
         if cells:
             self._console.print(f"crash points: {len(cells)} cells, {len(missing)} to be carried out", highlight=False)

@@ -3,7 +3,7 @@
 A campaign is wrong when a seed is, and also when it was long enough and never met some fault of the table: then it has
 proven nothing about it. Its state can be kept in a file, so that a long one is run in pieces.
 
-Invariant: a seed counts once, and the verdict is over every seed that was run, those of earlier pieces included.
+Invariant: a seed counts once and for the code it was run with; the verdict is over all of them, earlier pieces included.
 """
 
 import gc
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
+from simulator.digest import code_digest
 from simulator.world.forger import FORGERIES
 from simulator.world.mix import RANGES
 from simulator.world.run import Result, run_seed, without_collector
@@ -39,8 +40,12 @@ BRANCHES: Final = (
 BRANCHES_FROM: Final = 1_000
 """Seeds after which each branch must have happened: the rarest takes several faults at once."""
 
+ROOMS: Final = ("zerosum", "actors", "servers", "simulator")
+"""What a seed's story is made of: what changes here makes every earlier seed void."""
+
 _CHUNK: Final = 10
 _SHRUNK_MAX: Final = 3
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(slots=True)
@@ -80,8 +85,12 @@ class Tally:
 def campaign(
     *, seeds: int, first_seed: int = 0, jobs: int = 1, state: Path | None = None, out: TextIO = sys.stdout
 ) -> Tally:
-    """Runs the seeds that `state` has not run yet, and tells of it on `out`. The tally is over all of them."""
-    tally, done = _load(state, first_seed)
+    """Runs the seeds that `state` has not run yet, and tells of it on `out`. The tally is over all of them.
+
+    Raises OtherCode or ValueError where the file's seeds cannot be counted on: they are of other code, or others.
+    """
+    code = code_digest(_ROOT, ROOMS) if state is not None else ""
+    tally, done = _load(state, first_seed, code)
     began_s = time.monotonic()
     kept_s = tally.real_s
     todo = range(first_seed + done, first_seed + seeds)
@@ -89,7 +98,7 @@ def campaign(
     for part in _run_all(chunks, jobs):
         tally.add(part)
         tally.real_s = kept_s + time.monotonic() - began_s
-        _save(state, first_seed, tally)
+        _save(state, first_seed, code, tally)
         for seed, finding in part.failed.items():
             print(f"\nseed {seed}: {finding}\n  zerosum simulate --seed {seed} --trace", file=out)
         print(f"\r{_progress(tally, seeds)}", end="", file=out, flush=True)
@@ -169,20 +178,27 @@ def _tell(tally: Tally, out: TextIO) -> None:
 # ---- state ---------------------------------------------------------------------------------------------------------
 
 
-def _load(state: Path | None, first_seed: int) -> tuple[Tally, int]:
-    """What earlier pieces did. Raises ValueError where the file is about other seeds."""
+class OtherCode(ValueError):
+    """The seeds in the file of the state were run with other code: they prove nothing about this one."""
+
+
+def _load(state: Path | None, first_seed: int, code: str) -> tuple[Tally, int]:
+    """What earlier pieces did. Raises OtherCode, and ValueError where the file is about other seeds."""
     if state is None or not state.exists():
         return Tally(), 0
     document = json.loads(state.read_text(encoding="utf-8"))
+    if document.get("code") != code:
+        raise OtherCode(f"{state} counts seeds of other code; delete it, or name another file, to start anew")
     if document["first_seed"] != first_seed:
         raise ValueError(f"{state} is about seeds from {document['first_seed']} on")
     tally = Tally(**document["tally"])
     return tally, tally.seeds
 
 
-def _save(state: Path | None, first_seed: int, tally: Tally) -> None:
+def _save(state: Path | None, first_seed: int, code: str, tally: Tally) -> None:
     if state is None:
         return
     half = state.with_name(f"{state.name}.half")
-    half.write_text(json.dumps({"first_seed": first_seed, "tally": asdict(tally)}, indent=1), encoding="utf-8")
+    document = {"code": code, "first_seed": first_seed, "tally": asdict(tally)}
+    half.write_text(json.dumps(document, indent=1), encoding="utf-8")
     half.replace(state)

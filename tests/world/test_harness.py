@@ -10,7 +10,7 @@ import pytest
 
 from simulator.psp.faults import Rates
 from simulator.world import safety
-from simulator.world.campaign import campaign
+from simulator.world.campaign import OtherCode, Tally, campaign
 from simulator.world.command import simulate
 from simulator.world.database import StoreDoor
 from simulator.world.loop import VirtualLoop
@@ -134,6 +134,34 @@ def test_a_campaign_goes_on_from_its_file(tmp_path: Any, monkeypatch: pytest.Mon
 
     assert ran == list(range(5, 55))
     assert (whole.seeds, whole.is_right) == (50, True)
+
+
+def test_a_campaign_does_not_count_seeds_of_other_code(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was proven of yesterday's code is not proven of today's. Method: a source changes between two pieces."""
+    code = tmp_path / "code"
+    source = code / "simulator" / "world.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("answer = 42")
+    monkeypatch.setattr("simulator.world.campaign._ROOT", code)
+    monkeypatch.setattr("simulator.world.campaign.run_chunk", lambda seeds: Tally(seeds=len(seeds)))
+    state = tmp_path / "state.json"
+
+    campaign(seeds=10, state=state, out=io.StringIO())
+    same = campaign(seeds=20, state=state, out=io.StringIO())
+    source.write_text("answer = 41")
+
+    assert same.seeds == 20
+    with pytest.raises(OtherCode, match=r"state\.json counts seeds of other code; delete it, or name another file"):
+        campaign(seeds=30, state=state, out=io.StringIO())
+
+
+def test_a_file_that_does_not_say_of_which_code_it_is_counts_for_none(tmp_path: Any) -> None:
+    """As versions before this one wrote it."""
+    state = tmp_path / "state.json"
+    state.write_text('{"first_seed": 0, "tally": {}}')
+
+    with pytest.raises(OtherCode):
+        campaign(seeds=10, state=state, out=io.StringIO())
 
 
 def test_one_seed_is_told_as_a_timeline() -> None:
