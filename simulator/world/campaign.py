@@ -77,6 +77,13 @@ class Tally:
         return [name for name in (*faults, *branches) if not self.met.get(name)]
 
     @property
+    def unjudged(self) -> str:
+        """What so few seeds cannot show to have been met, "" where they show all."""
+        if self.seeds < MEETS_ALL_FROM:
+            return "faults and branches"
+        return "branches" if self.seeds < BRANCHES_FROM else ""
+
+    @property
     def is_right(self) -> bool:
         """The verdict."""
         return not self.failed and not self.never_met
@@ -171,6 +178,8 @@ def _tell(tally: Tally, out: TextIO) -> None:
         print(f"seed {seed}, made small: {small.findings[:1]}\n  {command_of(small)}", file=out)
     if tally.never_met:
         print(f"never met, so nothing is proven about it: {', '.join(tally.never_met)}", file=out)
+    if tally.unjudged:
+        print(f"too few seeds to judge which {tally.unjudged} were met: from {BRANCHES_FROM} on all are", file=out)
     verdict = "RIGHT: no violation" if tally.is_right else f"WRONG: {len(tally.failed)} of {tally.seeds} seeds failed"
     print(verdict if tally.failed or tally.is_right else "WRONG: the campaign missed what it is for", file=out)
 

@@ -10,7 +10,7 @@ import pytest
 
 from simulator.psp.faults import Rates
 from simulator.world import safety
-from simulator.world.campaign import OtherCode, Tally, campaign
+from simulator.world.campaign import BRANCHES, BRANCHES_FROM, MEETS_ALL_FROM, OtherCode, Tally, campaign
 from simulator.world.command import simulate
 from simulator.world.database import StoreDoor
 from simulator.world.loop import VirtualLoop
@@ -153,6 +153,31 @@ def test_a_campaign_does_not_count_seeds_of_other_code(tmp_path: Any, monkeypatc
     assert same.seeds == 20
     with pytest.raises(OtherCode, match=r"state\.json counts seeds of other code; delete it, or name another file"):
         campaign(seeds=30, state=state, out=io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [
+        (MEETS_ALL_FROM - 1, "too few seeds to judge which faults and branches were met: from 1000 on all are"),
+        (BRANCHES_FROM - 1, "too few seeds to judge which branches were met: from 1000 on all are"),
+        (BRANCHES_FROM, ""),
+    ],
+)
+def test_a_campaign_too_small_to_judge_what_was_met_says_so(
+    seeds: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside its verdict, which is of the violations alone then."""
+    everything = dict.fromkeys((*RANGES, *BRANCHES), 1)
+    monkeypatch.setattr(
+        "simulator.world.campaign.run_chunk", lambda chunk: Tally(seeds=len(chunk), met=dict(everything))
+    )
+    out = io.StringIO()
+
+    campaign(seeds=seeds, out=out)
+
+    *_, before, verdict = out.getvalue().splitlines()
+    assert verdict == "RIGHT: no violation"
+    assert before.startswith(says or "also met: ")
 
 
 def test_a_file_that_does_not_say_of_which_code_it_is_counts_for_none(tmp_path: Any) -> None:
