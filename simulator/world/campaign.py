@@ -21,6 +21,7 @@ from typing import Final, TextIO
 from simulator.digest import code_digest
 from simulator.world.forger import FORGERIES
 from simulator.world.mix import RANGES
+from simulator.world.rival import REFUSED_FOR
 from simulator.world.run import Result, run_seed, without_collector
 from simulator.world.shrink import command_of, shrink
 from zerosum.domain.refund import RefundCause
@@ -32,6 +33,7 @@ BRANCHES: Final = (
     "ambiguous_applied", "ambiguous_lost", "ambiguous_late", "late_commit_landed", "breaker_open", "clock_jumped_ahead",
     "clock_jumped_back", "dead_letter", "fenced", "forgery_refused", *(f"forged_{kind}" for kind in FORGERIES),
     "key_reuse_refused", "psp CHARGED", "psp DECLINED", "psp REFUNDED", "psp STORED_FAILURE", "replay",
+    *(f"rival_{shared}_refused" for shared in REFUSED_FOR),
     *(f"refund {cause} {end}" for cause in RefundCause for end in ("SUCCEEDED", "FAILED")), "account_closed",
     "refund_promised", "sweep_found", "webhook_recorded", "webhook_refused", "webhook_replay", "woke_beside_successor",
 )  # fmt: skip

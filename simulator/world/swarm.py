@@ -21,6 +21,7 @@ from simulator.world.network import Refused as NobodyThere
 from simulator.world.proof import findings
 from simulator.world.psp import SERVER
 from simulator.world.reconciler import Reconciler
+from simulator.world.rival import Rivals
 from zerosum.domain import message as m
 from zerosum.domain.identity import CheckoutId, EntityKey, Key, OrderId, Tenant
 from zerosum.domain.money import Money
@@ -72,6 +73,7 @@ class Swarm:
         self.commands: list[m.SubmitCheckout] = []
         self._buyers = Party(BUYERS)
         self._finance = Finance(house, TENANT, size.trouble_s, first)
+        self._rivals = Rivals(house, TENANT, size.trouble_s * size.arrivals, first, self.told)
         self._forger = Forger(house.psp, house.network, house.trace, house.weather.seed)
         self._reconciler = Reconciler(house)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -96,6 +98,8 @@ class Swarm:
             self._spawn(self._buy(command, chance.choice(moments)), self._buyers)
         for act in self._finance.acts(self.commands):
             self._spawn(act, self._buyers)
+        for contest in self._rivals.acts(self._ask):
+            self._spawn(contest, self._buyers)
         self._let_loose()
         await asyncio.sleep(self.size.trouble_s)
         self._calm()
@@ -104,9 +108,10 @@ class Swarm:
             await self.loop.start(self._reconciler.party, self._reconciler.mend())
             await self._come_to_rest()
         await asyncio.gather(*(self.loop.start(self._buyers, self._ask_again(command)) for command in self.commands))
+        rivals = await self.loop.start(self._buyers, self._rivals.findings(self._ask))
         promises = self._finance.look(self.house.database.rows("payment", "refunds"))
         unexplained = self._reconciler.findings()
-        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *promises, *unexplained]
+        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *rivals, *promises, *unexplained]
         return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]
 
     def _command(self, number: int) -> m.SubmitCheckout:

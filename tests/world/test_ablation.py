@@ -48,6 +48,7 @@ SEEDS: Mapping[str, int] = {
     "facts-refused": 2,
     "no-fence": 6,
     "no-fence-no-version": 6,
+    "no-batch-filter": 2,
     "ack-before-commit": 5,
     "webhook-ack-first": 2,
     "effects-before-commit": 2,

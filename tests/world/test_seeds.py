@@ -110,6 +110,15 @@ def test_two_live_copies_of_a_shard_write_one_log() -> None:
     assert all(result.met["fenced"] > 0 for result in results)
 
 
+def test_of_two_checkouts_that_share_a_key_or_an_order_one_is_paid_and_the_other_refused() -> None:
+    """P36: at once or one after the other, on one shard or on two; and both are told the same for ever."""
+    results = [run_seed(seed, mix=Mix(latency_ms_max=400, message_twice=20)) for seed in (0, 11)]
+
+    assert [result.findings for result in results] == [[], []]
+    assert all(result.met["rival_key_refused"] > 0 for result in results)
+    assert all(result.met["rival_order_refused"] > 0 for result in results)
+
+
 def test_money_that_moves_after_we_gave_up_goes_back_once() -> None:
     """P35: each cancel is answered, and then the card is charged all the same."""
     results = [run_seed(seed, mix=Mix(charge_after_cancel=100)) for seed in (4, 6)]

@@ -82,12 +82,7 @@ def no_fence_no_version(plant: Plant) -> None:
     _no_swap(plant)
 
 
-@ablation(
-    "no-batch-filter",
-    "what is left of a batch after a clash is committed",
-    "A7, C1, I5, I6",
-    lacking="two checkouts under one key or one payment_order_id, on different shards: clashes (row P36)",
-)
+@ablation("no-batch-filter", "what is left of a batch after a clash is committed", "A7, C1, P36, I5, I6")
 def no_batch_filter(plant: Plant) -> None:
     def apply(self: Any, prepared: Plan, _: Any) -> Committed:
         undo: list[Any] = []
