@@ -95,7 +95,7 @@ async def test_a_call_that_a_peer_gives_up_is_counted_and_its_caller_goes_on() -
     """The textbook does so in a crowd at one seller, after 10 s of conflicts: that is a figure, not the end of the bench."""
     lane = Lane("tired", Tired())
 
-    await Load(["seller-1"], seed=1).run(lane, Case("hot", 2, 3), 0.02)
+    await Load(["seller-1"], seed=1).run(lane, Case("hot", 2, 3), 0.5)
 
     assert lane.given_up > 0
     assert lane.acknowledged
