@@ -119,11 +119,6 @@ async def watch_queue(
     alerted, told, told_files = 0, set[str](), set[str]()
     while True:
         try:
-            ageing = await queue.ageing(overdue_after_ms)
-            gauges.queue(ageing)
-            if ageing.overdue != alerted:
-                _log.warning("cases open for too long", cases=ageing.overdue, older_than_ms=overdue_after_ms)
-            alerted = ageing.overdue
             for kind in RunKind:
                 ended = (row for row in await runs.list(kind, _RUNS_LOOKED_AT, "") if row.state is RunState.DONE)
                 if (newest := next(ended, None)) is not None:
@@ -144,6 +139,12 @@ async def watch_queue(
             gauges.late(len(late))
             for each in late:
                 _tell_late(each)
+            # last: what it reads grows with suspense, and where it takes too long all other alarms have been raised
+            ageing = await queue.ageing(overdue_after_ms)
+            gauges.queue(ageing)
+            if ageing.overdue != alerted:
+                _log.warning("cases open for too long", cases=ageing.overdue, older_than_ms=overdue_after_ms)
+            alerted = ageing.overdue
         except Retryable as away:
             _log.warning("the queue cannot be looked at", reason=str(away))
         await sleep(EVERY_S)

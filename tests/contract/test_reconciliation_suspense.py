@@ -105,8 +105,9 @@ async def test_suspense_is_found_by_index_however_much_else_is_posted(desk: Desk
     """The watch asks four times a minute. Read as PostgreSQL explains it."""
     if sql_house.kind == "cluster":
         pytest.skip("a cluster explains itself in other words")
-    Books(desk).post("o-1", 1_000, 1)
-    query = suspense._STANDS.call({"accounts": "{suspense:EUR,suspense:USD}"})
+    books = Books(desk)
+    books.post("o-1", 1_000, 1)
+    query = suspense._STANDS.call({"tenant": books.tenant, "accounts": "{suspense:EUR,suspense:USD}"})
 
     async def explained(opened: Session) -> str:
         await opened.send([Call(b"SET LOCAL enable_seqscan = off")])
@@ -116,5 +117,6 @@ async def test_suspense_is_found_by_index_however_much_else_is_posted(desk: Desk
     plan = await desk.open().database.write_unless_conflict(explained)
 
     assert "ledger_entries_by_account" in plan
+    assert any("Index Cond: ((tenant = " in line and "(account = ANY" in line for line in plan.splitlines())
     assert "journals_pkey" in plan
     assert "Seq Scan" not in plan

@@ -114,6 +114,20 @@ async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(mo
     assert registry.get_sample_value("zerosum_settlement_files_late") == 1
 
 
+async def test_a_queue_that_cannot_be_looked_at_hides_no_late_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it reads of the ledger may take longer than a statement may: the other alarms are raised before."""
+    log, registry, ages = MemoryLog(), CollectorRegistry(), Ages(None)
+    monkeypatch.setattr(reconciliation_watch, "_log", log)
+    with pytest.raises(asyncio.CancelledError):
+        await watch_queue(
+            queue=ages, runs=MemoryRuns(MemoryFiles()), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            sleep=ages.sleep,
+        )  # fmt: skip
+
+    assert [line["event"] for line in log.lines] == ["a settlement file is late", "the queue cannot be looked at"]
+    assert registry.get_sample_value("zerosum_settlement_files_late") == 1
+
+
 async def test_a_refused_file_is_an_alert_once_and_a_figure_until_one_is_accepted_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
