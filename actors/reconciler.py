@@ -19,7 +19,7 @@ from actors.inbox import Inbox
 from actors.outcome import News
 from actors.schedule import Schedule, due_runs
 from zerosum.errors import Retryable, Superseded, Unavailable
-from zerosum.reconciling import FileRow, Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
+from zerosum.reconciling import SCHEDULE, FileRow, Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
 
 _log = structlog.get_logger()
 
@@ -35,10 +35,11 @@ _LOOKED_AT = 500
 
 @dataclass(frozen=True, slots=True)
 class RunAsked:
-    """Somebody wants a period to be run now."""
+    """Somebody wants a period to be run now. `asked_by`: the caller."""
 
     key: RunKey
     is_again: bool
+    asked_by: str
 
 
 @dataclass(slots=True)
@@ -84,7 +85,7 @@ class Reconciler:
         self.figures.files += await self._inbox.look()
         files = [file for file in await self._files.list("", "", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
         for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(files), came=_came(files)):
-            await self._joined(due.key, is_again=due.is_again)
+            await self._joined(RunAsked(due.key, due.is_again, SCHEDULE))
         await self.send()
 
     async def send(self) -> None:
@@ -94,7 +95,7 @@ class Reconciler:
 
     async def run(self, asked: RunAsked, within_s: float = ANSWER_WITHIN_S) -> RunRow | None:
         """Runs a period now. None: it is still being done, here or by another holder; it goes on."""
-        task = self._start(asked.key, is_again=asked.is_again)
+        task = self._start(asked)
         done, _ = await asyncio.wait({task}, timeout=within_s)
         return task.result() if done else None
 
@@ -106,29 +107,30 @@ class Reconciler:
 
     # ---- a run -----------------------------------------------------------------------------------------------------
 
-    async def _joined(self, key: RunKey, *, is_again: bool) -> RunRow | None:
-        return await asyncio.shield(self._start(key, is_again=is_again))
+    async def _joined(self, asked: RunAsked) -> RunRow | None:
+        return await asyncio.shield(self._start(asked))
 
-    def _start(self, key: RunKey, *, is_again: bool) -> "asyncio.Task[RunRow | None]":
+    def _start(self, asked: RunAsked) -> "asyncio.Task[RunRow | None]":
         """The run of a key under way in this copy, begun where there is none."""
-        task = self._running.get(key)
+        task = self._running.get(asked.key)
         if task is None:
-            task = asyncio.create_task(self._run(key, is_again=is_again))
-            self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task = asyncio.create_task(self._run(asked))
+            self._running[asked.key] = task
+            task.add_done_callback(lambda _: self._running.pop(asked.key, None))
         return task
 
-    async def _run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
+    async def _run(self, asked: RunAsked) -> RunRow | None:
         try:
-            async with self._one_by_one.setdefault(key.psp, asyncio.Lock()):
-                row = await self._runs.run(key, self._holder, is_again=is_again)
+            async with self._one_by_one.setdefault(asked.key.psp, asyncio.Lock()):
+                row = await self._runs.run(asked.key, self._holder, is_again=asked.is_again, asked_by=asked.asked_by)
         except Superseded:
             return None  # another copy took it over, and goes on
         if row is not None:
             self.figures.runs += 1
             tell = _log.error if row.state is RunState.FAILED else _log.info
-            tell("reconciliation", run=row.run_id, state=str(row.state), explained_ppm=row.summary.explained_ppm,
-                 mismatches=dict(row.summary.by_kind), reason=row.summary.reason)  # fmt: skip
+            told = row.summary
+            tell("reconciliation", run=row.run_id, asked_by=row.asked_by, state=str(row.state),
+                 explained_ppm=told.explained_ppm, mismatches=dict(told.by_kind), reason=told.reason)  # fmt: skip
         return row
 
     async def _ran(self, files: Sequence[FileRow]) -> dict[RunKey, int]:
@@ -208,7 +210,7 @@ class RemoteReconciler:
     def __init__(self, link: SubmitLink) -> None:
         self._link = link
 
-    async def run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
+    async def run(self, key: RunKey, *, is_again: bool, asked_by: str) -> RunRow | None:
         """Runs a period now; None while it is still being done. Raises Unavailable: it may be running."""
-        rows: Sequence[RunRow | None] = await self._link.submit([RunAsked(key, is_again)], is_inner=True)
+        rows: Sequence[RunRow | None] = await self._link.submit([RunAsked(key, is_again, asked_by)], is_inner=True)
         return rows[0]

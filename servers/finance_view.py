@@ -119,6 +119,7 @@ def run_row(run: pb.Run) -> Row:
         "lines": run.lines,
         "movements": run.movements,
         "mismatches": sum(run.by_kind.values()),
+        "asked by": run.asked_by,
         "began": _instant(run.started_at),
         "ended": _instant(run.ended_at) if run.HasField("ended_at") else "",
     }

@@ -40,8 +40,8 @@ _RUNS_LOOKED_AT = 50
 class Reconciles(Protocol):
     """Whoever runs reconciliations: the reconciler's own process."""
 
-    async def run(self, key: RunKey, *, is_again: bool) -> RunRow | None:
-        """Runs a period now; None while it is still being done, here or elsewhere. Raises Unavailable."""
+    async def run(self, key: RunKey, *, is_again: bool, asked_by: str) -> RunRow | None:
+        """Runs a period now, in the caller's name; None while it is still being done, here or elsewhere. Raises Unavailable."""
         ...
 
 
@@ -100,14 +100,15 @@ class ReconciliationServicer(rpc.ReconciliationServiceServicer):
     async def RunReconciliation(
         self, request: pb.RunReconciliationRequest, context: grpc.aio.ServicerContext
     ) -> pb.RunReconciliationResponse:
-        """Runs a period, or brings the run there is: RUNNING where it takes longer than a call should."""
+        """Runs a period in the caller's name, or brings the run there is: RUNNING where it takes longer than a call should."""
         if refusals := check(request):
             raise refused(*refusals)
         kind = reply.RUN_KINDS_ASKED[request.kind]
         key = run_key(kind, request.psp, request.period, psps=self._psps, now_s=self._now_s())
         if isinstance(key, Refusal):
             raise refused(key)
-        run = await self._reconciler.run(key, is_again=request.again) or await self._newest(key)
+        asked_by = current_call().caller.subject
+        run = await self._reconciler.run(key, is_again=request.again, asked_by=asked_by) or await self._newest(key)
         if run is None:
             raise Rejected(Problem("UNAVAILABLE", inner="a run that has begun is not in the table yet"))
         return pb.RunReconciliationResponse(run=reply.run_of(run))

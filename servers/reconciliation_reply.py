@@ -72,6 +72,7 @@ def run_of(row: RunRow) -> pb.Run:
         attempt=row.attempt,
         rules=row.rules,
         state=row.state,
+        asked_by=row.asked_by,
         started_at=timestamp_of(row.started_at_ms),
         explained_ppm=row.summary.explained_ppm,
         lines=row.summary.lines,

@@ -123,6 +123,10 @@ class RunKind(StrEnum):
     INSIDE = "inside"
 
 
+SCHEDULE = "schedule"
+"""Who asks for the runs that are due."""
+
+
 class RunState(StrEnum):
     """FAILED: an error that is not going to pass; the reason is in the summary, and the next attempt may be asked for."""
 
@@ -159,7 +163,10 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as recorded. `attempt`: 1, 2, .. of the same key; `rules`: the version of the rules it went by."""
+    """A run as recorded. `attempt`: 1, 2, .. of the same key; `rules`: the version of the rules it went by.
+
+    `asked_by`: the caller for whom this attempt was begun, SCHEDULE, or "" where it began before this was kept.
+    """
 
     run_id: str
     key: RunKey
@@ -170,6 +177,7 @@ class RunRow:
     summary: Summary
     started_at_ms: int
     ended_at_ms: int | None
+    asked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +195,12 @@ class Difference:
 class Runs(Protocol):
     """Reconciliations. Every method raises Unavailable; the same call again goes on where this one stopped."""
 
-    async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+    async def run(self, key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         """Runs a period to its end and returns what it found; the stored result where it was DONE before.
 
         None: another holder is at it and alive. `holder` names this process. `is_again`: a new attempt, by the rules and
-        the files as they are now. No money moves; what must move is in the outbox.
+        the files as they are now. `asked_by`: in whose name; it stands in the row of an attempt that this call begins. No
+        money moves; what must move is in the outbox.
         """
         ...
 

@@ -1,16 +1,17 @@
-"""What two attempts at a day say differently: all of it, and nothing else."""
+"""What two attempts at a day say differently, all of it and nothing else; and who asked for each."""
 
 from dataclasses import replace
 
 import pytest
 
 from simulator.psp.settlement import AT, Row
-from tests.contract.reconciliation_desk import Desk
+from tests.contract.reconciliation_desk import DAY, Desk
 from zerosum.domain.discrepancy import RULES, Action, Class, Kind
 from zerosum.domain.fee_contract import STRIPE
 from zerosum.readers import Page
-from zerosum.reconciling import Difference
+from zerosum.reconciling import SCHEDULE, Difference, RunKey, RunKind, RunState
 from zerosum.store.reconciliation import compare as reconciliation_compare
+from zerosum.store.reconciliation.run import Claim, RunBook
 
 LONG_MS = 400 * 86_400_000
 """Longer than the test's days are ago: nothing is missing yet."""
@@ -64,6 +65,28 @@ async def test_a_line_that_is_listed_twice_is_one_with_two_outcomes(desk: Desk) 
 
 def _second_line_twice(rows: list[Row]) -> list[Row]:
     return [*rows, rows[1]]
+
+
+# ---- who asked -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_attempt_keeps_who_asked_for_it_whoever_ends_it_or_looks_at_it_later(desk: Desk) -> None:
+    """P31: another holder goes on with it, in the same name; who asks for a run that there is has begun none."""
+    store = desk.open(lease_ms=1)
+    key = RunKey(RunKind.NIGHTLY, desk.psp, DAY)
+    first = await desk.night(store)
+    begun = await RunBook(store.database, 1).claim(key, "dies", is_again=True, asked_by="ada")
+    taken_over = None
+    while taken_over is None:  # until the lease of a millisecond is over
+        taken_over = await store.runs.run(key, "another", is_again=True, asked_by="ben")
+    looked_at = await desk.night(store, asked_by="eve")
+
+    assert isinstance(begun, Claim)
+    assert (first.attempt, first.asked_by) == (1, SCHEDULE)
+    assert (taken_over.attempt, taken_over.state, taken_over.asked_by) == (2, RunState.DONE, "ada")
+    assert looked_at == taken_over
+    listed = [run for run in await store.runs.list(RunKind.NIGHTLY, 100, "") if run.key == key]
+    assert [run.asked_by for run in listed] == ["ada", SCHEDULE]
 
 
 # ---- other rules ---------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ KEY = RunKey(RunKind.NIGHTLY, "stripe", DAY)
 RUN = RunRow(
     "nightly-stripe-1", KEY, 1, "1", RunState.DONE, "test",
     Summary(lines=3, movements=2, by_state=(("MATCHED", 4), ("MISMATCH", 1)), by_kind=(("unknown_charge", 1),),
-            explained_ppm=800_000), 1_000, 2_000,
+            explained_ppm=800_000), 1_000, 2_000, "ben",
 )  # fmt: skip
 ROW = MismatchRow(
     mismatch_id="m-1", kind="unknown_charge", group=Class.UNCLASSIFIED, state=CaseState.PROPOSED, psp="stripe", tenant="",
@@ -109,11 +109,13 @@ class FakeRuns:
     def __init__(self, *rows: RunRow) -> None:
         self.rows = list(rows)
         self.asked: list[tuple[RunKey, bool]] = []
+        self.asked_by: list[str] = []
         self.answer: RunRow | None = RUN
 
-    async def run(self, key: RunKey, holder: str = "", *, is_again: bool = False) -> RunRow | None:
+    async def run(self, key: RunKey, *, is_again: bool, asked_by: str) -> RunRow | None:
         """The answer it was given."""
         self.asked.append((key, is_again))
+        self.asked_by.append(asked_by)
         return self.answer
 
     async def get(self, run_id: str) -> RunRow | None:

@@ -205,6 +205,7 @@ async def test_ageing_runs_files_and_differences_are_shown(desk: Desk) -> None:
     assert [typed.exit_code for typed in (ageing, runs, files, diff)] == [0, 0, 0, 0]
     assert "0 h to 1 d" in ageing.stdout
     assert RUN.run_id in runs.stdout
+    assert ("asked by" in runs.stdout, RUN.asked_by in runs.stdout) == (True, True)
     assert "day.csv" in files.stdout
     assert "wrong_fee" in diff.stdout
 

@@ -159,6 +159,7 @@ async def test_the_present_hour_is_run_where_no_period_is_named(tmp_path: Path) 
         await ReconciliationServiceStub(channel).RunReconciliation(asked, metadata=ADA)
 
     assert runs.asked == [(RunKey(RunKind.INSIDE, "", f"{DAY}T22"), False)]
+    assert runs.asked_by == ["ada"]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ async def test_runs_are_found_compared_and_listed(tmp_path: Path) -> None:
             stub.CompareRuns(pb.CompareRunsRequest(before_run_id=RUN.run_id, after_run_id="none"), metadata=ADA)
         )
 
-    assert [run.run_id for run in listed.runs] == [RUN.run_id]
+    assert [(run.run_id, run.asked_by) for run in listed.runs] == [(RUN.run_id, "ben")]
     assert (list(agreed.differences), compared.next_page_token) == ([], "")
     assert [(one.item, one.before, one.after) for one in compared.differences] == [
         ("line/txn_1", "MATCHED", "MISMATCH wrong_fee")

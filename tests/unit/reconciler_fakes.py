@@ -7,6 +7,7 @@ from typing import BinaryIO
 from zerosum.errors import Unavailable
 from zerosum.readers import Page
 from zerosum.reconciling import (
+    SCHEDULE,
     Difference,
     FileRow,
     FileState,
@@ -86,7 +87,7 @@ class MemoryRuns:
         self.held_by_another: set[RunKey] = set()
         self.failing: set[RunKey] = set()
 
-    async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+    async def run(self, key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         """See `Runs.run`."""
         if key in self.held_by_another:
             return None
@@ -111,6 +112,7 @@ class MemoryRuns:
             Summary(files=self._of_day(key)),
             self.now_ms,
             None,
+            asked_by,
         )
         self.rows.append(row)
         if is_dying:

@@ -14,7 +14,7 @@ from actors.schedule import Schedule
 from tests.unit.reconciler_fakes import MemoryFiles, MemoryOutbox, MemoryRuns
 from tests.unit.server_fakes import MemoryLog
 from zerosum.errors import Bug, RowsRefused, Unavailable
-from zerosum.reconciling import FileState, RunKey, RunKind, RunRow
+from zerosum.reconciling import SCHEDULE, FileState, RunKey, RunKind, RunRow
 
 YESTERDAY = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25")
 HOUR = RunKey(RunKind.INSIDE, "", "2026-11-26T07")
@@ -108,16 +108,16 @@ async def test_two_days_of_a_psp_are_run_one_after_another(house: House, monkeyp
     at_work: list[int] = [0]
     real = house.runs.run
 
-    async def counted(key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+    async def counted(key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         at_work.append(at_work[-1] + 1)
         await asyncio.sleep(0)
         at_work.append(at_work[-1] - 1)
-        return await real(key, holder, is_again=is_again)
+        return await real(key, holder, is_again=is_again, asked_by=asked_by)
 
     monkeypatch.setattr(house.runs, "run", counted)
     reconciler = house.copy()
     days = [RunKey(RunKind.NIGHTLY, "stripe", f"2026-11-{day}") for day in (23, 24, 25)]
-    await asyncio.gather(*(reconciler.run(RunAsked(day, is_again=False)) for day in days))
+    await asyncio.gather(*(reconciler.run(RunAsked(day, is_again=False, asked_by="ada")) for day in days))
 
     assert house.ran() == [(day, 1) for day in days]
     assert max(at_work) == 1
@@ -177,10 +177,24 @@ async def test_what_waits_is_sent_to_the_last_one(house: House) -> None:
     assert (house.outbox.waiting, reconciler.figures.sent) == (0, 1_203)
 
 
+async def test_a_run_names_who_asked_for_it_and_one_that_is_due_names_the_schedule(house: House) -> None:
+    """Another attempt opens and closes cases and may start fixes: in whose name it was begun stands in its row."""
+    reconciler = house.copy()
+    await reconciler.tick()
+    due = {row.asked_by for row in house.runs.rows}
+    again = await reconciler.run(RunAsked(YESTERDAY, is_again=True, asked_by="ada"))
+
+    assert due == {SCHEDULE}
+    assert again is not None
+    assert (again.attempt, again.asked_by) == (2, "ada")
+
+
 async def test_a_run_that_is_asked_for_joins_the_one_under_way(house: House) -> None:
     """Two people press the button: one run."""
     reconciler = house.copy()
-    rows = await asyncio.gather(*(reconciler.run(RunAsked(YESTERDAY, is_again=False)) for _ in range(3)))
+    rows = await asyncio.gather(
+        *(reconciler.run(RunAsked(YESTERDAY, is_again=False, asked_by="ada")) for _ in range(3))
+    )
 
     assert house.ran() == [(YESTERDAY, 1)]
     assert {row.run_id for row in rows if row} == {house.runs.rows[0].run_id}
@@ -193,15 +207,15 @@ async def test_a_run_that_takes_long_goes_on_after_its_asker_was_told(
     gate = asyncio.Event()
     inner = house.runs.run
 
-    async def slow(key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+    async def slow(key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         await gate.wait()
-        return await inner(key, holder, is_again=is_again)
+        return await inner(key, holder, is_again=is_again, asked_by=asked_by)
 
     monkeypatch.setattr(house.runs, "run", slow)
     reconciler = house.copy()
-    told = await reconciler.run(RunAsked(YESTERDAY, is_again=False), within_s=0)
+    told = await reconciler.run(RunAsked(YESTERDAY, is_again=False, asked_by="ada"), within_s=0)
     gate.set()
-    after = await reconciler.run(RunAsked(YESTERDAY, is_again=False))
+    after = await reconciler.run(RunAsked(YESTERDAY, is_again=False, asked_by="ada"))
 
     assert told is None
     assert after is not None

@@ -441,6 +441,7 @@ class Run(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    ASKED_BY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
@@ -461,6 +462,8 @@ class Run(_message.Message):
     """1, 2, .."""
     rules: _builtins.str
     """The version of the rules it went by."""
+    asked_by: _builtins.str
+    """For whom this attempt was begun: a caller, or "schedule". Empty where it began before this was kept."""
     state: _builtins.str
     """RUNNING, DONE or FAILED."""
     explained_ppm: _builtins.int
@@ -495,6 +498,7 @@ class Run(_message.Message):
         period: _builtins.str = ...,
         attempt: _builtins.int = ...,
         rules: _builtins.str = ...,
+        asked_by: _builtins.str = ...,
         state: _builtins.str = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
@@ -508,7 +512,7 @@ class Run(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "by_class", b"by_class", "by_kind", b"by_kind", "by_state", b"by_state", "ended_at", b"ended_at", "explained_ppm", b"explained_ppm", "kind", b"kind", "lines", b"lines", "movements", b"movements", "period", b"period", "psp", b"psp", "reason", b"reason", "rules", b"rules", "run_id", b"run_id", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_by", b"asked_by", "attempt", b"attempt", "by_class", b"by_class", "by_kind", b"by_kind", "by_state", b"by_state", "ended_at", b"ended_at", "explained_ppm", b"explained_ppm", "kind", b"kind", "lines", b"lines", "movements", b"movements", "period", b"period", "psp", b"psp", "reason", b"reason", "rules", b"rules", "run_id", b"run_id", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

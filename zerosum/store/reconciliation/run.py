@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from zerosum.errors import SerializationConflict, Superseded
 from zerosum.limits import RECONCILE_LEASE_MS
-from zerosum.reconciling import RunKey, RunKind, RunRow, RunState, Summary
+from zerosum.reconciling import SCHEDULE, RunKey, RunKind, RunRow, RunState, Summary
 from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
@@ -52,14 +52,17 @@ class RunBook:
         self.database = database
         self._lease_ms = lease_ms
 
-    async def claim(self, key: RunKey, holder: str, *, is_again: bool) -> Claim | RunRow | None:
+    async def claim(
+        self, key: RunKey, holder: str, *, is_again: bool, asked_by: str = SCHEDULE
+    ) -> Claim | RunRow | None:
         """The right to work on the newest attempt; its row where it is over; None where another holder is alive at it."""
 
         async def work(session: Session) -> Claim | RunRow | None:
             clock, rows = (await session.send([CLOCK, _NEWEST.call(_values(key))])).all()
             now_ms, newest = clock[0][0], rows.by_name()[0] if rows else None
             if newest is None or (newest["state"] != RunState.RUNNING and is_again):
-                return await self._begin(session, key, holder, newest["attempt"] + 1 if newest else 1, now_ms)
+                attempt = newest["attempt"] + 1 if newest else 1
+                return await self._begin(session, key, {"holder": holder, "asked_by": asked_by}, attempt, now_ms)
             if newest["state"] != RunState.RUNNING:
                 return run_of(newest)
             if newest["lease_until_ms"] > now_ms:
@@ -139,10 +142,11 @@ class RunBook:
         """Whether a later period has a run: it went on from where the books had been read to."""
         return len(await self.database.look(_LATER.call(_values(key)))) > 0
 
-    async def _begin(self, session: Session, key: RunKey, holder: str, attempt: int, now_ms: int) -> Claim:
+    async def _begin(self, session: Session, key: RunKey, whose: Mapping[str, str], attempt: int, now_ms: int) -> Claim:
+        """`whose`: its holder, and who asked for it."""
         row: Row = {
-            "run_id": "-".join(part for part in (key.kind, key.psp, key.period, str(attempt)) if part), **_values(key),
-            "attempt": attempt, "rules": RULES, "state": RunState.RUNNING, "holder": holder, "epoch": 1,
+            "run_id": "-".join(part for part in (key.kind, key.psp, key.period, str(attempt)) if part), **_values(key), **whose,
+            "attempt": attempt, "rules": RULES, "state": RunState.RUNNING, "epoch": 1,
             "lease_until_ms": now_ms + self._lease_ms, "progress": "{}", "summary": "{}", "started_at_ms": now_ms,
             "ended_at_ms": None,
         }  # fmt: skip
@@ -175,7 +179,7 @@ def run_of(row: Mapping[str, Any]) -> RunRow:
     return RunRow(
         run_id=row["run_id"], key=RunKey(RunKind(row["kind"]), row["psp"], row["period"]), attempt=row["attempt"],
         rules=row["rules"], state=RunState(row["state"]), holder=row["holder"], summary=_summary_of(row["summary"]),
-        started_at_ms=row["started_at_ms"], ended_at_ms=row["ended_at_ms"],
+        started_at_ms=row["started_at_ms"], ended_at_ms=row["ended_at_ms"], asked_by=row["asked_by"],
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from zerosum.limits import RECONCILE_CATCH_UP_DAYS, RECONCILE_LEASE_MS
 from zerosum.ports import Dialect
 from zerosum.readers import Page
 from zerosum.reconciling import (
+    SCHEDULE,
     Difference,
     FileRow,
     Imported,
@@ -97,14 +98,14 @@ class SqlRuns:
             kept_days=policy.kept_days,
         )
 
-    async def run(self, key: RunKey, holder: str, *, is_again: bool = False) -> RunRow | None:
+    async def run(self, key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         """Runs a period to its end; FAILED with its reason where it met what cannot be, until it is asked for again.
 
         Raises Superseded (another holder took it over), Unavailable, Misconfigured.
         """
         if key.kind is RunKind.NIGHTLY:
             self._nightly.contract_of(key.psp)
-        claim = await self._book.claim(key, holder, is_again=is_again)
+        claim = await self._book.claim(key, holder, is_again=is_again, asked_by=asked_by)
         if not isinstance(claim, Claim):
             return claim
         work = self._nightly if key.kind is RunKind.NIGHTLY else self._inside

@@ -94,12 +94,14 @@ EXPECTED_FILES = _table(
 
 # kind: nightly (period = day of the PSP's files) or inside (period = the hour, "YYYY-MM-DDTHH"). attempt: 1, 2, .. for
 # re-runs with other rules. holder and epoch: who works on it; a run whose lease is over is taken over by epoch + 1.
+# asked_by: for whom the attempt was begun: a caller, or "schedule".
 # progress: JSON, where to go on. summary: JSON, counts by state and class, explained share.
 RUNS = _table(
     "runs", "state",
     _text("run_id"), _text("kind"), _text("psp"), _text("period"), _small("attempt"), _text("rules"), _text("state"),
     _text("holder"), _long("epoch"), _long("lease_until_ms"), _text("progress"), _text("summary"),
     _long("started_at_ms"), _long("ended_at_ms", optional=True),
+    Column("asked_by", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("kind", "psp", "period", "attempt", name="runs_once"),
     key=("run_id",),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What two attempts of a run are compared by: what each said of an item, and lines in the order of their PSP's ids.
+"""Attempts of a run: who asked for each, what it said of an item, and lines in the order of their PSP's ids to compare two by.
 
 Expands only: code of 0004 writes and reads its tables as before.
 """
@@ -15,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     """One statement a step; each may be run again."""
+    step.add_column("reconciliation.runs", "asked_by TEXT DEFAULT '' NOT NULL")
     step.add_column("reconciliation.items", "found TEXT DEFAULT '' NOT NULL")
     op.execute(
         "CREATE INDEX IF NOT EXISTS lines_by_file_and_id ON reconciliation.lines (file_id, line_id) WHERE line_id <> ''"
