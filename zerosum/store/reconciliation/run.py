@@ -26,7 +26,7 @@ from zerosum.store.reconciliation.table import RUNS
 from zerosum.store.session import Session
 from zerosum.store.wire import compiled
 
-RULES = "2"
+RULES = "3"
 """The version of the rules a run goes by: raised with every change of what a line or a movement ends as, which a test sees by a
 sample of both. The fee contract and the deadline of lines are a deployment's, and not in it."""
 
