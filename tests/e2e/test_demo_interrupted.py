@@ -11,7 +11,7 @@ from tests.e2e.caller import Caller, new_checkout
 from tests.e2e.deadline import until
 from tests.e2e.money import once, settled
 from tests.e2e.process import family, naming, survivors
-from tests.e2e.system import ROOT, RunningSystem
+from tests.e2e.system import ROOT, START_WITHIN_S, RunningSystem
 from tests.tie import tied
 
 pytestmark = pytest.mark.e2e
@@ -31,7 +31,11 @@ def test_ctrl_c_in_a_demo_leaves_no_process_behind_and_up_goes_on_from_its_data(
             stderr=out, start_new_session=True,
         )  # fmt: skip
     try:
-        until("the faults are met", lambda: demo.poll() is not None or _sent(own.data) >= SENT_MIN, within_s=120.0)
+        until(
+            "the faults are met",
+            lambda: demo.poll() is not None or _sent(own.data) >= SENT_MIN,
+            within_s=2 * START_WITHIN_S,
+        )
         assert demo.poll() is None, printed.read_text(errors="replace")[-2_000:]
         members = family(demo.pid)
         locusts = {pid for pid, name in survivors(members).items() if "locust" in name}
