@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Final
 
-from simulator.world.ablations import commit, key, money, psp, refund, settlement, todo, webhook
+from simulator.world.ablations import commit, inside, key, money, psp, refund, settlement, todo, webhook
 from simulator.world.ablations.plant import Ablation
 
 RunSeed = Callable[[int], Sequence[str]]
@@ -75,6 +75,8 @@ ABLATIONS: Mapping[str, Ablation] = {
         settlement.truncated_file_accepted,
         settlement.day_shift_as_error,
         settlement.late_line_ignored,
+        inside.lost_posting_not_seen,
+        inside.fix_under_new_id,
     )
 }
 """By the name on the command line."""

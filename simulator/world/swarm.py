@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from actors.answer import Answer, Applied, Busy, Failed, InFlight, Refused, Replied
+from simulator.world.damage import Damage
 from simulator.world.finance import Finance
 from simulator.world.forger import Forger
 from simulator.world.house import House
@@ -76,6 +77,7 @@ class Swarm:
         self._rivals = Rivals(house, TENANT, size.trouble_s * size.arrivals, first, self.told)
         self._forger = Forger(house.psp, house.network, house.trace, house.weather.seed)
         self._reconciler = Reconciler(house)
+        self._damage = Damage(house, first)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> list[str]:
@@ -110,6 +112,12 @@ class Swarm:
         await asyncio.gather(*(self.loop.start(self._buyers, self._ask_again(command)) for command in self.commands))
         rivals = await self.loop.start(self._buyers, self._rivals.findings(self._ask))
         promises = self._finance.look(self.house.database.rows("payment", "refunds"))
+        wrong = self._findings(promises)
+        if self._damage.strikes and not wrong:  # what is wrong already is told as it is
+            wrong = [*await self._damage.strike(), *self._findings(promises)]
+        return wrong
+
+    def _findings(self, promises: list[str]) -> list[str]:
         unexplained = self._reconciler.findings()
         wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *rivals, *promises, *unexplained]
         return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]

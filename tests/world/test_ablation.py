@@ -77,6 +77,8 @@ SEEDS: Mapping[str, int] = {
     "truncated-file-accepted": 27,
     "day-shift-as-error": 0,
     "late-line-ignored": 182,
+    "lost-posting-not-seen": 4,
+    "fix-under-new-id": 4,
 }
 
 NEARBY = 50

@@ -8,11 +8,13 @@ them may be a system under test, whose recovery has its limits. A failing seed i
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 
 import pytest
 
+from simulator.world import damage
 from simulator.world.campaign import BRANCHES_FROM, Tally, run_chunk
 from simulator.world.forger import FORGERIES
 from simulator.world.mix import Mix
@@ -20,6 +22,7 @@ from simulator.world.run import run_seed
 from simulator.world.swarm import Size
 from tests.tie import end_with_parent
 from zerosum.domain.order import Operation, OperationKind, Order
+from zerosum.domain.reconcile_inside import Side
 
 SEEDS = int(os.environ.get("ZEROSUM_WORLD_SEEDS", "1500"))
 BLOCK = 25
@@ -145,6 +148,35 @@ def test_an_order_that_the_psp_took_down_wrongly_waits_for_people_and_is_never_p
     assert result.findings == []
     assert result.met[fault] > 0
     assert result.met["psp CHARGED"] > 0
+
+
+@pytest.mark.parametrize("side", Side)
+def test_what_a_service_lost_of_what_it_had_confirmed_is_named_and_comes_back_once(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D10, I12, I24: exactly what is gone, sent again under its own id, perhaps twice. Method: each story ends with a loss."""
+    monkeypatch.setattr(damage, "SHARE", 1.0)
+    monkeypatch.setattr(damage, "_STRUCK", ((side,),))
+    results = [run_seed(seed) for seed in (2, 3, 10)]
+    met = sum((result.met for result in results), Counter[str]())
+
+    assert [result.findings for result in results] == [[], [], []]
+    assert all(result.met["restored"] > 0 for result in results)
+    assert met[f"lost {side}"] == met["found missing_transfer"] + met["found missing_journal"] > len(results)
+    assert met["fix_sent_twice"] > 0
+
+
+def test_a_story_without_a_loss_is_the_same_as_in_a_world_that_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses have a chance of their own, so that the other seeds are the stories they were."""
+    seeds = (2, 10)
+    drawn = [run_seed(seed) for seed in seeds]
+    monkeypatch.setattr(damage, "SHARE", 0.0)
+    without = [run_seed(seed) for seed in seeds]
+
+    assert [result.met["restored"] > 0 for result in drawn] == [False, True]
+    assert [result.met["restored"] for result in without] == [0, 0]
+    assert drawn[0].hash == without[0].hash
+    assert drawn[1].hash != without[1].hash
 
 
 def test_whoever_forges_webhooks_is_turned_away() -> None:
