@@ -1,8 +1,12 @@
 """Money that goes back, on real processes: a refund that finance asks for, and a reversal where an account is closed."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from servers.money_client import close_account, create_refund
+from servers.operator_client import Refused
 from tests.e2e.caller import Caller, new_checkout
 from tests.e2e.deadline import until
 from tests.e2e.money import settled
@@ -56,6 +60,35 @@ def test_a_refund_goes_back_once_through_psp_wallet_and_ledger(system: RunningSy
     assert given_back(system, checkout) == [1_250]
     assert caller.wallet_entries(order.seller_account) == ["12.50", "-12.50"]
     assert caller.ledger_entries(f"seller:{order.seller_account}:pending:USD") == ["-12.50", "12.50"]
+
+
+def test_refunds_asked_for_at_once_under_keys_of_their_own_are_one(system: RunningSystem, caller: Caller) -> None:
+    """P16, I14: of eight callers one reserves it and the others are refused; the PSP is asked for one, the books say one.
+
+    Source: juspay/hyperswitch#13182, where two at once passed the check together.
+    """
+    checkout = new_checkout("at-once")
+    order = checkout.payment_orders[0]
+    caller.pay(checkout)
+    settled(system, caller, checkout)
+    settings, begin = settings_of(system), Barrier(8)
+
+    def ask(number: int) -> str:
+        begin.wait(timeout=30)
+        try:
+            create_refund(settings, "demo", order.payment_order_id, reason="DUPLICATE", key=f"at-once-{number}")
+        except Refused as refused:
+            return str(refused).partition(":")[0]
+        return "reserved"
+
+    with ThreadPoolExecutor(8) as callers:
+        told = sorted(callers.map(ask, range(8)))
+    refund = refund_of(caller, checkout)
+
+    assert told == ["ALREADY_REFUNDED"] * 7 + ["reserved"]
+    assert (refund.number, refund.status) == (1, pb.REFUND_STATUS_SUCCEEDED)
+    assert given_back(system, checkout) == [1_250]
+    assert caller.wallet_entries(order.seller_account) == ["12.50", "-12.50"]
 
 
 def test_a_charge_for_a_closed_account_goes_back_by_itself(system: RunningSystem, caller: Caller) -> None:
