@@ -137,6 +137,9 @@ COMMIT's own connection that ends, before the server has it or after. Each time:
 serves a new checkout, and the money of the checkout concerned has moved exactly once, by every book. Results are kept in
 `chaos/matrix.json` of the data folder, for the code that gave them: a second run goes on with what is missing.
 
+Three journeys are hurt: a *checkout* that is submitted; a *refund* that is asked for once it is paid (wallet, PSP, ledger, each
+once); a *reversal*, a charge for an account that was closed before (into suspense, back at the PSP, out of suspense).
+
 At the reconciler's points, whose story is a file and not a checkout, tests have it killed
 (`tests/e2e/test_reconciliation_crash.py`); the monkey kills, stops and cuts off its process at random.
 """
@@ -145,7 +148,7 @@ PAIRS = {
     "commit": ("all statements of a transaction have run", "it is durable, and nobody was told"),
     "risk": ("the risk check was not asked", "its verdict is known, and not recorded"),
     "psp": ("the request to the PSP was not sent", "its answer is known, and not recorded"),
-    "wallet": ("the credit was not sent to the wallet service", "it is applied, and not recorded"),
+    "wallet": ("the credit or debit was not sent to the wallet service", "it is applied, and not recorded"),
     "ledger": ("the journal was not sent to the ledger service", "it is posted, and not recorded"),
     "reply": ("a caller's submit was handed to no shard", "the fixed reply is known, and not sent"),
     "webhook": ("a verified event was handed to no shard", "it is recorded, and the PSP was not answered"),
@@ -158,12 +161,15 @@ def crash_points() -> str:
     pairs = list(dict.fromkeys(str(point).partition(".")[0] for point in Point))
     rows = [f"| {pair} | {PAIRS[pair][0]} | {PAIRS[pair][1]} | {_passers(pair)} | {_places(pair)} |" for pair in pairs]
     head = ("## Pairs", "", "| pair | before | after | passed by | stands in |", "|---|---|---|---|---|")
-    cases = [f"| {case.row} | {case.process} | {case.point} | {case.detail} | {case.nth} |" for case in CASES]
+    cases = [
+        f"| {case.row} | {case.journey} | {case.process} | {case.point} | {case.detail} | {case.nth} |"
+        for case in CASES
+    ]
     matrix = (
         "## The matrix", "",
         f"{len(CASES)} cases, each with {', '.join(Harm)}: {len(CASES) * len(Harm)} cells. "
         "What a row is: [contributing](../CONTRIBUTING.md).", "",
-        "| row | process | point | detail | pass |", "|---|---|---|---|---|",
+        "| row | journey | process | point | detail | pass |", "|---|---|---|---|---|---|",
     )  # fmt: skip
     reconciler = (
         "", "## The reconciler", "",

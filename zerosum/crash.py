@@ -9,7 +9,8 @@ Where the text ends in ` stop`, the process stops itself instead (SIGSTOP), unti
     commit    every COMMIT of a service's database: all statements have run / it is durable, and nobody was told
     risk      the risk check's call
     psp       a call to a PSP; detail: the verb (prepare, confirm, cancel, refund, read)
-    wallet    a credit's call to the wallet service           ledger   a journal's call to the ledger service
+    wallet    a credit's or a debit's call to the wallet service
+    ledger    a journal's call to the ledger service
     reply     a caller's submit or refund: nothing was handed to a shard / the fixed reply is known, and not sent
     webhook   a verified event: not handed to a shard / recorded, and the PSP was not answered
     delivery  what the reconciler decided: not sent / it is there, and not recorded

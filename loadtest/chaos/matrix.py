@@ -1,8 +1,8 @@
 """The matrix: every crash point with every kind of harm, each on a checkout of its own, and where its money is afterwards.
 
-For each cell: the system is at rest; an order to die or stop is placed; a checkout is submitted and repeated under its key;
-the harm is seen; what comes back serves a new checkout of the same shard; the first checkout's money has moved once, and the
-same key brings the same bytes.
+For each cell: the system is at rest; an order to die or stop is placed; a checkout is submitted, or its refund asked for, and
+repeated under its key (`journey.py`); the harm is seen; what comes back serves a new checkout of the same shard; the first
+checkout's money has moved once, there and back where it had to go back, and the same key brings the same bytes.
 
 A cut at a commit stops the process before the COMMIT, arms the proxy, and lets it go on: the connection ends when the COMMIT
 passes, before the server has it or after. Elsewhere all of the process's connections end while it stands at the point.
@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from actors.front import shard_of
-from loadtest.chaos import process
+from loadtest.chaos import journey, process
 from loadtest.chaos.arena import Arena
 from loadtest.chaos.case import Case, Cell, Harm
 from loadtest.chaos.client import new_checkout
-from loadtest.chaos.money import ONCE, movement_of
+from loadtest.chaos.money import ENDS, movement_of
 from loadtest.chaos.proxy import Cut
 from loadtest.chaos.result import Result, Results
 from loadtest.chaos.wait import TROUBLE, NeverCame, reason_of, until
@@ -32,7 +32,7 @@ from zerosum.crash import Act, Point, Process, place_order
 from zerosum.domain.identity import EntityKey
 
 WRONG_MAX: Final = 3
-"""A system that does not come back is told within minutes, not after each of 72 cells has waited for it."""
+"""A system that does not come back is told within minutes, not after each of 150 cells has waited for it."""
 
 CUT_WITHIN_S: Final = 60.0
 
@@ -76,10 +76,10 @@ async def run_cell(arena: Arena, cell: Cell, *, stop_s: float) -> Result:
     at_ms, pid, recovery_s, wrong = time.time_ns() // 1_000_000, 0, None, ""
     checkout = new_checkout("point")
     try:
-        await arena.until_at_rest()
+        told = await journey.set_out(arena, cell.case.journey, checkout)
         struck, body = await _strike(arena, cell, checkout, stop_s)
         pid, recovery_s = struck.pid, round(struck.recovery_s, 2)
-        wrong = await _judge(arena, checkout, body)
+        wrong = await _judge(arena, cell.case, checkout, told | {body})
     except TROUBLE as trouble:
         wrong = reason_of(trouble)
     finally:
@@ -90,7 +90,7 @@ async def run_cell(arena: Arena, cell: Cell, *, stop_s: float) -> Result:
 
 
 async def _strike(arena: Arena, cell: Cell, checkout: Checkout, stop_s: float) -> tuple[Struck, bytes]:
-    """Submits the checkout, sees the harm, and then the recovery. The reply's bytes."""
+    """Asks, sees the harm, and then the recovery. The bytes of the checkout's reply."""
     case = cell.case
     before = (
         {}
@@ -102,7 +102,7 @@ async def _strike(arena: Arena, cell: Cell, checkout: Checkout, stop_s: float) -
         act=Act.KILL if cell.harm is Harm.KILL else Act.STOP,
     )  # fmt: skip
     async with _risk_asked_later(arena, case, checkout):
-        paying = asyncio.create_task(arena.buyer.pay(checkout))
+        asking = asyncio.create_task(journey.ask(arena, case.journey, checkout))
     try:
         await until(f"a {case.process} has come to {case.point}", fired.exists)
         pid = int(fired.read_text(encoding="ascii"))
@@ -110,10 +110,10 @@ async def _strike(arena: Arena, cell: Cell, checkout: Checkout, stop_s: float) -
         began_s = time.monotonic()
         await _until_served_again(arena, case, _shard_hit(arena, before, pid, checkout))
         recovery_s = time.monotonic() - began_s
-        told = await paying
+        body = await asking
     finally:
-        paying.cancel()
-    return Struck(pid, recovery_s), told.body
+        asking.cancel()
+    return Struck(pid, recovery_s), body
 
 
 def _point(cell: Cell) -> Point:
@@ -161,15 +161,15 @@ async def _until_served_again(arena: Arena, case: Case, shard: int) -> None:
         await arena.buyer.until_served("probe", shard=shard, shards=shards)
 
 
-async def _judge(arena: Arena, checkout: Checkout, body: bytes) -> str:
+async def _judge(arena: Arena, case: Case, checkout: Checkout, told: set[bytes]) -> str:
     """What speaks against it: money that moved otherwise than once, or another reply under the same key."""
-    await arena.buyer.until_done(checkout)
+    await journey.until_over(arena, case.journey, checkout)
+    again = await journey.ask(arena, case.journey, checkout)
     await arena.until_at_rest()
     moved = await asyncio.to_thread(movement_of, checkout, arena.psp, arena.auditor_url)
-    if moved != ONCE:
+    if moved != ENDS[case.journey]:
         return f"the money of {checkout.checkout_id} moved otherwise than once: {moved}"
-    again = await arena.buyer.pay(checkout)
-    return "" if again.body == body else f"{checkout.checkout_id} was told two things under one key"
+    return "" if told == {again} else f"{checkout.checkout_id} was told two things under one key"
 
 
 @asynccontextmanager

@@ -99,7 +99,7 @@ def _matrix(story: Story) -> str:
     heads = "".join(f"<th>{name}</th>" for name in _HARMS.values())
     rows = "".join(_matrix_row(case, found) for case in CASES)
     return (
-        '<div class="panel"><table><tr><th>row</th><th>process</th><th>point</th><th class="n">pass</th>'
+        '<div class="panel"><table><tr><th>row</th><th>journey</th><th>process</th><th>point</th><th class="n">pass</th>'
         f"{heads}</tr>{rows}</table></div>"
     )
 
@@ -107,7 +107,10 @@ def _matrix(story: Story) -> str:
 def _matrix_row(case: Case, found: dict[str, Result]) -> str:
     cells = "".join(f"<td>{_pill(found.get(Cell(case, harm).name))}</td>" for harm in _HARMS)
     point = f"{case.point} {case.detail}".strip()
-    return f'<tr><td class="id">{case.row}</td><td>{case.process}</td><td>{point}</td><td class="n">{case.nth}</td>{cells}</tr>'
+    return (
+        f'<tr><td class="id">{case.row}</td><td>{case.journey}</td><td>{case.process}</td><td>{point}</td>'
+        f'<td class="n">{case.nth}</td>{cells}</tr>'
+    )
 
 
 def _pill(result: Result | None) -> str:

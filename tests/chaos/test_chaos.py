@@ -6,7 +6,7 @@ Method: one run of the command for all tests (conftest.py); each test reads what
 
 import pytest
 
-from loadtest.chaos.case import FEW, Harm
+from loadtest.chaos.case import FEW, MATRIX, Harm, Journey
 from tests.chaos.conftest import LIMIT_S, Ran
 from zerosum.crash import Process
 
@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(LIMIT_S + 30)]
 
 @pytest.mark.parametrize("name", [cell.name for cell in FEW])
 def test_harm_at_a_point_is_survived_and_money_moves_once(ran: Ran, name: str) -> None:
-    """I3, I4, I5, I6, I10 at ten cells of the matrix: harm seen, recovery seen, one charge, one credit, one posting."""
+    """I3, I4, I5, I6, I10, I14 at ten cells of the matrix: harm seen, recovery seen, one charge, one credit, one posting,
+    and one refund where the money goes back."""
     cell = ran.cell(name)
 
     assert cell["wrong"] == ""
@@ -23,9 +24,10 @@ def test_harm_at_a_point_is_survived_and_money_moves_once(ran: Ran, name: str) -
     assert cell["recovery_s"] is not None
 
 
-def test_the_ten_cells_have_every_process_and_every_harm() -> None:
+def test_the_ten_cells_have_every_process_every_harm_and_every_journey() -> None:
     assert {cell.harm for cell in FEW} == set(Harm)
     assert {cell.case.process for cell in FEW} == set(Process) - {Process.RECONCILER}
+    assert {cell.case.journey for cell in FEW} == set(Journey)
     assert len(FEW) == 10
 
 
@@ -97,5 +99,5 @@ def test_everything_is_clean_and_nothing_is_left_running(ran: Ran) -> None:
 
 def test_the_page_shows_the_matrix_and_loads_nothing(ran: Ran) -> None:
     """Green where it held, and `not run` where nobody looked."""
-    assert ran.page.count('<span class="pill warn">not run</span>') == 72 - len(FEW)
+    assert ran.page.count('<span class="pill warn">not run</span>') == len(MATRIX) - len(FEW)
     assert "http" not in ran.page.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")

@@ -16,7 +16,7 @@ import pytest
 
 from loadtest.chaos import process
 from loadtest.chaos.arena import Arena
-from loadtest.chaos.case import MATRIX, Harm
+from loadtest.chaos.case import CASES, MATRIX, Harm, Journey
 from loadtest.chaos.frontend import Frontend, Message
 from loadtest.chaos.monkey import TARGETS, WRONG_MAX, Strike, Target, deck, rampage, strike
 from loadtest.chaos.proxy import Cut, DatabaseProxy
@@ -346,5 +346,6 @@ def test_a_run_whose_system_does_not_start_ends_with_a_verdict(
 def test_the_matrix_has_every_case_with_every_harm_under_a_name_of_its_own() -> None:
     names = {cell.name for cell in MATRIX}
 
-    assert len(names) == len(MATRIX) == 72
+    assert len(names) == len(MATRIX) == 3 * len(CASES)
     assert {cell.harm for cell in MATRIX} == set(Harm)
+    assert {cell.case.journey for cell in MATRIX} == set(Journey)

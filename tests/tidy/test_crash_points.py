@@ -125,7 +125,7 @@ def test_every_point_stands_in_the_code() -> None:
 
 def test_every_point_of_every_process_is_died_at_in_a_test() -> None:
     """A point without a case is a promise without a proof."""
-    ordered = {(process, str(point)) for _, process, point, _, _ in (*CASES, *RECONCILER_CASES)}
+    ordered = {(case.process, str(case.point)) for case in (*CASES, *RECONCILER_CASES)}
     owned = {
         (process, f"{pair}.{side}")
         for process, pairs in POINTS_OF.items()
