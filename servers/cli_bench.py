@@ -236,15 +236,12 @@ def post(
     with told():
         if rpc and against:
             raise Misconfigured("--rpc: peers have no such door; leave --against out")
-        if not rpc:
-            refuse(
-                {"--data-dir": data_dir}, "it goes with --rpc; in process there is a database of its own, and no folder"
-            )
         if rpc and shards > 1:
             raise Misconfigured("--rpc: the system has its own shards; leave --shards out")
         configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
+        settings = settings_of(data_dir)
         if rpc:
-            exit_with(post_over_rpc(settings_of(data_dir), seconds=seconds, count=rounds, json_file=json_file))
+            exit_with(post_over_rpc(settings, seconds=seconds, count=rounds, json_file=json_file))
             return
         peers: Peers = {**PEERS, OURS: partial(ours, shards=shards)}
-        exit_with(bench_post(plan, command=command, json_file=json_file, peers=peers))
+        exit_with(bench_post(settings, plan, command=command, json_file=json_file, peers=peers))

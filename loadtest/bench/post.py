@@ -29,12 +29,15 @@ from rich.console import Console
 
 from loadtest.bench import machine
 from loadtest.bench.card import Card, take_card
-from loadtest.bench.finding import PAIRS_MIN, Cell, Finding, console_for, few_pairs, ratios, spread_of, tell
+from loadtest.bench.finding import PAIRS_MIN, Cell, Finding, console_for, few_pairs, ratios, spread_of
+from loadtest.bench.page import draw_and_tell
+from loadtest.bench.system import folder_of
 from loadtest.peers.peer import NotInstalled, Peer, Posting
 from loadtest.peers.table import OURS, PEERS, Peers
 from loadtest.probe import cpu_ms_by_process, family
 from servers.collector import settle
 from zerosum.errors import Misconfigured, SerializationConflict
+from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 
 SELLERS: Final = 10_000
@@ -173,8 +176,13 @@ class PostPlan:
     has_cards: bool = True
 
 
-def bench_post(plan: PostPlan, *, command: str, json_file: Path | None, peers: Peers = PEERS) -> int:
-    """On a database of its own, which is removed. 0 when nothing acknowledged was lost. Raises Misconfigured: no such peer."""
+def bench_post(
+    settings: Settings, plan: PostPlan, *, command: str, json_file: Path | None, peers: Peers = PEERS
+) -> int:
+    """On a database of its own, which is removed; its page goes below the data folder. 0 when nothing acknowledged was lost.
+
+    Raises Misconfigured: no such peer.
+    """
     known = peers.keys() - {OURS}
     if unknown := sorted(set(plan.against) - known):
         raise Misconfigured(f"no such peer: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
@@ -188,8 +196,7 @@ def bench_post(plan: PostPlan, *, command: str, json_file: Path | None, peers: P
     finally:
         server.stop()
         shutil.rmtree(folder)
-    tell(finding_of(result, command), console, json_file)
-    return 1 if any(result.lost.values()) else 0
+    return draw_and_tell(finding_of(result, command), folder_of(settings, "post"), console, json_file)
 
 
 class _Comparison:
@@ -216,7 +223,7 @@ class _Comparison:
         after = self._card()
         remarks = {lane.name: lane.peer.remark() for lane in lanes}
         self._say("killing the database under load")
-        lost = await self._crash(lanes)
+        lost = await kill_under_load(self._server, lanes, self._load)
         for lane in lanes:
             await lane.peer.close()
         acknowledged = {lane.name: len(lane.acknowledged) for lane in lanes}
@@ -247,18 +254,6 @@ class _Comparison:
             if not others:
                 yield Pair(case, "", await self._load.run(ours, case, seconds), None)
 
-    async def _crash(self, lanes: Sequence[Lane]) -> dict[str, int]:
-        """Kills the database under everybody's load, starts it again, and counts what it has lost, by peer."""
-        case = Case("spread", CRASH_IN_FLIGHT, 1)
-        running = [asyncio.create_task(self._load.run(lane, case, 2 * CRASH_AFTER_S)) for lane in lanes]
-        await asyncio.sleep(CRASH_AFTER_S)
-        for pid in family(self._server.pid):
-            os.kill(pid, signal.SIGKILL)
-        await asyncio.to_thread(self._server.wait, END_LIMIT_S)
-        await asyncio.to_thread(self._server.start)
-        await asyncio.gather(*running, return_exceptions=True)  # most are told that the database is away
-        return {lane.name: len(set(lane.acknowledged) - await lane.peer.stored()) for lane in lanes}
-
     def _card(self) -> Card | None:
         if not self._plan.has_cards:
             return None
@@ -267,6 +262,22 @@ class _Comparison:
 
     def _say(self, what: str) -> None:
         self._console.print(what, style="dim", highlight=False)
+
+
+async def kill_under_load(server: EmbeddedPostgres, lanes: Sequence[Lane], load: Load) -> dict[str, int]:
+    """Kills the database while everybody posts, starts it again, and counts what of the acknowledged it has lost, by lane.
+
+    Raises Unavailable where it does not come back.
+    """
+    case = Case("spread", CRASH_IN_FLIGHT, 1)
+    running = [asyncio.create_task(load.run(lane, case, 2 * CRASH_AFTER_S)) for lane in lanes]
+    await asyncio.sleep(CRASH_AFTER_S)
+    for pid in family(server.pid):
+        os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(server.wait, END_LIMIT_S)
+    await asyncio.to_thread(server.start)
+    await asyncio.gather(*running, return_exceptions=True)  # most are told that the database is away
+    return {lane.name: len(set(lane.acknowledged) - await lane.peer.stored()) for lane in lanes}
 
 
 # ---- what it says --------------------------------------------------------------------------------------------------

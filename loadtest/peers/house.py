@@ -68,9 +68,10 @@ class HousePeer:
                     raise OutcomeUnknown(f"a journal was answered {answer}")
 
     async def stored(self) -> set[str]:
-        """Journals with both entries."""
+        """Journals with both entries; of its own tenant, whatever lies beside."""
+        whole = "SELECT journal_id FROM ledger.entries WHERE tenant = %s GROUP BY journal_id HAVING count(*) = 2"
         with psycopg.connect(self._admin_url) as connection:
-            found = connection.execute("SELECT journal_id FROM ledger.entries GROUP BY journal_id HAVING count(*) = 2")
+            found = connection.execute(whole, [_TENANT])
             return {journal_id for (journal_id,) in found}
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from loadtest.bench.post import Case, PostPlan, bench_post
 from loadtest.peers.peer import NotInstalled, Posting
 from loadtest.peers.table import OURS, PEERS, ours
 from zerosum.errors import Misconfigured
+from zerosum.settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,13 @@ def _absent(_: Any) -> Any:
 def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_path: Path) -> None:
     """Speed.md, rules of the bench. Status 0 says that nothing was lost; who is not installed is left out."""
     peers = {**PEERS, "absent": _absent}
-    status = bench_post(_plan("naive", "absent"), command="c", json_file=tmp_path / "post.json", peers=peers)
+    status = bench_post(
+        Settings(data_dir=tmp_path),
+        _plan("naive", "absent"),
+        command="c",
+        json_file=tmp_path / "post.json",
+        peers=peers,
+    )
 
     told = json.loads((tmp_path / "post.json").read_text())
     assert (status, told["is_void"]) == (0, False)
@@ -55,12 +62,16 @@ def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_pa
     assert all(len(row["ours/s"]["values"]) == 2 for row in told["rows"])
     assert all(min(row["rate, ours : theirs"]["values"]) > 0 for row in told["rows"])
     assert any(note.startswith("absent is not installed") for note in told["notes"])
+    (page,) = tmp_path.glob("bench/post-*/post.html")
+    assert told["headline"].partition(":")[0] in page.read_text()
 
 
 def test_shards_share_the_slots_and_conflicts_among_them_are_told(tmp_path: Path) -> None:
     """Issue 5, the 40001 rate of four ledger shards: each shard posts to the owners of its own slots, and says so."""
     peers = {OURS: partial(ours, shards=4)}
-    status = bench_post(_plan(), command="c", json_file=tmp_path / "post.json", peers=peers)
+    status = bench_post(
+        Settings(data_dir=tmp_path), _plan(), command="c", json_file=tmp_path / "post.json", peers=peers
+    )
 
     told = json.loads((tmp_path / "post.json").read_text())
     assert status == 0
@@ -70,13 +81,17 @@ def test_shards_share_the_slots_and_conflicts_among_them_are_told(tmp_path: Path
 def test_a_peer_that_loses_what_it_acknowledged_voids_the_run(tmp_path: Path) -> None:
     """Else the quickest ledger would be one that keeps nothing."""
     peers = {**PEERS, "forgetful": lambda _: Forgetful()}
-    status = bench_post(_plan("forgetful"), command="c", json_file=tmp_path / "post.json", peers=peers)
+    status = bench_post(
+        Settings(data_dir=tmp_path), _plan("forgetful"), command="c", json_file=tmp_path / "post.json", peers=peers
+    )
 
     told = json.loads((tmp_path / "post.json").read_text())
     assert (status, told["is_void"]) == (1, True)
     assert told["void_because"][0].startswith("forgetful has lost")
 
 
-def test_a_peer_nobody_knows_is_named_before_anything_is_started() -> None:
+def test_a_peer_nobody_knows_is_named_before_anything_is_started(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="no such peer: tigerbeetle"):
-        bench_post(_plan("tigerbeetle"), command="c", json_file=None)
+        bench_post(Settings(data_dir=tmp_path), _plan("tigerbeetle"), command="c", json_file=None)
+
+    assert list(tmp_path.iterdir()) == []

@@ -109,7 +109,6 @@ def test_a_hunt_hears_how_far_it_goes_and_where_it_begins(
     [
         (["hot", "--in-flight", "8"], "--in-flight: it goes with --against"),
         (["hot", "--against", "naive", "--tps", "20"], "--tps: with --against both go as fast as they can"),
-        (["post", "--data-dir", "x"], "--data-dir: it goes with --rpc"),
         (
             ["checkout", "--mix", "101:1"],
             "--mix: a mix is reads to one write, such as 2:1, at most 100:1, and not '101:1'",
