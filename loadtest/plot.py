@@ -56,6 +56,8 @@ class Chart:
     """A value to be drawn as a dashed line, such as 300 ms."""
     x_unit: str = "s"
     """Of the other axis, where it is not time: then points, marks and `until_s` are counted in it."""
+    is_x_log: bool = False
+    """The other axis is logarithmic, from the power of ten at or below its first point: for sizes, which are above 0."""
 
 
 def draw(chart: Chart, *, width: int, height: int) -> str:
@@ -80,11 +82,16 @@ class _Frame:
         self._chart, self._width, self._height = chart, width, height
         ends = [at for line in chart.lines for at, _ in line.points] + [mark.at_s for mark in chart.marks]
         self._until_s = max([chart.until_s, 1.0, *ends])
+        self._powers = _powers(min(ends, default=1.0), self._until_s) if chart.is_x_log else []
         self._ticks = _log_ticks(chart) if chart.is_log else _even_ticks(_highest(chart))
 
     def x(self, at_s: float) -> float:
         """User units from the left."""
-        share = min(1.0, max(0.0, at_s / self._until_s))
+        share = at_s / self._until_s
+        if self._powers:
+            low, high = math.log10(self._powers[0]), math.log10(self._powers[-1])
+            share = (math.log10(max(at_s, self._powers[0])) - low) / (high - low)
+        share = min(1.0, max(0.0, share))
         return _LEFT + share * (self._width - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
@@ -101,8 +108,8 @@ class _Frame:
             at = self.y(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{self._width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
-        for second in _even_ticks(self._until_s, count=max(4, self._width // 110)):
-            if second <= self._until_s:
+        for second in self._powers or _even_ticks(self._until_s, count=max(4, self._width // 110)):
+            if second <= self._until_s or self._powers:
                 parts.append(
                     f'<text class="tick" x="{self.x(second):.1f}" y="{self._height - 10}" '
                     f'text-anchor="middle">{_short(second)} {escape(self._chart.x_unit)}</text>'
@@ -207,13 +214,19 @@ def _log_ticks(chart: Chart) -> list[float]:
     """Whole powers of ten around every value."""
     values = [value for line in chart.lines for _, value in line.points if value is not None and value > 0]
     values += [chart.limit] if chart.limit else []
-    low = math.floor(math.log10(min(values, default=1.0)))
-    high = math.ceil(math.log10(max(values, default=1_000.0)))
+    return _powers(min(values, default=1.0), max(values, default=1_000.0))
+
+
+def _powers(lowest: float, highest: float) -> list[float]:
+    """Whole powers of ten from one to the other, at least two."""
+    low, high = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
     return [10.0**power for power in range(low, max(high, low + 1) + 1)]
 
 
 def _short(value: float) -> str:
-    """1,500 as 1.5k: what fits beside an axis."""
+    """1,500 as 1.5k, 2,000,000 as 2M: what fits beside an axis."""
+    if value >= 1_000_000:  # noqa: PLR2004 - as below
+        return f"{value / 1_000_000:g}M"
     if value >= 10_000 or (value >= 1_000 and value % 1_000 == 0):  # noqa: PLR2004 - from here on four digits do not fit
         return f"{value / 1_000:g}k"
     return f"{value:g}"

@@ -160,8 +160,9 @@ def grow(
     rounds: Rounds = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
     json_file: JsonFile = None,
+    data_dir: DataDir = None,
 ) -> None:
-    """Postings a second and reads as the ledger grows, to 10^7 entries and 10^6 accounts."""
+    """Postings a second and reads as the ledger grows, to 10^7 entries and 10^6 accounts; then the database is killed."""
     from loadtest.bench.grow import Asked, bench_grow
     from servers.log import configure_logs
 
@@ -169,7 +170,7 @@ def grow(
     asked = Asked(entries_max=entries, accounts_max=accounts, rounds=rounds, seconds=seconds)
     command = f"zerosum bench grow --entries {entries} --accounts {accounts} --rounds {rounds} --seconds {seconds:g}"
     with told():
-        exit_with(bench_grow(asked, command=command, json_file=json_file))
+        exit_with(bench_grow(settings_of(data_dir), asked, command=command, json_file=json_file))
 
 
 @bench.command("memory")

@@ -1,8 +1,14 @@
 """`zerosum bench grow`: what becomes of the ledger when it is large: postings a second and reads, from 10^4 to 10^7 entries.
 
-The books of another tenant are filled beside ours, so that every index is as deep as it would be; then postings go to 10,000
-sellers as in `post`, and pages and balances of single sellers are read. Then the same over 1 to 10^6 accounts. Source:
-speed.md "Growth".
+The books of another tenant are filled beside ours (`grow_books.py`), so that every index is as deep as it would be; then
+postings go to 10,000 sellers as in `post`, and reads are timed:
+
+    page             the first 100 entries of a seller of ours
+    next page        100 entries of the house's clearing account beside, from anywhere in the midst of them
+    balance          of a seller of ours: a row
+    house balance    of the clearing account beside: its checkpoints and what came after them
+
+Then the same over 1 to 10^6 accounts. Last, the database is killed under load, as in `post`. Source: speed.md "Growth".
 
 Invariant: what is timed is the production path; only the books that lie beside it are written by the bench.
 """
@@ -12,64 +18,74 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import psycopg
 from rich.console import Console
 
 from loadtest.bench import machine
 from loadtest.bench.card import Card, take_card
-from loadtest.bench.finding import Cell, Finding, console_for, spread_of, tell
-from loadtest.bench.post import Case, Lane, Load
+from loadtest.bench.finding import Cell, Finding, console_for, spread_of
+from loadtest.bench.grow_books import BESIDE, HOUSE, Books
+from loadtest.bench.page import draw_and_tell
+from loadtest.bench.post import Case, Lane, Load, kill_under_load
+from loadtest.bench.system import folder_of
 from loadtest.own_database import at_database
 from loadtest.peers.house import HousePeer
 from loadtest.peers.peer import CURRENCY
+from loadtest.plot import Chart, Line
 from loadtest.sample import Percentiles, percentiles
 from servers.collector import settle
-from zerosum.domain.identity import Tenant, slot_of
+from zerosum.domain.identity import Tenant
 from zerosum.domain.journal import seller_pending_account
+from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
+from zerosum.store.ledger_reader import SqlLedgerReader
 from zerosum.store.opening import open_reader
 
 ENTRIES: Final = (10_000, 100_000, 1_000_000, 10_000_000)
 ACCOUNTS: Final = (1, 10_000, 1_000_000)
 SELLERS: Final = 10_000
-READS: Final = 300
+READS: Final = {"page": 300, "next page": 300, "balance": 300, "house balance": 100}
+"""How often each is read. The house's balance sums up to 64 x 1,000 entries: a hundred take seconds."""
+
 PAGE_ROWS: Final = 100
 
 _CASE: Final = Case("spread", 64, 1)
 _DATABASE: Final = "grow_zerosum"
 _TENANT: Final = Tenant("bench")
-_FILL_STEP: Final = 500_000
-
-_FILL: Final = (
-    """
-    INSERT INTO ledger.journals (slot, seq, ord, tenant, owner, version, journal_id, movement, payment_order_id, at_ms)
-    SELECT n %% 64, -n, 0, 'beside', 'seller-' || n %% 10000, n, md5(n::text), 'capture', 'o-' || n, 1790000000000
-    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
-    """,
-    """
-    INSERT INTO ledger.entries (slot, seq, ord, line, tenant, journal_id, account, currency, amount_minor, at_ms)
-    SELECT n %% 64, -n, 0, line, 'beside', md5(n::text),
-           CASE line WHEN 0 THEN 'psp:stripe:clearing:USD' ELSE 'seller:seller-' || n %% 10000 || ':pending:USD' END,
-           'USD', CASE line WHEN 0 THEN 100 ELSE -100 END, 1790000000000
-    FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n, generate_series(0, 1) AS line
-    """,
-)
-"""Numbers of logs that are filled go down from zero: those that a shard gives go up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What was measured at one size. Rates in postings a second, reads in milliseconds."""
+    """What was measured at one size: so many entries or accounts. Rates in postings a second; reads by name, in ms."""
 
-    what: str
+    count: int
+    unit: str
     rates: Sequence[float]
-    page: Percentiles
-    balance: Percentiles
+    reads: Mapping[str, Percentiles]
+
+    def __str__(self) -> str:
+        return f"{self.count:,} {self.unit if self.count > 1 else self.unit.removesuffix('s')}"
+
+    @property
+    def per_s(self) -> float:
+        """The median rate."""
+        spread = spread_of(self.rates)
+        return spread.median if spread is not None else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """All sizes, how many postings were acknowledged and how many of them a killed database had lost."""
+
+    sizes: Sequence[Size]
+    acknowledged: int
+    lost: int
+    cards: tuple[Card, Card] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,139 +99,164 @@ class Asked:
     has_cards: bool = True
 
 
-def bench_grow(asked: Asked, *, command: str, json_file: Path | None) -> int:
-    """On a database of its own, which is removed. 0 when nothing acknowledged was lost."""
+def bench_grow(settings: Settings, asked: Asked, *, command: str, json_file: Path | None) -> int:
+    """On a database of its own, which is removed; its page goes below the data folder. 0 when nothing acknowledged was lost."""
     console = console_for(json_file)
     folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "postgres")
     try:
         server.start()
-        before = take_card(server.urls()["admin"], folder) if asked.has_cards else None
-        sizes, lost = asyncio.run(_Growth(server, asked, console).run())
-        after = take_card(server.urls()["admin"], folder) if asked.has_cards else None
+        found = asyncio.run(_Ledger(server, folder, asked, console).run())
     finally:
         server.stop()
         shutil.rmtree(folder)
-    cards = (before, after) if before is not None and after is not None else None
-    tell(finding_of(sizes, lost, command=command, cards=cards), console, json_file)
-    return 1 if lost else 0
+    return draw_and_tell(finding_of(found, command=command), folder_of(settings, "grow"), console, json_file)
 
 
-class _Growth:
+class _Ledger:
     """One run of the bench on a server that is up."""
 
-    def __init__(self, server: EmbeddedPostgres, asked: Asked, console: Console) -> None:
+    def __init__(self, server: EmbeddedPostgres, folder: Path, asked: Asked, console: Console) -> None:
+        self._server = server
+        self._folder = folder
         self._urls = server.urls()
         self._asked = asked
         self._say: Callable[[str], None] = lambda what: console.print(what, style="dim", highlight=False)
-        self._admin = at_database(self._urls["admin"], _DATABASE).replace("+psycopg", "")
-
-    async def run(self) -> tuple[list[Size], int]:
-        """All sizes; how many postings that were acknowledged are not there."""
         peer = HousePeer(self._urls["admin"], self._urls["ledger"], _DATABASE)
-        sellers = [f"seller-{number:07}" for number in range(SELLERS)]
+        self._lane = Lane("zerosum", peer)
+        self._books = Books(at_database(self._urls["admin"], _DATABASE))
+
+    async def run(self) -> Growth:
+        """Books, cards, all sizes, the kill."""
+        peer, sellers = self._lane.peer, [f"seller-{number:07}" for number in range(SELLERS)]
+        await asyncio.to_thread(self._books.prepare)
         await peer.open(sellers)
         settle()
-        lane, sizes, filled = Lane("zerosum", peer), [], 0
+        before = await self._card()
+        sizes = [*await self._of_entries(sellers), *await self._of_accounts()]
+        after = await self._card()
+        self._say("killing the database under load")
+        lost = await kill_under_load(self._server, [self._lane], self._load(sellers))
+        await peer.close()
+        cards = (before, after) if before is not None and after is not None else None
+        return Growth(sizes, len(self._lane.acknowledged), lost[self._lane.name], cards)
+
+    async def _of_entries(self, sellers: Sequence[str]) -> list[Size]:
+        sizes = []
         for entries in (size for size in ENTRIES if size <= self._asked.entries_max):
             self._say(f"filling the ledger to {entries:,} entries")
-            await asyncio.to_thread(self._fill, filled // 2 + 1, entries // 2)
-            filled = entries
-            sizes.append(await self._measure(f"{entries:,} entries", lane, sellers))
+            await asyncio.to_thread(self._books.fill, entries)
+            sizes.append(await self._measure(entries, "entries", sellers))
+        return sizes
+
+    async def _of_accounts(self) -> list[Size]:
+        sizes = []
         for accounts in (size for size in ACCOUNTS if size <= self._asked.accounts_max):
-            what = f"{accounts:,} account{'s' if accounts > 1 else ''}"
-            self._say(f"opening {what}")
+            self._say(f"opening accounts: {accounts:,}")
             wide = [f"wide-{accounts}-{number:07}" for number in range(accounts)]
-            await asyncio.to_thread(self._open, wide)
-            sizes.append(await self._measure(what, lane, wide))
-        stored = await asyncio.to_thread(self._stored, lane.acknowledged)
-        await peer.close()
-        return sizes, len(lane.acknowledged) - stored
+            await asyncio.to_thread(self._books.open, _TENANT, wide)
+            sizes.append(await self._measure(accounts, "accounts", wide))
+        return sizes
 
-    async def _measure(self, what: str, lane: Lane, sellers: Sequence[str]) -> Size:
-        self._say(what)
-        load = Load(sellers, seed=len(lane.acknowledged) + 1)
-        await load.run(lane, _CASE, min(1.0, self._asked.seconds))
-        rates = [(await load.run(lane, _CASE, self._asked.seconds)).per_s for _ in range(self._asked.rounds)]
-        return Size(what, rates, *await self._reads(sellers))
-
-    async def _reads(self, sellers: Sequence[str]) -> tuple[Percentiles, Percentiles]:
+    async def _measure(self, count: int, unit: str, sellers: Sequence[str]) -> Size:
+        self._say(f"posting to {len(sellers):,} sellers")
+        load = self._load(sellers)
+        await load.run(self._lane, _CASE, min(1.0, self._asked.seconds))
+        rates = [(await load.run(self._lane, _CASE, self._asked.seconds)).per_s for _ in range(self._asked.rounds)]
         reader = open_reader("ledger", at_database(self._urls["ledger"], _DATABASE))
-        chance, pages, balances = random.Random(1), [], []
         try:
-            for _ in range(READS):
-                account = seller_pending_account(chance.choice(sellers), CURRENCY)
-                began_s = time.perf_counter()
-                await reader.entries(_TENANT, account, PAGE_ROWS, "")
-                read_s = time.perf_counter()
-                await reader.balance(_TENANT, account)
-                pages.append((read_s - began_s) * 1e3)
-                balances.append((time.perf_counter() - read_s) * 1e3)
+            return Size(count, unit, rates, await self._reads(reader, sellers))
         finally:
             await reader.close()
-        return percentiles(pages), percentiles(balances)
 
-    # ---- books that lie beside ---------------------------------------------------------------------------------
+    def _load(self, sellers: Sequence[str]) -> Load:
+        """Of ids that none before had."""
+        return Load(sellers, seed=len(self._lane.acknowledged) + 1)
 
-    def _fill(self, first: int, last: int) -> None:
-        with psycopg.connect(self._admin, autocommit=True) as connection:
-            for start in range(first, last + 1, _FILL_STEP):
-                for statement in _FILL:
-                    connection.execute(statement, {"first": start, "last": min(start + _FILL_STEP - 1, last)})
-            connection.execute("VACUUM ANALYZE ledger.entries, ledger.journals")
+    async def _reads(self, reader: SqlLedgerReader, sellers: Sequence[str]) -> dict[str, Percentiles]:
+        chance = random.Random(1)
 
-    def _open(self, owners: Sequence[str]) -> None:
-        """Owners and their accounts as a first journal leaves them."""
-        with psycopg.connect(self._admin) as connection, connection.cursor() as cursor:
-            with cursor.copy("COPY ledger.owners FROM STDIN") as copy:
-                for owner in owners:
-                    copy.write_row((slot_of(_TENANT, owner), _TENANT, owner, 0, 1, 1))
-            with cursor.copy("COPY ledger.accounts FROM STDIN") as copy:
-                for owner in owners:
-                    account = seller_pending_account(owner, CURRENCY)
-                    copy.write_row((slot_of(_TENANT, owner), _TENANT, owner, account, CURRENCY, 0, 0))
-        with psycopg.connect(self._admin, autocommit=True) as connection:
-            connection.execute("VACUUM ANALYZE ledger.owners, ledger.accounts")
+        def account() -> str:
+            return seller_pending_account(chance.choice(sellers), CURRENCY)
 
-    def _stored(self, acknowledged: Sequence[str]) -> int:
-        with psycopg.connect(self._admin) as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM ledger.journals WHERE tenant = %s AND journal_id = ANY(%s)",
-                (_TENANT, list(acknowledged)),
-            ).fetchone()
-        return int(row[0]) if row else 0
+        ways: dict[str, Callable[[], Awaitable[Any]]] = {
+            "page": lambda: reader.entries(_TENANT, account(), PAGE_ROWS, ""),
+            "next page": lambda: reader.entries(BESIDE, HOUSE, PAGE_ROWS, self._books.somewhere(chance)),
+            "balance": lambda: reader.balance(_TENANT, account()),
+            "house balance": lambda: reader.balance(BESIDE, HOUSE),
+        }  # fmt: skip
+        return {name: percentiles([await _timed_ms(ways[name]) for _ in range(count)]) for name, count in READS.items()}
+
+    async def _card(self) -> Card | None:
+        if not self._asked.has_cards:
+            return None
+        self._say("taking the machine's card")
+        return await asyncio.to_thread(take_card, self._urls["admin"], self._folder)
+
+
+async def _timed_ms(read: Callable[[], Awaitable[Any]]) -> float:
+    began_s = time.perf_counter()
+    await read()
+    return (time.perf_counter() - began_s) * 1e3
 
 
 # ---- telling -----------------------------------------------------------------------------------------------------
 
-COLUMNS: Final = ("the ledger has", "postings/s", "of the first", "page p50 ms", "p99 ms", "balance p50 ms", "p99 ms")
+COLUMNS: Final = (
+    "the ledger has", "postings/s", "of the first",
+    *(f"{name} {share} ms" for name in READS for share in ("p50", "p99")),
+)  # fmt: skip
+_COLOURS: Final = dict(zip(READS, ("--c1", "--c2", "--c3", "--c4"), strict=True))
 
 
-def finding_of(sizes: Sequence[Size], lost: int, *, command: str, cards: tuple[Card, Card] | None) -> Finding:
+def finding_of(found: Growth, *, command: str) -> Finding:
     """One row a size; a series is compared with its own first."""
-    by_entries = [size for size in sizes if size.what.endswith("entries")]
-    by_accounts = [size for size in sizes if size not in by_entries]
-    ratio = _median(by_entries[-1]) / _median(by_entries[0])
+    by_entries, by_accounts = ([size for size in found.sizes if size.unit == unit] for unit in ("entries", "accounts"))
+    first, last = by_entries[0], by_entries[-1]
+    lost = f"{found.lost} of {found.acknowledged:,} acknowledged postings are not there after the database was killed"
     return Finding(
-        bench="grow", command=command, columns=COLUMNS, cards=cards, facts=machine.facts(),
-        headline=f"rate at {by_entries[-1].what} over {by_entries[0].what}: {ratio:.2f}",
-        rows=(*_rows(by_entries), *_rows(by_accounts)),
-        losses=(f"{lost} acknowledged postings are not there",) if lost else (),
-        notes=(f"postings spread over the sellers, {_CASE.in_flight} in flight, 1 a call; pages of {PAGE_ROWS} entries",),
+        bench="grow", command=command, columns=COLUMNS, cards=found.cards, facts=machine.facts(),
+        headline=f"rate at {last} over {first}: {last.per_s / first.per_s:.2f}",
+        rows=(*_rows(by_entries), *_rows(by_accounts)), losses=(lost,) if found.lost else (),
+        notes=(
+            f"postings spread over the sellers, {_CASE.in_flight} in flight, 1 a call; pages of {PAGE_ROWS} entries; the next "
+            "page and the house's balance are of the books that lie beside",
+            f"{found.acknowledged:,} acknowledged postings looked for after the database was killed",
+        ),
+        charts=(*_charts(by_entries), *_charts(by_accounts)),
     )  # fmt: skip
 
 
 def _rows(sizes: Sequence[Size]) -> list[tuple[Cell, ...]]:
     return [
         (
-            size.what, spread_of(size.rates), _median(size) / _median(sizes[0]), size.page.p50_ms, size.page.p99_ms,
-            size.balance.p50_ms, size.balance.p99_ms,
+            str(size), spread_of(size.rates), size.per_s / sizes[0].per_s,
+            *(figure for name in READS for figure in (size.reads[name].p50_ms, size.reads[name].p99_ms)),
         )
         for size in sizes
     ]  # fmt: skip
 
 
-def _median(size: Size) -> float:
-    spread = spread_of(size.rates)
-    return spread.median if spread is not None else 0.0
+def _charts(sizes: Sequence[Size]) -> tuple[Chart, ...]:
+    """Rate and reads against what grows, which is told in powers of ten."""
+    if not sizes:
+        return ()
+
+    def line(name: str, colour: str, figure: Callable[[Size], float | None]) -> Line:
+        return Line(name, colour, tuple((float(size.count), figure(size)) for size in sizes))
+
+    def p99_ms(size: Size, name: str) -> float | None:
+        return size.reads[name].p99_ms
+
+    drawn = partial(Chart, is_x_log=True, x_unit="")
+    rates = (
+        line("highest", "--p50", lambda size: max(size.rates)), line("median", "--p95", lambda size: size.per_s),
+        line("lowest", "--p99", lambda size: min(size.rates)),
+    )  # fmt: skip
+    reads = tuple(line(f"{name}, p99", colour, partial(p99_ms, name=name)) for name, colour in _COLOURS.items())
+    unit = sizes[0].unit
+    return (
+        drawn(title=f"Postings a second against {unit}", unit="/s", lines=rates),
+        drawn(title=f"Reads against {unit}", unit="ms", is_log=True, lines=reads),
+    )

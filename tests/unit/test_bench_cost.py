@@ -1,4 +1,4 @@
-"""What `bench cost`, `fan` and `grow` make of their readings: a count a checkout, ratios of neighbours, what was lost."""
+"""What `bench cost` and `fan` make of their readings: a count a checkout, ratios of neighbours, what was lost."""
 
 from dataclasses import replace
 
@@ -8,11 +8,8 @@ from loadtest.bench.cost import finding_of as cost_finding
 from loadtest.bench.fan import COLUMNS, WIDTHS
 from loadtest.bench.fan import finding_of as fan_finding
 from loadtest.bench.finding import Spread, few_pairs
-from loadtest.bench.grow import Size
-from loadtest.bench.grow import finding_of as grow_finding
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.staircase import Step, step_of
-from loadtest.sample import percentiles
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 NOTHING = Reading(commits=0, inserted=0, updated=0, wal_bytes=0, turns=0, batches=0, calls=0, rpcs=0)
@@ -62,19 +59,4 @@ def test_fan_compares_cpu_an_order_with_that_of_one_seller_round_by_round() -> N
     assert rows["10"]["CPU ms an order, system"] == Spread((1.0, 0.5))
     assert rows["10"]["of one seller's"] == Spread((0.5, 0.5))
     assert finding.void_because == ("lost",)
-    assert finding.status == 1
-
-
-def test_growth_is_told_against_the_smallest_of_its_series_and_what_is_lost_voids_it() -> None:
-    reads = percentiles([1.0, 2.0, 3.0])
-    sizes = [
-        Size(what, (rate,), reads, reads)
-        for what, rate in (("10,000 entries", 1_000.0), ("100,000 entries", 800.0), ("1 account", 500.0))
-    ]
-
-    finding = grow_finding(sizes, 2, command="c", cards=None)
-
-    assert finding.headline == "rate at 100,000 entries over 10,000 entries: 0.80"
-    assert [row[2] for row in finding.rows] == [1.0, 0.8, 1.0]
-    assert finding.void_because == ("2 acknowledged postings are not there",)
     assert finding.status == 1
