@@ -241,15 +241,19 @@ def _example(kind: Kind) -> list[str]:
     found = example_of(kind)
     if found is None:
         return [f"Proposed: `{rule_of(kind).action}`."]
+    proposal = found.proposal
+    idle = "" if proposal.postings or proposal.follows else ", which posts nothing by itself"
     told = [
         f"Example: `{found.field}` is `{found.ours or '(nothing)'}` by our books and `{found.theirs or '(nothing)'}` "
         f"by the other side; off by {format_amount(found.money)} {found.money.currency}. "
-        f"Proposed: `{found.proposal.action}`{'' if found.proposal.postings else ', which posts nothing by itself'}.",
+        f"Proposed: `{proposal.action}`{idle}.",
     ]
-    if found.proposal.postings:
+    if proposal.postings:
         told += ["", "| account | debit | credit |", "|---|---:|---:|"]
-        for side in found.proposal.postings:
+        for side in proposal.postings:
             amount = format_amount(Money(abs(side.amount_minor), side.currency))
             debit, credit = (amount, "") if side.amount_minor > 0 else ("", amount)
             told.append(f"| `{side.account}` | {debit} | {credit} |")
+    if proposal.follows:
+        told += ["", f"What follows: {proposal.follows}."]
     return told

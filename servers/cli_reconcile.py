@@ -294,7 +294,7 @@ def _show_case(case: Any, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(case_document(case), indent=2, ensure_ascii=False))
         return
-    show(case_facts(case.mismatch), False, f"Case {case.mismatch.mismatch_id}")
+    show(case_facts(case), False, f"Case {case.mismatch.mismatch_id}")
     if case.dry_run:
         show(posting_rows(case.dry_run), False, "The machine's proposal would post", whole=["account", "amount"])
     if case.proposal.number:

@@ -152,11 +152,13 @@ def case_row(case: pb.Mismatch, *, is_short: bool) -> Row:
     }
 
 
-def case_facts(case: pb.Mismatch) -> list[Row]:
+def case_facts(whole: pb.GetMismatchResponse) -> list[Row]:
     """A case, fact by fact."""
+    case = whole.mismatch
     facts = case_row(case, is_short=False) | {
         "field": case.field,
         "likely cause": case.likely_cause,
+        "what follows": whole.follows,
         "psp": case.psp,
         "tenant": case.tenant,
         "checkout": case.checkout_id,

@@ -128,6 +128,7 @@ def case_of(view: CaseView) -> pb.GetMismatchResponse:
         dry_run=_postings(view.dry_run),
         proposal=proposal_of(view.proposal),
         acts=[_act(act) for act in view.acts],
+        follows=view.follows,
     )
 
 

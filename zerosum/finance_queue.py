@@ -60,12 +60,16 @@ class ActRow:
 
 @dataclass(frozen=True, slots=True)
 class CaseView:
-    """One case whole. `proposal`: what is proposed, or was approved; None before, and after a rejection."""
+    """One case whole. `proposal`: what is proposed, or was approved; None before, and after a rejection.
+
+    `follows`: what the machine's proposal moves besides its postings, in words; "" where nothing does.
+    """
 
     row: MismatchRow
     dry_run: tuple[Posting, ...]
     proposal: Proposal | None
     acts: Sequence[ActRow]
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,3 +111,18 @@ async def test_what_is_proposed_for_such_a_movement_posts_nothing_before_somebod
     view = await seen(store, desk, "other_movement")
 
     assert (view.row.field, view.row.theirs, view.dry_run) == ("payout_reversal", "0.50 USD", ())
+
+
+async def test_what_follows_a_late_charge_is_shown_beside_its_postings(desk: Desk) -> None:
+    """People see the whole chain: into suspense, and out of it again with the refund."""
+    store = desk.open(line_due_ms=LONG_MS)
+    orders = desk.orders(1)
+    desk.write(orders)
+    desk.stand("NO_CHARGE", "FAILED")
+    await desk.take(store, desk.file(orders))
+    await desk.night(store)
+
+    view = await seen(store, desk, "late_charge")
+
+    assert [side.account for side in view.dry_run] == [CLEARING.replace("psp:psp", f"psp:{desk.psp}"), SUSPENSE]
+    assert f"{SUSPENSE} 10.00 USD; psp:{desk.psp}:clearing:USD -10.00 USD" in view.follows

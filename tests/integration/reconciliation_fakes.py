@@ -59,7 +59,7 @@ ROW = MismatchRow(
 POSTINGS = (Posting("psp:stripe:clearing:USD", 1_250, "USD"), Posting("suspense:USD", -1_250, "USD"))
 VIEW = CaseView(
     ROW, POSTINGS, Proposal(1, "ada", Resolution.WRITE_OFF, Action.WRITE_OFF_TO_SUSPENSE, POSTINGS, "the bank says so"),
-    [ActRow(1, "propose", "ada", "{}", 1_500)],
+    [ActRow(1, "propose", "ada", "{}", 1_500)], "the wallet of s takes pending 12.50 USD",
 )  # fmt: skip
 HELD = [
     Suspense(Money(1_250, "USD"), Money(0, "USD"), 1, 200_000_000),

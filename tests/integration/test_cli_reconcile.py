@@ -141,7 +141,7 @@ async def test_lists_show_major_units_and_ids_that_can_be_copied_back(desk: Desk
     assert "12.50 USD" in listed.stdout
     assert listed.exit_code == shown.exit_code == 0
     assert "the bank says so" not in listed.stdout
-    for part in ("psp:stripe:clearing:USD", "-12.50 USD", "Proposal 1 of ada", "a backup"):
+    for part in ("psp:stripe:clearing:USD", "-12.50 USD", "Proposal 1 of ada", "a backup", "takes pending"):
         assert part in shown.stdout
 
 

@@ -221,6 +221,7 @@ async def test_a_case_is_told_with_its_postings_in_major_units_and_its_acts(tmp_
     assert [(side.account, side.money.amount) for side in told.dry_run] == [
         ("psp:stripe:clearing:USD", "12.50"), ("suspense:USD", "-12.50"),
     ]  # fmt: skip
+    assert told.follows == "the wallet of s takes pending 12.50 USD"
     assert (told.proposal.number, told.proposal.proposed_by) == (1, "ada")
     assert [act.act for act in told.acts] == ["propose"]
     assert missing[0] is grpc.StatusCode.NOT_FOUND

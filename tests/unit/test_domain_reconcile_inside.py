@@ -79,6 +79,17 @@ def test_a_promise_that_was_kept_and_is_gone_is_sent_again_by_code(promise: Prom
     assert found.money == Money(1_000, "EUR")
 
 
+def test_the_dry_run_of_a_transfer_that_is_sent_again_says_what_the_wallet_takes() -> None:
+    """It is no posting of the ledger's, and it is all that moves."""
+    request = Transfer(TENANT, Key("debit-1-o1"), "s", TransferKind.DEBIT_PENDING, Money(1_000, "EUR"), OrderId("o1"))
+
+    credited, debited = (case_of(compare([one], [])).proposal for one in (credit(), replace(credit(), request=request)))
+
+    assert (credited.postings, credited.follows) == ((), "the wallet of s takes pending 10.00 EUR")
+    assert debited.follows == "the wallet of s takes pending -10.00 EUR"
+    assert case_of(compare([capture()], [])).proposal.follows == ""
+
+
 @pytest.mark.parametrize("promise", [credit(todo=None), capture(todo=None)])
 def test_a_promise_without_a_to_do_is_not_waited_for(promise: Promise) -> None:
     (verdict,) = compare([promise], [])

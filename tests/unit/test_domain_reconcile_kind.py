@@ -53,6 +53,24 @@ def test_a_line_for_an_order_given_up_is_a_late_charge() -> None:
         Posting("psp:stripe:clearing:EUR", 10_000, "EUR"),
         Posting("suspense:EUR", -10_000, "EUR"),
     )
+    assert "suspense:EUR 100.00 EUR; psp:stripe:clearing:EUR -100.00 EUR" in found.proposal.follows
+
+
+@pytest.mark.parametrize(
+    ("waiting", "follows"),
+    [
+        (charge(standing=Standing.IN_FLIGHT), "the wallet of s takes pending 100.00 EUR"),
+        (refund(standing=Standing.IN_FLIGHT), ""),
+    ],
+    ids=["charge", "refund"],
+)
+def test_what_a_report_moves_in_the_wallet_is_told_beside_its_postings(waiting: Movement, follows: str) -> None:
+    """A charge is credited once the payment service believes it; for a refund the wallet was debited first of all."""
+    lines = [line()] if waiting.refund_key == "" else [refund_line()]
+
+    found = the_discrepancy(reconcile(lines, [waiting], RULES))
+
+    assert (found.kind, found.proposal.follows) == (Kind.UNRESOLVED_ORDER, follows)
 
 
 def test_a_wrong_amount_for_an_order_in_flight_is_never_mended_by_code() -> None:

@@ -140,12 +140,14 @@ class Proposal:
     """What is proposed, and the exact postings it would make: they sum to zero per currency, () where nothing is posted.
 
     `command`: the key that the machine's command has always had (REPORT_TO_PAYMENT: "<psp>/<line id>"; REPLAY_TODO: the id of
-    the transfer or journal), "" where people decide: theirs is made from the case and their proposal.
+    the transfer or journal), "" where people decide: theirs is made from the case and their proposal. `follows`: what moves
+    besides these postings, as people read it: what a wallet takes, what comes after; "" where nothing does.
     """
 
     action: Action
     postings: tuple[Posting, ...]
     command: str
+    follows: str = ""
 
 
 @dataclass(frozen=True, slots=True)

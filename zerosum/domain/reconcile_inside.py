@@ -189,7 +189,9 @@ def _of_promise(promise: Promise, found: Posted | None) -> Verdict:
     action = rule_of(kind).action
     is_sent_again = action is Action.REPLAY_TODO
     entries = request.entries if is_sent_again and isinstance(request, Journal) else ()
-    proposal = Proposal(action, postings_of(entries), name if is_sent_again else "")
+    is_in_wallet = is_sent_again and isinstance(request, Transfer)
+    follows = f"the wallet of {request.owner} takes {_told(expected)}" if is_in_wallet else ""
+    proposal = Proposal(action, postings_of(entries), name if is_sent_again else "", follows)
     case = _case(kind, promise.side, name, request.tenant, order_id, promise.checkout_id, differs, expected, proposal)
     return Verdict(promise.side, name, order_id, State.MISMATCH, promise.todo, case)
 

@@ -306,7 +306,8 @@ def _proposal(kind: Kind, line: Line | None, movement: Movement | None, money: M
     action = rule_of(kind).action
     entries: tuple[Entry, ...] = ()
     if line is not None and movement is not None and action is Action.REPORT_TO_PAYMENT:
-        return Proposal(action, postings_of(_report_entries(kind, movement)), f"{line.psp}/{line.id}")
+        entries = _report_entries(kind, movement)
+        return Proposal(action, postings_of(entries), f"{line.psp}/{line.id}", _report_follows(kind, movement))
     if line is not None and action is Action.WRITE_OFF_TO_SUSPENSE:
         entries = write_off_entries(line.psp, money)
     elif line is not None and action is Action.BOOK_FEE:
@@ -315,7 +316,7 @@ def _proposal(kind: Kind, line: Line | None, movement: Movement | None, money: M
 
 
 def _report_entries(kind: Kind, movement: Movement) -> tuple[Entry, ...]:
-    """What the payment service posts once it believes the line. A late charge is refunded afterwards, by its own road."""
+    """What the payment service posts once it believes the line; `_report_follows` says the rest."""
     is_charge = movement.kind is MovementKind.CHARGE
     if kind is Kind.LATE_CHARGE:
         posted = ledger.Movement.SUSPENSE_CHARGE
@@ -330,6 +331,21 @@ def _report_entries(kind: Kind, movement: Movement) -> tuple[Entry, ...]:
     if is_charge or movement.is_from_suspense:
         return entries
     return tuple(Entry(entry.account, _negated(entry.money)) for entry in entries)
+
+
+def _report_follows(kind: Kind, movement: Movement) -> str:
+    """What moves besides: a late charge goes back to its buyer by its own road, any other charge is credited to the seller's
+    wallet. Of a refund the wallet was debited before the PSP was asked."""
+    if movement.kind is not MovementKind.CHARGE:
+        return ""
+    if kind is not Kind.LATE_CHARGE:
+        return f"the wallet of {movement.seller} takes pending {told(movement.money)}"
+    cleared = ledger.entries_of(
+        ledger.Movement.SUSPENSE_REFUND, gross=movement.money, fee=Money(0, movement.money.currency),
+        buyer=movement.buyer, seller=movement.seller, psp=movement.psp,
+    )  # fmt: skip
+    sides = "; ".join(f"{entry.account} {told(entry.money)}" for entry in cleared)
+    return f"the PSP is asked to refund it, and with proof of that is posted: {sides}; refused for good, it stays in suspense"
 
 
 def _negated(money: Money) -> Money:

@@ -1025,6 +1025,9 @@ class GetMismatchResponse(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     PROPOSAL_FIELD_NUMBER: _builtins.int
     ACTS_FIELD_NUMBER: _builtins.int
+    FOLLOWS_FIELD_NUMBER: _builtins.int
+    follows: _builtins.str
+    """What the machine's proposal moves besides its postings, in words: what a wallet takes, what comes after. Empty = nothing."""
     @_builtins.property
     def mismatch(self) -> Global___Mismatch: ...
     @_builtins.property
@@ -1046,10 +1049,11 @@ class GetMismatchResponse(_message.Message):
         dry_run: _abc.Iterable[Global___Posting] | None = ...,
         proposal: Global___Proposal | None = ...,
         acts: _abc.Iterable[Global___CaseAct] | None = ...,
+        follows: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mismatch", b"mismatch", "proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "dry_run", b"dry_run", "mismatch", b"mismatch", "proposal", b"proposal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "dry_run", b"dry_run", "follows", b"follows", "mismatch", b"mismatch", "proposal", b"proposal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -218,7 +218,8 @@ def proposal_text(found: Discrepancy) -> str:
     """The dry run as JSON."""
     proposal = found.proposal
     postings = [[side.account, side.amount_minor, side.currency] for side in proposal.postings]
-    return canonical_json({"action": proposal.action, "postings": postings, "command": proposal.command})
+    follows = {"follows": proposal.follows} if proposal.follows else {}
+    return canonical_json({"action": proposal.action, "postings": postings, "command": proposal.command, **follows})
 
 
 def act_row(mismatch_id: str, number: int, act: Act, detail: Mapping[str, Any], now_ms: int) -> Row:

@@ -39,7 +39,8 @@ def view(found: Row, acts: Sequence[Row]) -> CaseView:
     stands = is_proposed or found["state"] in {CaseState.APPROVED, *CLOSED}
     shown = [ActRow(act["number"], act["act"], act["actor"], act["detail"], act["at_ms"]) for act in acts]
     proposed = _dry_run(found)[1] if found["state"] in CLOSED else dry_run(case_of(found, acts))
-    return CaseView(row_of(found), proposed, _proposal(acts) if stands else None, shown)
+    follows = json.loads(found["proposal"] or "{}").get("follows", "")
+    return CaseView(row_of(found), proposed, _proposal(acts) if stands else None, shown, follows)
 
 
 _SAY_OF_PROPOSAL = frozenset({Act.PROPOSE, Act.REJECT, Act.GIVE_UP, Act.REOPEN})
