@@ -8,13 +8,13 @@ Invariant: whoever lives at an address is the newest; older ones go on until the
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Final
 
 from simulator.world.database import SERVICES, Database
 from simulator.world.loop import Party, VirtualLoop
-from simulator.world.mix import HOUR_MS
+from simulator.world.mix import HOUR_MS, Mix
 from simulator.world.network import Network
 from simulator.world.process import Link, PaymentServer, PostingServer, ProcessClock, Risk, ShardProcess
 from simulator.world.proof import Carried
@@ -28,6 +28,10 @@ from zerosum.errors import Retryable
 _DECLARED_DEAD_S: Final = 8.0
 """A process that does not answer for so long is taken for dead and gets a successor. Ray: 7.8 s measured."""
 
+_TRIES_WHILE_GONE: Final = 4
+_BASE_MS: Final = 2_000
+"""Of one to-do, at the back-off's cap, until the PSP forgets its key; some ten others lead up to the cap."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -39,14 +43,19 @@ class Topology:
     is_risk_at_once: bool
 
 
-def topology_of(seed: int) -> Topology:
-    """1 to 3 payment shards, 1 or 2 of wallet and ledger, the lease, and how long the PSP remembers keys."""
+def topology_of(seed: int, mix: Mix) -> Topology:
+    """1 to 3 payment shards, 1 or 2 of wallet and ledger, the lease, and how long the PSP remembers keys.
+
+    Where the PSP is gone for longer than that, whoever waits for it asks a few times in all: so is the back-off set.
+    """
     chance = Random(f"house {seed}")
     expiry_ms = chance.choice((1, 6, 24, 24 * 7)) * HOUR_MS
     policy = Policy(
         psp="stripe", answer_after_ms=10_000, lease_ms=chance.randint(2_000, 30_000), backoff_base_ms=100,
         backoff_cap_ms=chance.choice((2_000, 10_000, 30_000)), horizon_ms=expiry_ms,
     )  # fmt: skip
+    if mix.psp_gone_hours_max:
+        policy = replace(policy, backoff_base_ms=_BASE_MS, backoff_cap_ms=expiry_ms // _TRIES_WHILE_GONE)
     shards_of = {"wallet": chance.randint(1, 2), "ledger": chance.randint(1, 2), "payment": chance.randint(1, 3)}
     return Topology(shards_of, policy, expiry_ms, chance.random() < 0.3)  # noqa: PLR2004 - most ask the risk check
 

@@ -52,6 +52,7 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]], carri
         *closed_is_closed(database),
         *_given_up(database, psp),
         *_keys(database, psp),
+        *_forgotten(psp),
         *_conservation(database, psp),
         *_wallets(database, carried),
         *_ledger(database),
@@ -144,6 +145,16 @@ def _keys(database: Database, psp: Psp) -> list[str]:
     stored = {row["key"] for row in database.rows("payment", "operations")}
     asked = dict.fromkeys(record["key"] for record in psp.book.records if record.get("key"))
     return [f"I4: the PSP was asked under {key}, which no operation has" for key in asked if key not in stored]
+
+
+def _forgotten(psp: Psp) -> list[str]:
+    """I4, before it is broken: nothing is asked for anew under a key that the PSP has carried out and forgotten (row S10)."""
+    done = Counter(
+        record["key"]
+        for record in psp.book.records
+        if record.get("key") and any(record.get(made) for made in ("intents", "charges", "refunds"))
+    )
+    return [f"I4: the PSP has carried out {key} {count} times" for key, count in done.items() if count > 1]
 
 
 def _conservation(database: Database, psp: Psp) -> list[str]:

@@ -126,6 +126,7 @@ class Psp:
         self._party = Party("psp")
         self._alarm: asyncio.TimerHandle | None = None
         self._posts: set[asyncio.Task[None]] = set()
+        self._deaf_until_ms = self._gone_until_ms = 0
 
     def now_ms(self) -> int:
         """The true time."""
@@ -140,6 +141,19 @@ class Psp:
                 webhook_delay_ms_max=mix.webhook_delay_ms_max,
             )
         )  # fmt: skip
+
+    def leave(self, *, deaf_ms: int, gone_ms: int) -> None:
+        """It is gone for a while: at first it carries out what it gets and answers nobody, then nobody is there at all.
+
+        What it has to announce waits until it is back, and so does what it does by itself.
+        """
+        self._trace.fault("psp_gone_hours_max", f"for {gone_ms / 3_600_000:.1f} h", "psp")
+        self._deaf_until_ms, self._gone_until_ms = self.now_ms() + deaf_ms, self.now_ms() + gone_ms
+
+    @property
+    def is_gone(self) -> bool:
+        """Whoever calls has no answer."""
+        return self.now_ms() < self._gone_until_ms
 
     def forget(self) -> None:
         """Lets go of everything: it was audited, all its events are delivered, and nobody will ask again."""
@@ -156,7 +170,9 @@ class Psp:
 
     @property
     def next_due_ms(self) -> int | None:
-        """When it will do something by itself, None when it has nothing left to do."""
+        """When it will do something by itself, coming back included, None when it has nothing left to do."""
+        if self.is_gone:
+            return self._gone_until_ms
         return self.now_ms() if self._posts else self.engine.next_due_ms()
 
     # ---- calls -----------------------------------------------------------------------------------------------
@@ -164,8 +180,9 @@ class Psp:
     async def exchange(self, call: Call) -> Answer:
         """One request over the wire, as the product's transport knows it. Raises NotSent, OutcomeUnknown."""
         weather = self._weather
-        if weather.hits(weather.mix.psp_refused):
-            self._trace.fault("psp_refused")
+        is_refused = weather.hits(weather.mix.psp_refused)
+        if is_refused or self._deaf_until_ms <= self.now_ms() < self._gone_until_ms:
+            self._trace.fault("psp_refused" if is_refused else "psp_gone_hours_max")
             raise NotSent("stripe cannot be reached: ClientConnectorError")
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._trace.tell(f"-> psp: {call.method} {call.path}")
@@ -177,7 +194,7 @@ class Psp:
             async with asyncio.timeout(PSP_TIMEOUT_MS / 1_000):
                 return await answer
         except TimeoutError as trouble:
-            self._trace.fault("psp_latency_ms_max", "no answer in time")
+            self._trace.fault("psp_gone_hours_max" if self.is_gone else "psp_latency_ms_max", "no answer in time")
             raise OutcomeUnknown("stripe did not answer: TimeoutError") from trouble
 
     def _arrive(self, call: Call, answer: "asyncio.Future[Answer] | None") -> None:
@@ -213,7 +230,7 @@ class Psp:
         self._reply(plan, answer)
 
     def _reply(self, plan: Plan, answer: "asyncio.Future[Answer] | None") -> None:
-        if answer is not None:
+        if answer is not None and not self.is_gone:
             status = plan.answer.status if plan.answer else "no answer"
             self._trace.tell(f"<- {plan.operation}: {status}", "psp")
             self._loop.later(plan.delay_ms / 1_000 + self._weather.way_s(), _hear, answer, plan.answer)
@@ -222,6 +239,8 @@ class Psp:
 
     def _notice(self) -> None:
         due_ms = self.engine.next_due_ms()
+        if due_ms is not None and self.is_gone:
+            due_ms = max(due_ms, self._gone_until_ms)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -229,6 +248,9 @@ class Psp:
             self._alarm = self._loop.later(max(due_ms - self.now_ms(), 0) / 1_000, self._wake)
 
     def _wake(self) -> None:
+        if self.is_gone:
+            self._notice()
+            return
         now_ms = self.now_ms()
         self.engine.tick(now_ms)
         self.book.take(self)

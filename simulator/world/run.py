@@ -60,7 +60,7 @@ def _told(seed: int, mix: Mix, size: Size) -> Result:
     loop = VirtualLoop(Random(f"loop {seed}"), seconds_max=SECONDS_MAX, steps_max=STEPS_MAX)
     trace, weather = Trace(loop), Weather(seed, mix)
     with quiet(trace), fenced():
-        house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed))
+        house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed, mix))
         swarm = Swarm(house, size)
         try:
             wrong = loop.run_until_complete(swarm.run())

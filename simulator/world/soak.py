@@ -11,7 +11,7 @@ Invariant: nothing is let go that was not audited, and what goes on is audited f
 import gc
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final, TextIO
 
@@ -59,10 +59,11 @@ def soak(seed: int, *, hours: float, rate: float, out: TextIO = sys.stdout) -> D
     house: House | None = None
     with quiet(trace):
         for number in range(rounds):
-            weather.mix = mix_of(seed * _SEEDS_APART + number)
+            # A PSP that is gone for days sets the house's back-off, and a day has one house.
+            weather.mix = replace(mix_of(seed * _SEEDS_APART + number), psp_gone_hours_max=0)
             with without_collector(), fenced():
                 if house is None:
-                    house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed))
+                    house = House(loop=loop, weather=weather, trace=trace, topology=topology_of(seed, weather.mix))
                     loop.run_until_complete(house.start())
                     keeper = loop.create_task(house.keep_alive())
                 _round(day, house, round(rate * ROUND_S))

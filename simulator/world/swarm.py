@@ -17,6 +17,7 @@ from simulator.world.finance import Finance
 from simulator.world.forger import Forger
 from simulator.world.house import House
 from simulator.world.loop import Party
+from simulator.world.mix import HOUR_MS
 from simulator.world.network import BUYERS, Lost
 from simulator.world.network import Refused as NobodyThere
 from simulator.world.proof import findings
@@ -35,6 +36,7 @@ REST_S: Final = 2 * 3_600
 """A clock that jumped back is 20 minutes behind, a pending order is asked for after 1, 2, 4, 8, .. minutes."""
 _PATIENCE_S: Final = 20.0
 _PAUSE_S: Final = 2.0
+_SPENT: Final = "budget spent"
 _TIRED_S: Final = 16.0
 """A caller without an answer asks again after two seconds, then after twice as long each time, up to this."""
 _CROWDS: Final = (4, 10, 100)
@@ -42,9 +44,12 @@ _CROWDS: Final = (4, 10, 100)
 _CLICKS: Final = (1, 1, 1, 1, 2, 4)
 _LOOKS_PER_MINUTE: Final = 4
 """The reconciler's, while there is trouble: often enough that its facts race answers, polls and webhooks."""
+_DEAF_MS_MAX: Final = 15_000
+"""For how long a PSP that leaves still carries out what it answers no more: longer than the longest call."""
 _FAR_S: Final = 60
 _NEAR_S: Final = 5
-"""Where nothing is owed, only what is on its way between processes is left, and that is there sooner."""
+"""Where nothing is owed, only what is on its way between processes is left, and that is there sooner; a PSP that is gone
+turns away whoever asks at once."""
 _TOKENS: Final = (
     *("pm_card_visa",) * 7, "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds",
     "pm_card_threeDSecure2Required", "pm_card_processing", "pm_of_nobody",
@@ -226,6 +231,8 @@ class Swarm:
         for per_minute, act in troubles:
             if per_minute:
                 self._spawn(self._now_and_then(per_minute, act))
+        if mix.psp_gone_hours_max:
+            self._spawn(self._psp_leaves(mix.psp_gone_hours_max))
         self._spawn(self._now_and_then(_LOOKS_PER_MINUTE, self._reconciler.mend), self._reconciler.party)
         if mix.forged_webhooks_per_minute:
             self._spawn(self._now_and_then(mix.forged_webhooks_per_minute, self._forger.forge), self._forger.party)
@@ -253,6 +260,13 @@ class Swarm:
         await asyncio.sleep(self.weather.random.random() * 10)
         self.house.database.is_out = False
 
+    async def _psp_leaves(self, hours_max: int) -> None:
+        """Later on, most orders are done by then. It is back when all else is long well, and knows no key of before."""
+        house, chance = self.house, self.weather.random
+        await asyncio.sleep((1 + chance.random()) / 2 * self.size.trouble_s)
+        beyond_ms = chance.randint(1, hours_max * HOUR_MS)
+        house.psp.leave(deaf_ms=chance.randint(0, _DEAF_MS_MAX), gone_ms=house.topology.key_expiry_ms + beyond_ms)
+
     def _jump(self) -> None:
         before_ms = self.house.database.jumped_ms
         self.house.database.jumped_ms = self.weather.random.randint(-600_000, 600_000)
@@ -274,23 +288,25 @@ class Swarm:
 
         The limit is for what we owe: a PSP may be late by days, and each thing it then says may take us as long again.
         """
-        owed_s = 0.0
-        while owed_s < REST_S and not self.house.safety.wrong:
+        owed_s, rest_s = 0.0, REST_S + self.house.topology.policy.backoff_cap_ms / 1_000
+        while owed_s < rest_s and not self.house.safety.wrong:
             await asyncio.sleep(1)
             owed_s += 1
             if self._tasks:
                 continue
             await self._give_new_budgets()
             owed_ms, psp_ms = self._owed_in_ms(), self._psp_acts_in_ms()
-            if owed_ms is None:
+            is_gone = self.house.psp.is_gone
+            if owed_ms is None or is_gone:
                 owed_s = 0
             if owed_ms is None and psp_ms is None:
                 self.trace.tell("all is at rest")
                 await asyncio.sleep(1)
                 return
             far_ms = min(each for each in (owed_ms, psp_ms) if each is not None)
-            if far_ms > (_FAR_S if owed_ms is not None else _NEAR_S) * 1_000:
-                owed_s += far_ms / 1_000 if owed_ms is not None else 0
+            is_owed = owed_ms is not None and not is_gone
+            if far_ms > (_FAR_S if is_owed else _NEAR_S) * 1_000:
+                owed_s += far_ms / 1_000 if is_owed else 0
                 await self.house.sleep_until(self.loop.time() + far_ms / 1_000)
 
     def _owed_in_ms(self) -> int | None:
@@ -307,20 +323,23 @@ class Swarm:
         return self.house.database.stores["payment"].tables["todos"]
 
     async def _give_new_budgets(self) -> None:
+        """Budgets are spent where the risk check is down for long, and where the PSP is gone: then by whoever sees it back."""
         for _, dead in list(self._todos.in_index("todos_dead")):
-            if dead["kind"] == "assess_risk":
+            is_psp_back = dead["reason"].startswith(_SPENT) and not self.house.psp.is_gone
+            if dead["kind"] == "assess_risk" or is_psp_back:
                 await self.loop.start(self._buyers, self._replay(dict(dead)))
 
     async def _replay(self, dead: dict[str, Any]) -> None:
-        """A budget in tries may be spent when the risk check is down for long: an operator gives it a new one, twice."""
+        """An operator gives a to-do a new budget, twice under one key."""
         entity = EntityKey(TENANT, dead["checkout_id"])
-        body = m.ReplayTodo(dead["todo_id"], Key(f"{entity.id}-replay"), "ops")
+        body = m.ReplayTodo(dead["todo_id"], Key(f"{entity.id}-replay-{self.trace.met['dead_letter']}"), "ops")
         self.trace.met["dead_letter"] += 1
         for _ in range(2):
             answer = await self.house.network.ask(
                 SERVER, f"replay {entity.id}", lambda server: server.act(entity, body)
             )
-            if not isinstance(answer, Applied):
+            is_still_dead = any(row["todo_id"] == body.todo_id for _, row in self._todos.in_index("todos_dead"))
+            if not isinstance(answer, Applied) and is_still_dead:
                 self.wrong.append(f"O1: the replay of {entity.id}/{body.todo_id} was answered {answer}")
 
     def _spawn(self, work: Coroutine[Any, Any, None], party: Party | None = None) -> None:

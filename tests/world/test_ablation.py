@@ -43,6 +43,7 @@ SEEDS: Mapping[str, int] = {
     "second-attempt-on-timeout": 3,
     "unconfirmed-is-failed": 2,
     "decline-believed": 0,
+    "horizon-ignored": 183,
     "status-regresses": 13,
     "late-charge-ignored": 2,
     "facts-refused": 2,

@@ -131,6 +131,16 @@ def test_money_that_moves_after_we_gave_up_goes_back_once() -> None:
     assert sum(result.met["psp REFUNDED"] for result in results) > 0
 
 
+def test_a_psp_that_is_gone_for_longer_than_it_remembers_keys_carries_nothing_out_twice() -> None:
+    """S3, S10: what it is asked about when it is back was asked under keys it knows no more; it left in the middle of calls."""
+    results = [run_seed(seed, mix=Mix(psp_gone_hours_max=3)) for seed in (5, 17)]
+
+    assert [result.findings for result in results] == [[], []]
+    assert all(result.met["psp_gone_hours_max"] > 0 for result in results)
+    assert all(result.met["dead_letter"] > 0 for result in results)
+    assert all(result.virtual_s > 3_600 for result in results)
+
+
 def test_webhooks_that_come_three_days_late_change_nothing() -> None:
     """S5, S6: by then everything is settled by asking; they are recorded all the same."""
     result = run_seed(8, mix=Mix(webhook_delay_ms_max=3 * 24 * 3_600_000))

@@ -119,12 +119,7 @@ def decline_believed(plant: Plant) -> None:
     plant.row(report._BY_STATUS, m.ObjectStatus.DECLINED, declined)
 
 
-@ablation(
-    "horizon-ignored",
-    "an operation is sent again however long ago its key was made",
-    "S10, I3, I14",
-    lacking="a PSP that is away for longer than it remembers keys (rows S3, S10)",
-)
+@ablation("horizon-ignored", "an operation is sent again however long ago its key was made", "S3, S10, I3, I4, I14")
 def horizon_ignored(plant: Plant) -> None:
     """For ever with the same key: the PSP has forgotten it meanwhile."""
     honest = effect._psp_request
