@@ -116,15 +116,16 @@ class Swarm:
             await self._come_to_rest()
         await asyncio.gather(*(self.loop.start(self._buyers, self._ask_again(command)) for command in self.commands))
         rivals = await self.loop.start(self._buyers, self._rivals.findings(self._ask))
-        promises = self._finance.look(self.house.database.rows("payment", "refunds"))
-        wrong = self._findings(promises)
+        told = [*rivals, *self._finance.look(self.house.database.rows("payment", "refunds"))]
+        wrong = self._findings(told)
         if self._damage.strikes and not wrong:  # what is wrong already is told as it is
-            wrong = [*await self._damage.strike(), *self._findings(promises)]
+            wrong = [*await self._damage.strike(), *self._findings(told)]
         return wrong
 
-    def _findings(self, promises: list[str]) -> list[str]:
+    def _findings(self, told: list[str]) -> list[str]:
+        """All that is wrong now. `told`: what buyers and finance have found, who were asked before."""
         unexplained = self._reconciler.findings()
-        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *rivals, *promises, *unexplained]
+        wrong = [*self.house.safety.wrong, *self.wrong, *self._forger.wrong, *told, *unexplained]
         return [*wrong, *findings(self.house.database, self.house.psp, self.told, self.house.carried)]
 
     def _command(self, number: int) -> m.SubmitCheckout:
