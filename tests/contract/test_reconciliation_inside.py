@@ -100,7 +100,10 @@ class _Wallet:
 
 
 async def test_what_a_wallet_lost_is_taken_out_again_only_behind_what_had_come_in(inside: Inside) -> None:
-    """D10: a debit that comes before its credit is refused for ever under its id. Method: the debit's key sorts first."""
+    """D10: a debit that comes before its cover is refused for ever under its id.
+
+    Method: its key sorts first, as `debit-2` before `return-1`.
+    """
     promise, credit = next(
         (each, each.request) for each in await inside.paid("a") if isinstance(each.request, Transfer)
     )

@@ -211,7 +211,7 @@ SENDERS: Mapping[str, Callable[[Peers, Mapping[str, Any]], Awaitable[ItemOutcome
 
 BEHIND: Mapping[str, str] = {"debit": "transfer"}
 """Kind -> what is sent before it: while any of these is OPEN, none of that kind goes. A wallet refuses for ever, under its id,
-what it cannot cover, and after a restore it may lack the very credit that had covered it."""
+what it cannot cover, and after a restore it may lack the very credit or return that had covered it."""
 
 # ---- statements ----------------------------------------------------------------------------------------------------
 
