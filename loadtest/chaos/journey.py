@@ -7,7 +7,6 @@
 Invariant: what is asked again is the same, under the same key.
 """
 
-import asyncio
 from typing import Final
 
 from loadtest.chaos.arena import Arena
@@ -28,10 +27,12 @@ async def set_out(arena: Arena, journey: Journey, checkout: Checkout) -> set[byt
         await arena.buyer.until_done(checkout)
     if journey is Journey.REVERSAL:
         (order,) = checkout.orders
-        await asyncio.to_thread(
-            close_account, arena.settings, DEMO_TENANT, owner=order.seller_account, currency=order.currency,
-            reason="FRAUD", key="",
-        )  # fmt: skip
+
+        def close() -> bool:
+            asked = {"owner": order.seller_account, "currency": order.currency, "reason": "FRAUD", "key": ""}
+            return bool(close_account(arena.settings, DEMO_TENANT, **asked))
+
+        await until(f"the account of {order.seller_account} is closed", close)
     await arena.until_at_rest()
     return told
 
