@@ -51,6 +51,7 @@ def test_ctrl_c_in_a_demo_leaves_no_process_behind_and_up_goes_on_from_its_data(
     assert locusts
     assert survivors(members) == {}
     assert naming(str(own.folder)) == {}
+    assert not (own.data / "run.json").exists()
 
     own.start()
     checkout = new_checkout("after")
