@@ -30,7 +30,7 @@ class Outside(Exception):
 _CHANCE: Final = tuple(name for name, held in vars(random).items() if getattr(held, "__self__", None) is random._inst)
 
 _FORBIDDEN: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
-    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "sleep")),
+    (time, ("time", "time_ns", "monotonic", "monotonic_ns", "clock_gettime", "clock_gettime_ns", "sleep")),
     (random, (*_CHANCE, "_urandom")),
     (os, ("urandom", "fork")),
     (uuid, ("uuid1", "uuid4")),
@@ -40,21 +40,30 @@ _FORBIDDEN: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
 )
 """Whose names, and which. `perf_counter` stays: it measures, and nothing is decided by it."""
 
+_NEEDS: Final[tuple[tuple[Any, str, int], ...]] = (
+    (time, "localtime", 1), (time, "gmtime", 1), (time, "ctime", 1), (time, "asctime", 1), (time, "strftime", 2),
+    (random.Random, "__init__", 2), (random.Random, "seed", 2),
+)  # fmt: skip
+"""Whose names, which, and with how many arguments, self included: what is left out, or None, the machine would decide."""
+
 
 @contextmanager
 def fenced() -> Iterator[None]:
     """For the time of one story."""
     kept = [(owner, name, getattr(owner, name)) for owner, names in _FORBIDDEN for name in names]
+    needs = [(owner, name, getattr(owner, name), least) for owner, name, least in _NEEDS]
     now = datetime.datetime
     clocks = [module for module in [datetime, *_our_modules(len(sys.modules))] if vars(module).get("datetime") is now]
     try:
         for owner, name, _ in kept:
             setattr(owner, name, _forbidden(f"{getattr(owner, '__name__', owner)}.{name}"))
+        for owner, name, held, least in needs:
+            setattr(owner, name, _told_enough(f"{owner.__name__}.{name}", held, least))
         for module in clocks:
             setattr(module, "datetime", _FencedDatetime)  # noqa: B010 - a module's name, replaced for the time being
         yield
     finally:
-        for owner, name, held in kept:
+        for owner, name, held, *_ in (*kept, *needs):
             setattr(owner, name, held)
         for module in clocks:
             setattr(module, "datetime", now)  # noqa: B010 - and put back
@@ -71,6 +80,14 @@ def _forbidden(name: str) -> Callable[..., NoReturn]:
         raise Outside(f"{name} was called within the world: no seed decides what it brings")
 
     return refuse
+
+
+def _told_enough(name: str, held: Callable[..., Any], least: int) -> Callable[..., Any]:
+    def refuse_what_is_left_out(*given: Any, **named: Any) -> Any:
+        told = [each for each in (*given, *named.values()) if each is not None]
+        return held(*given, **named) if len(told) >= least else _forbidden(name)()
+
+    return refuse_what_is_left_out
 
 
 class _FencedDatetime(datetime.datetime):

@@ -22,6 +22,13 @@ FORBIDDEN: dict[str, tuple[object, str, tuple[object, ...]]] = {
     "the time of day": (time, "time", ()),
     "the monotonic clock": (time, "monotonic", ()),
     "nanoseconds": (time, "time_ns", ()),
+    "a clock by its number": (time, "clock_gettime", (time.CLOCK_REALTIME,)),
+    "the local time of now": (time, "localtime", ()),
+    "the time of now": (time, "gmtime", (None,)),
+    "now in words": (time, "ctime", ()),
+    "now in a form": (time, "strftime", ("%Y",)),
+    "chance without a seed": (random, "Random", ()),
+    "chance whose seed is nothing": (random, "Random", (None,)),
     "sleep": (time, "sleep", (0,)),
     "a date": (datetime, "datetime.now", ()),
     "chance": (random, "random", ()),
@@ -51,12 +58,25 @@ def test_a_thread_does_not_start() -> None:
 
 
 def test_a_fence_leaves_everything_as_it_was() -> None:
-    before = (time.time, random.random, os.urandom, uuid.uuid4, datetime.datetime)
+    before = (time.time, time.localtime, random.random, os.urandom, uuid.uuid4, datetime.datetime, vars(Random)["seed"])
     with fenced():
         assert time.time is not before[0]
 
-    assert (time.time, random.random, os.urandom, uuid.uuid4, datetime.datetime) == before
+    assert before == (
+        time.time, time.localtime, random.random, os.urandom, uuid.uuid4, datetime.datetime, vars(Random)["seed"]
+    )  # fmt: skip
+    assert Random().random() < 1
     assert time.time() > 0
+
+
+def test_what_is_told_its_time_or_its_seed_passes_the_fence() -> None:
+    """Nothing is left for the machine to decide."""
+    with fenced():
+        drawn = Random(7).random(), Random(x=7).random()
+        told = time.gmtime(0).tm_year, time.strftime("%Y", time.gmtime(0))
+
+    assert drawn == (Random(7).random(), Random(7).random())
+    assert told == (1970, "1970")
 
 
 def test_seeded_chance_and_virtual_time_pass_the_fence() -> None:
