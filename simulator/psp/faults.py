@@ -40,6 +40,7 @@ SIDE_FAULTS: Final = (
 
 WEBHOOK_FAULTS: Final = ("webhook_loss", "webhook_drop", "webhook_duplicate", "webhook_reorder")
 
+_COPIES_MIN: Final = 2
 _LIMIT_DRAW: Final = 2**32
 # One 64-byte digest gives sixteen 32-bit draws: eight path faults, six side faults, one delay, one choice.
 _DELAY_DRAW: Final = len(PATH_FAULTS) + len(SIDE_FAULTS)
@@ -55,7 +56,8 @@ class Rates:
     """Every rate is a share from 0 to 1; `_ms` pairs are drawn evenly between both ends, but for the percentiles of the delay:
     where they are set, a call's delay is drawn log-normally through both of them, and comes on top of the even one.
 
-    `webhook_loss` loses an event for good; `webhook_drop` loses one attempt, which is then retried.
+    `webhook_loss` loses an event for good; `webhook_drop` loses one attempt, which is then retried. `webhook_duplicate`
+    sends it 2 to `webhook_copies_max` times.
     """
 
     drop_request: float = 0.0
@@ -87,6 +89,7 @@ class Rates:
     webhook_delay_ms_min: int = 0
     webhook_delay_ms_max: int = 0
     webhook_reorder_ms: int = 2_000
+    webhook_copies_max: int = 3
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Rates:
@@ -102,6 +105,8 @@ class Rates:
             if known[name] == "int" and not isinstance(value, int):
                 raise ValueError(f"{name} must be an integer")
         rates = replace(cls(), **document)
+        if rates.webhook_copies_max < _COPIES_MIN:
+            raise ValueError(f"webhook_copies_max must be at least {_COPIES_MIN}: fewer are no duplicate")
         for name in ("delay_ms", "late_ms", "webhook_delay_ms"):
             if getattr(rates, f"{name}_min") > getattr(rates, f"{name}_max"):
                 raise ValueError(f"{name}_min must be at most {name}_max")
@@ -237,7 +242,7 @@ class FaultPlan:
         if doubled >= rates.webhook_duplicate:
             return WebhookFate(delay_ms=delay_ms)
         self.happened["webhook_duplicate"] += 1
-        return WebhookFate(copies=2 + round(copies), delay_ms=delay_ms)
+        return WebhookFate(copies=_between(_COPIES_MIN, rates.webhook_copies_max, copies), delay_ms=delay_ms)
 
     def is_webhook_dropped(self, event: str) -> bool:
         """Draw whether this attempt to send the event gets lost; it is retried later."""

@@ -46,6 +46,8 @@ _BAD_REQUEST: Final = 400
 _CREATE: Final = "/v1/payment_intents"
 _WEBHOOK_TIMEOUT_S: Final = 10.0
 _DUE_AT_ONCE: Final = 64
+_COPIES_MAX: Final = (*(3,) * 9, 20)
+"""Row S4: in one world of ten duplicates are up to twenty at once, in the others two or three, which cost less."""
 _LATE_MS: Final = 5_000
 """More than any webhook waits that is only reordered."""
 _RATES: Final = (
@@ -126,6 +128,7 @@ class Psp:
         self._party = Party("psp")
         self._alarm: asyncio.TimerHandle | None = None
         self._posts: set[asyncio.Task[None]] = set()
+        self._copies_max = Random(f"copies {weather.seed}").choice(_COPIES_MAX)
         self._deaf_until_ms = self._gone_until_ms = 0
 
     def now_ms(self) -> int:
@@ -138,7 +141,7 @@ class Psp:
         self.plan.set_rates(
             Rates(
                 **rates, delay_ms_max=mix.psp_latency_ms_max, late_ms_min=1, late_ms_max=90_000,
-                webhook_delay_ms_max=mix.webhook_delay_ms_max,
+                webhook_delay_ms_max=mix.webhook_delay_ms_max, webhook_copies_max=self._copies_max,
             )
         )  # fmt: skip
 

@@ -176,6 +176,16 @@ def test_webhooks_are_lost_doubled_and_reordered_as_drawn() -> None:
     assert all(each["accepted"] == sent.count(each["id"]) for each in log)
 
 
+def test_doubles_are_as_many_as_they_may_be_at_most() -> None:
+    """Failures row S4: up to twenty at once, where the rates say so."""
+    plan = FaultPlan(seed=7, rates=Rates(webhook_duplicate=1.0, webhook_copies_max=20))
+    copies = {plan.webhook(f"evt_{number}").copies for number in range(400)}
+
+    assert copies == set(range(2, 21))
+    with pytest.raises(ValueError, match="webhook_copies_max must be at least 2"):
+        Rates.parse({"webhook_copies_max": 1})
+
+
 def test_deliveries_folded_from_the_book_are_not_sent_again() -> None:
     """What was accepted before a kill stays accepted after it."""
     psp = Psp(rates={"webhook_duplicate": 1.0})
