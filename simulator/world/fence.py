@@ -63,7 +63,7 @@ def fenced() -> Iterator[None]:
             setattr(module, "datetime", _FencedDatetime)  # noqa: B010 - a module's name, replaced for the time being
         yield
     finally:
-        for owner, name, held, *_ in (*kept, *needs):
+        for owner, name, held in (*kept, *(told[:3] for told in needs)):
             setattr(owner, name, held)
         for module in clocks:
             setattr(module, "datetime", now)  # noqa: B010 - and put back
