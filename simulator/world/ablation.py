@@ -259,4 +259,8 @@ Behind these stands a second line of defence.
 | ablation | what is planted | what the world lacks to meet it |
 |---|---|---|
 {lacking}
+
+Two bugs of the list have no switch. *Batch reply before commit* is `ack-before-commit`: every command is one of a batch. *A
+seeding read that is not serializable* cannot be planted here: each read and each commit of the memory store is whole. A server
+does not start on a database that isolates less (`zerosum/store/preflight.py`), and the contract suite runs on PostgreSQL.
 """
