@@ -15,10 +15,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import pytest
 
 from simulator.world import damage
+from simulator.world.ablation import CANARY
 from simulator.world.campaign import BRANCHES_FROM, Tally, run_chunk
 from simulator.world.forger import FORGERIES
 from simulator.world.mix import Mix
 from simulator.world.run import run_seed
+from simulator.world.shrink import command_of, shrink
 from simulator.world.swarm import Size
 from tests.tie import end_with_parent
 from zerosum.domain.order import Operation, OperationKind, Order
@@ -64,8 +66,21 @@ def test_everything_comes_to_rest_and_is_right(
     """I1 to I10, I18, I19 and I22 at rest; I1, I4, I7 and I8 at every step; I6 for every reply anyone ever got."""
     tally = tallies[seeds].result()
 
-    assert {f"zerosum simulate --seed {seed} --trace": finding for seed, finding in tally.failed.items()} == {}
+    assert {_shrunk(int(seed)): finding for seed, finding in tally.failed.items()} == {}
     assert tally.seeds == len(seeds)
+
+
+def _shrunk(seed: int) -> str:
+    """The commands of a seed that fails, and of the smallest run found that fails as it does."""
+    return f"zerosum simulate --seed {seed} --trace, made small: {command_of(shrink(run_seed(seed)))}"
+
+
+def test_a_seed_that_fails_is_named_with_what_is_left_of_it_once_it_is_made_small() -> None:
+    """Whoever reads the failure runs the small one. Method: a canary, which needs no fault at all."""
+    with CANARY.active():
+        told = _shrunk(13)
+
+    assert told.startswith("zerosum simulate --seed 13 --trace, made small: zerosum simulate --seed 13 --faults none ")
 
 
 @pytest.mark.slow
