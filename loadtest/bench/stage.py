@@ -19,7 +19,7 @@ from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.recovery import CHANNEL, Recovery
 from loadtest.bench.sample_file import Ending
-from loadtest.bench.staircase import Step, step_of
+from loadtest.bench.staircase import Step, cpu_a_checkout, step_of
 from loadtest.bench.system import auditor_url, metrics_pages
 from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
 from loadtest.sample import Percentiles
@@ -100,7 +100,7 @@ class Stage:
         step = replace(
             step,
             drained_s=await self.drain(round(OWED_SHARE * step.offered)),
-            cpu_ms={name: ms / max(step.offered, 1) for name, ms in sorted(offered.cpu_ms.items()) if ms},
+            cpu_ms=cpu_a_checkout(step, offered.cpu_ms),
             average_batch=offered.average_batch,
             added=offered.added,
         )

@@ -26,8 +26,8 @@ class Step:
     """One rate, offered for some seconds. Counts are of checkouts; `reads` has the latencies of reads beside them.
 
     `added`: the latency without the PSP's own time. `late_p95_ms`: how late the generator itself sent. `drained_s`: from the
-    last answer until nothing was owed any more. `cpu_ms`: CPU a checkout by process. `average_batch`: turns a commit of the
-    checkout shards.
+    last answer until nothing was owed any more. `cpu_ms`: CPU a checkout that was taken on, by process. `average_batch`: turns
+    a commit of the checkout shards.
     """
 
     offered_per_s: float
@@ -48,6 +48,11 @@ class Step:
     def final_per_s(self) -> float:
         """Checkouts a second whose answer was final."""
         return self.endings.get(Ending.FINAL, 0) / self.seconds
+
+    @property
+    def taken_on(self) -> int:
+        """Checkouts that were acknowledged: final, or still under way."""
+        return self.endings.get(Ending.FINAL, 0) + self.endings.get(Ending.PENDING, 0)
 
     @property
     def not_held(self) -> str:
@@ -78,6 +83,14 @@ def step_of(
         reads=percentiles(call.latency_us / 1_000 for call in calls if call.ending is Ending.READ),
         endings=endings, late_p95_ms=late.p95_ms or 0.0, is_long=is_long,
     )  # fmt: skip
+
+
+def cpu_a_checkout(step: Step, spent_ms: Mapping[str, float]) -> dict[str, float]:
+    """CPU by process over the checkouts of the step that were taken on; processes that took none are left out.
+
+    To turn a caller away costs little, and is no checkout: over all that was offered, a step past the knee would look cheap.
+    """
+    return {name: ms / max(step.taken_on, 1) for name, ms in sorted(spent_ms.items()) if ms}
 
 
 @dataclass(frozen=True, slots=True)

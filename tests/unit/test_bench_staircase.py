@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.sample_file import Call, Ending, Kind
-from loadtest.bench.staircase import STEP, Climb, Step, climb, step_of
+from loadtest.bench.staircase import STEP, Climb, Step, climb, cpu_a_checkout, step_of
 from simulator.psp.faults import Rates
 
 
@@ -93,6 +93,21 @@ def test_latency_is_of_final_answers_and_the_rate_counts_them() -> None:
 
     assert (step.latency.count, step.latency.max_ms, step.final_per_s) == (2, 200.0, 2.0)
     assert step.late_p95_ms == 0.5
+
+
+def test_cpu_a_checkout_is_of_those_that_were_taken_on() -> None:
+    """A caller turned away costs little and is no checkout: past the knee CPU would else fall with every refusal."""
+    taken = [_call(10)] * 6 + [_call(10, Ending.PENDING)] * 2
+    away = [_call(1, Ending.SHED)] * 30 + [_call(1, Ending.REFUSED), _call(1, Ending.UNKNOWN)]
+    reads = [_call(5, Ending.READ, Kind.READ)] * 9 + [_call(5, Ending.SHED, Kind.READ)]
+    step = _step([*taken, *away, *reads])
+
+    assert cpu_a_checkout(step, {"shards": 80.0, "edge": 0.0}) == {"shards": 10.0}
+    assert (step.taken_on, step.offered) == (8, 40)
+
+
+def test_where_nothing_was_taken_on_cpu_is_told_as_it_was_spent() -> None:
+    assert cpu_a_checkout(_step([_call(1, Ending.SHED)] * 50), {"edge": 70.0}) == {"edge": 70.0}
 
 
 def test_the_psps_own_time_is_that_of_its_two_calls() -> None:
