@@ -9,6 +9,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -183,6 +184,15 @@ def memory_mb_by_process() -> dict[str, float]:
     return held
 
 
+def processes_by_name() -> dict[str, int]:
+    """How many processes there are of each kind: this one and all that descend from it."""
+    found: Counter[str] = Counter()
+    for pid in family(os.getpid()):
+        with contextlib.suppress(OSError):
+            found[_command_name(pid)] += 1
+    return dict(found)
+
+
 def cpu_ms_by_process() -> dict[str, float]:
     """CPU time of this process and all that descend from it, by what they are, in milliseconds since each began."""
     spent: dict[str, float] = {}
@@ -198,7 +208,8 @@ GENERATOR: Final = "load generator"
 SIMULATOR: Final = "simulator"
 OTHERS: Final = "bench"
 NAIVE: Final = "naive"
-"""Processes that are not the system: whoever loads it, the PSP, the one that measures, and the textbook beside us."""
+NOT_THE_SYSTEM: Final = frozenset({GENERATOR, SIMULATOR, OTHERS, NAIVE})
+"""Whoever loads the system, the PSP, the one that measures, and the textbook beside us."""
 
 _NAMES: Final = (
     ("ray::ShardActor", "shards"), ("serve payment", "payment server"), ("serve wallet", "wallet server"),

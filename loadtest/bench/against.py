@@ -36,7 +36,7 @@ from loadtest.naive.database import NaiveDatabase
 from loadtest.naive_process import naive_process
 from loadtest.outcome import FINAL_STATUSES
 from loadtest.own_database import at_database
-from loadtest.probe import GENERATOR, NAIVE, OTHERS, SIMULATOR, cpu_ms_by_process
+from loadtest.probe import NAIVE, NOT_THE_SYSTEM, cpu_ms_by_process
 from loadtest.sample import percentiles
 from loadtest.shape import HOT_SELLER, ONE_CURRENCY, Shape, checkouts
 from servers.keys import read_key, token_path
@@ -51,7 +51,6 @@ HOT: Final = "hot"
 WARM_UP_S: Final = 2.0
 DEADLINE_S: Final = 60.0
 
-_NOT_OURS: Final = frozenset({GENERATOR, SIMULATOR, OTHERS, NAIVE})
 _THEIRS: Final = frozenset({NAIVE, "database"})
 
 
@@ -175,7 +174,7 @@ class _Crowd:
 
 def _cpu_ms(door: _Door) -> float:
     spent = cpu_ms_by_process()
-    names = spent.keys() - _NOT_OURS if door.name == OURS else spent.keys() & _THEIRS
+    names = spent.keys() - NOT_THE_SYSTEM if door.name == OURS else spent.keys() & _THEIRS
     return sum(spent[name] for name in names)
 
 

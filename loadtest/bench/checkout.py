@@ -20,7 +20,7 @@ from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import STEP, Climb, Step, climb
 from loadtest.plot import Chart, Line
-from loadtest.probe import GENERATOR, OTHERS, SIMULATOR
+from loadtest.probe import GENERATOR, NOT_THE_SYSTEM, SIMULATOR
 from servers.supervisor import System
 
 HELD_S: Final = 20.0
@@ -92,7 +92,7 @@ def finding_of(found: Sequence[Round], demand: Demand, *, command: str) -> Findi
 
 def system_cpu_ms(step: Step) -> float:
     """CPU a checkout of everything but the load, the PSP and the one that measures."""
-    return sum(ms for name, ms in step.cpu_ms.items() if name not in (GENERATOR, SIMULATOR, OTHERS))
+    return sum(ms for name, ms in step.cpu_ms.items() if name not in NOT_THE_SYSTEM)
 
 
 def _groups(steps: Sequence[Step], key: Callable[[Step], tuple[float, bool]]) -> list[list[Step]]:

@@ -26,6 +26,7 @@ from loadtest.bench.page import draw_and_tell
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.system import card_of, folder_of, own_system
+from loadtest.probe import processes_by_name
 from servers.supervisor import System
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
@@ -139,10 +140,10 @@ def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
 
     async def measure(system: System, stage: Stage) -> Finding:
         found = await counted.costs(system, stage, seconds=seconds)
-        idle = counted.idle_bytes()
+        idle, processes = counted.idle_bytes(), processes_by_name()
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench cost --seconds {seconds:g}"
-        return counted.finding_of(found, idle, command=command, losses=kept.losses)
+        return counted.finding_of(found, idle, processes, command=command, losses=kept.losses)
 
     return _tell(settings, "cost", measure, json_file)
 

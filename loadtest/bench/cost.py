@@ -1,9 +1,11 @@
 """`zerosum bench cost`: what one checkout of one order costs, counted on real processes: alone, at 10 and at 50 a second.
 
     commits, rows, WAL     of the database, by its own counters
-    batch, Ray calls       of the checkout shards, by their figures
+    turns, batch           of the checkout shards, by their figures
+    calls through Ray      of every server to its shards, by the shards' figures: commands, and what became of them
     RPCs                   that the servers took, the load's own among them
     CPU                    by process, the load generator and the PSP apart
+    processes              of the system, at rest after the last rate
     idle memory            of 100,000 settled checkouts that are still in a shard's memory; after a minute they leave it
 
 Times do not repeat, counts nearly do: those of a lone checkout are held exactly by tests/sim/test_cost.py. Source: speed.md.
@@ -24,7 +26,7 @@ from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import Step
 from loadtest.bench.system import metrics_pages
-from loadtest.probe import grpc_calls, shard_figures
+from loadtest.probe import NOT_THE_SYSTEM, grpc_calls, shard_figures
 from servers.reply import encode_reply
 from servers.supervisor import System
 from servers.wiring import database_url
@@ -54,7 +56,10 @@ SELECT (SELECT xact_commit FROM pg_stat_database WHERE datname = current_databas
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Counters of a system at an instant. `calls`: through Ray, to the checkout shards. `rpcs`: ended, at all servers."""
+    """Counters of a system at an instant. `turns` and `batches`: of the checkout shards. `calls`: through Ray, to all shards.
+
+    `rpcs`: ended, at all servers.
+    """
 
     commits: float
     inserted: float
@@ -104,14 +109,21 @@ def _admin_url(system: System) -> str:
 
 def _read(system: System) -> Reading:
     pages = metrics_pages(system)
-    figures = shard_figures(pages["payment"]).values()
+    turns, batches, calls = shard_counts({service: shard_figures(page) for service, page in pages.items()})
     with psycopg.connect(_admin_url(system), autocommit=True) as connection:
         row = connection.execute(_COUNTERS).fetchone()
     assert row is not None  # the counters are always there
     commits, inserted, updated, wal_bytes = map(float, row)
-    turns, batches, calls = (sum(each.get(name, 0.0) for each in figures) for name in ("turns", "batches", "calls"))
     rpcs = sum(map(grpc_calls, pages.values()))
     return Reading(commits, inserted, updated, wal_bytes, turns, batches, calls, rpcs)
+
+
+def shard_counts(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> tuple[float, float, float]:
+    """Turns and batches of the checkout shards, calls through Ray of all, from service -> shard -> figures."""
+    checkouts = figures.get("payment", {}).values()
+    turns, batches = (sum(each.get(name, 0.0) for each in checkouts) for name in ("turns", "batches"))
+    calls = sum(each.get("calls", 0.0) for shards in figures.values() for each in shards.values())
+    return turns, batches, calls
 
 
 def _checkouts(system: System) -> int:
@@ -169,23 +181,23 @@ def _settled(name: str) -> Checkout:
 
 _COUNTED: Final = (
     ("commits", "commits", 1.0), ("rows inserted", "inserted", 1.0), ("rows updated", "updated", 1.0),
-    ("WAL, KB", "wal_bytes", 1_024.0), ("turns", "turns", 1.0), ("calls through Ray", "calls", 1.0),
+    ("WAL, KB", "wal_bytes", 1_024.0), ("turns of the checkout shards", "turns", 1.0), ("calls through Ray", "calls", 1.0),
     ("RPCs", "rpcs", 1.0),
 )  # fmt: skip
 
 
 def finding_of(
-    found: Sequence[Cost], idle: float, *, command: str, losses: Sequence[str],
-) -> Finding:  # fmt: skip
-    """The rates side by side."""
+    found: Sequence[Cost], idle: float, processes: Mapping[str, int], *, command: str, losses: Sequence[str]
+) -> Finding:
+    """The rates side by side. `processes`: how many of each kind."""
     steps = [cost.step for cost in found]
     rows: list[tuple[Cell, ...]] = [
         (name, *(cost.each(counter) / unit for cost in found)) for name, counter, unit in _COUNTED
     ]
     rows.append(("turns a commit of the checkout shards", *(step.average_batch for step in steps)))
-    processes = sorted({name for step in steps for name in step.cpu_ms}, key=lambda name: -_cpu(steps[-1], name))
-    rows += [(f"CPU ms: {name}", *(_cpu(step, name) for step in steps)) for name in processes]
-    last = found[-1]
+    dearest = sorted({name for step in steps for name in step.cpu_ms}, key=lambda name: -_cpu(steps[-1], name))
+    rows += [(f"CPU ms: {name}", *(_cpu(step, name) for step in steps)) for name in dearest]
+    last, ours = found[-1], {name: count for name, count in sorted(processes.items()) if name not in NOT_THE_SYSTEM}
     return Finding(
         bench="cost", command=command, columns=("a checkout of one order", *(f"{tps:g}/s" for tps in RATES)),
         headline=f"cost at {RATES[-1]:g}/s: {last.each('commits'):.2f} commits, "
@@ -194,6 +206,8 @@ def finding_of(
         notes=(
             f"idle: {idle * IDLE / 2**20:,.0f} MB for {IDLE:,} settled checkouts in memory ({idle:,.0f} bytes each); "
             "none once they have been idle for a minute",
+            f"processes: {sum(ours.values())} ({', '.join(f'{name} {count}' for name, count in ours.items())})",
+            "calls through Ray: of every server to its shards; those that ask for figures are left out",
             "counts of the whole database: what the servers and shards do by the clock is in them, and counts at a low rate",
         ),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from loadtest.bench.finding import Finding, spread_of
 from loadtest.bench.post import Case, Lane, Load
 from loadtest.bench.system import auditor_url
 from loadtest.peers.peer import CURRENCY, Posting
-from loadtest.probe import GENERATOR, OTHERS, SIMULATOR, cpu_ms_by_process, family
+from loadtest.probe import NOT_THE_SYSTEM, cpu_ms_by_process, family
 from servers.keys import token_path
 from servers.supervisor import System
 from zerosum.domain.journal import Movement, clearing_account, seller_pending_account
@@ -134,7 +134,7 @@ async def _turn(load: Load, lane: Lane, case: Case, seconds: float) -> Turn:
 
 def _system_ms() -> float:
     spent: Mapping[str, float] = cpu_ms_by_process()
-    return sum(ms for name, ms in spent.items() if name not in (GENERATOR, SIMULATOR, OTHERS))
+    return sum(ms for name, ms in spent.items() if name not in NOT_THE_SYSTEM)
 
 
 async def _lost(system: System, lane: Lane) -> int:

@@ -17,12 +17,11 @@ from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.plot import Chart, Line
-from loadtest.probe import GENERATOR, OTHERS, SIMULATOR, memory_mb_by_process
+from loadtest.probe import NOT_THE_SYSTEM, memory_mb_by_process
 
 READ_EVERY_S: Final = 10.0
 LAST_S: Final = 180.0
 """Growth is told over the last three minutes: what a start-up takes once is over by then."""
-_NOT_THE_SYSTEM: Final = frozenset({GENERATOR, SIMULATOR, OTHERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Reading:
     @property
     def system_mb(self) -> float:
         """Without the PSP, the load generator and the bench."""
-        return sum(mb for name, mb in self.held_mb.items() if name not in _NOT_THE_SYSTEM)
+        return sum(mb for name, mb in self.held_mb.items() if name not in NOT_THE_SYSTEM)
 
 
 async def memory_under(stage: Stage, console: Console, *, tps: float, seconds: float) -> list[Reading]:
@@ -63,7 +62,7 @@ def finding_of(readings: Sequence[Reading], *, command: str) -> Finding:
     """Memory by process, what is not the system below it."""
     last = readings[-1]
     names = sorted(
-        {name for each in readings for name in each.held_mb}, key=lambda name: (name in _NOT_THE_SYSTEM, name)
+        {name for each in readings for name in each.held_mb}, key=lambda name: (name in NOT_THE_SYSTEM, name)
     )
     system = [(each.at_s, each.system_mb) for each in readings]
     growth = _mb_a_minute(system)
@@ -71,7 +70,7 @@ def finding_of(readings: Sequence[Reading], *, command: str) -> Finding:
         bench="memory", command=command, columns=COLUMNS,
         headline=f"memory: {last.system_mb:,.0f} MB after {last.at_s:.0f} s, {growth:+.1f} MB a minute in the last three",
         rows=(_row("the system", system), *(_row(name, _held(readings, name)) for name in names)),
-        notes=("the system is everything but " + ", ".join(sorted(_NOT_THE_SYSTEM)),),
+        notes=("the system is everything but " + ", ".join(sorted(NOT_THE_SYSTEM)),),
         charts=(
             Chart(
                 title="Memory by process", unit="MB",

@@ -12,7 +12,7 @@ from sqlalchemy import make_url
 from tests.contract import sample
 from tests.contract.house import Shard, SqlHouse
 from tests.contract.proxy import Cut, CutProxy
-from zerosum.domain.identity import slot_of
+from zerosum.domain.identity import EntityKey, slot_of
 from zerosum.errors import CommitAmbiguous, Misconfigured, RowHeld, SerializationConflict, Unavailable
 from zerosum.ports import Clash, Committed, Wanted
 from zerosum.store import wire
@@ -129,6 +129,36 @@ async def test_cancelling_the_caller_does_not_reach_the_transaction(sql_house: S
 
     await store.close()
     assert len(house.rows("payment", "history")) == 1
+
+
+# ---- round trips ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_commit_and_a_load_are_two_round_trips_each_and_a_clock_is_one(
+    sql_house: SqlHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ADR 8: however many statements, they travel in one pass of libpq; COMMIT, or the end of a read, is the other."""
+    sent: list[int] = []
+    travel = wire._pass
+
+    def counting(connection: Any, new: Any, statements: Any, *rest: Any) -> Any:
+        sent.append(len(statements))
+        return travel(connection, new, statements, *rest)
+
+    store: SqlStore[Any] = sql_house.store()
+    shard = await Shard.begin(store)
+    command, draft = sample.submit(sql_house.tenant, "c1", "o1", "o2"), sample.checkouts()
+    state = sample.submitted(draft, command)
+    monkeypatch.setattr(wire, "_pass", counting)
+
+    await store.load(Wanted((EntityKey(sql_house.tenant, "c2"),), (sample.accepted(command).key,)))
+    loaded, sent[:] = list(sent), []
+    await shard.commit(draft)
+    committed, sent[:] = list(sent), []
+    await store.load(Wanted())
+    assert (len(loaded), len(committed), sent) == (2, 2, [3])
+    assert committed[0] > 2 + len(state.orders)
+    assert committed[1] == 1
 
 
 # ---- locks ---------------------------------------------------------------------------------------------------------

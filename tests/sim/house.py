@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from actors.answer import Answer, Applied, Refused
-from actors.front import Front, shard_of, slots_of_shard
+from actors.front import Front, ShardLink, shard_of, slots_of_shard
 from actors.host import Host
 from actors.payment import PaymentBinding
 from actors.posting import ledger_binding, wallet_binding
@@ -101,6 +101,9 @@ class Doors:
     def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
         return store
 
+    def link(self, service: str, link: ShardLink) -> ShardLink:
+        return link
+
     def gateway(self, number: int, gateway: PspGateway) -> PspGateway:
         return gateway
 
@@ -154,7 +157,7 @@ class House:
 
     def new_front(self, service: str) -> Front[Any]:
         """A server's way to the shards; a new one knows nothing of what an earlier one waited for."""
-        links = [_Local(self, service, number) for number in range(SHARDS_OF[service])]
+        links = [self.doors.link(service, _Local(self, service, number)) for number in range(SHARDS_OF[service])]
         stored = self.stored_reply if service == "payment" else None
         return Front(links=links, entity_of=_BINDINGS[service].entity, is_inner=_is_webhook, stored_reply=stored)
 

@@ -6,9 +6,13 @@ A count that rises is a decision: change the table here and say in the commit wh
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.answer import Answer
+from actors.front import ShardLink
+from actors.outcome import News
 from tests.sim.faults import StoreDoor
 from tests.sim.house import Doors, House, LocalPeer, ScriptedRisk, checkout
 from tests.sim.virtual import run
@@ -23,9 +27,12 @@ LONE = {
     "commits of wallet": 1, "statements of wallet": 5, "rows of wallet": 5, "loads of wallet": 1,
     "commits of ledger": 1, "statements of ledger": 7, "rows of ledger": 10, "loads of ledger": 1,
     "calls of the PSP": 2, "calls of peers": 2,
+    "calls to shards of payment": 1, "news of payment": 1, "calls to shards of wallet": 1, "calls to shards of ledger": 1,
 }  # fmt: skip
 """One checkout of one order, alone on a quiet system. Its four turns are submitted, prepared, charged, posted; a statement is
-one over all its rows; the fence is two. The commits of wallet and ledger are in parallel."""
+one over all its rows; the fence is two. The commits of wallet and ledger are in parallel. Calls to shards go through Ray: a
+server's to its shards, and the outstanding one that brings the reply as news. A commit is two round trips, however many its
+statements: tests/contract/test_store_sql.py."""
 
 SELLERS = 10
 CROWD = 100
@@ -40,8 +47,29 @@ class CountingDoors(Doors):
     def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
         return _CountingStore(self.counts, service, store)
 
+    def link(self, service: str, link: ShardLink) -> ShardLink:
+        return _CountingLink(self.counts, service, link)
+
     def peer(self, number: int, peer: LocalPeer) -> Any:
         return _CountingPeer(self.counts, peer)
+
+
+@dataclass(slots=True)
+class _CountingLink:
+    """A server's way to a shard, a call through Ray. Outstanding calls that brought nothing are the clock's."""
+
+    counts: "Counter[str]"
+    service: str
+    inner: ShardLink
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        self.counts[f"calls to shards of {self.service}"] += 1
+        return await self.inner.submit(commands, is_inner)
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        news = await self.inner.outcomes(epoch, position)
+        self.counts[f"news of {self.service}"] += bool(news.replies)
+        return news
 
 
 class _CountingStore(StoreDoor):
@@ -117,4 +145,5 @@ def test_a_crowd_shares_commits_and_reads() -> None:
     assert crowd["loads of payment"] <= CROWD / 50
     for service in ("payment", "wallet", "ledger"):
         assert crowd[f"rows of {service}"] <= CROWD * lone[f"rows of {service}"]
+    assert sum(crowd[f"calls to shards of {service}"] for service in ("payment", "wallet", "ledger")) <= CROWD / 10
     assert crowd["calls of the PSP"] == CROWD * lone["calls of the PSP"]

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from loadtest.bench.card import Card
-from loadtest.bench.cost import IDLE, RATES, Cost, Reading, idle_bytes
+from loadtest.bench.cost import IDLE, RATES, Cost, Reading, idle_bytes, shard_counts
 from loadtest.bench.cost import finding_of as cost_finding
 from loadtest.bench.fan import COLUMNS, WIDTHS
 from loadtest.bench.fan import finding_of as fan_finding
@@ -28,11 +28,24 @@ def test_a_count_is_what_rose_between_two_readings_divided_by_the_checkouts_betw
     assert (cost.each("commits"), cost.each("wal_bytes"), cost.each("inserted")) == (3.0, 500.0, 0.0)
 
 
+def test_calls_through_ray_are_those_of_every_server_and_turns_those_of_checkouts() -> None:
+    """A checkout is also a call of the wallet server and one of the ledger server to a shard of theirs."""
+    figures = {
+        "payment": {"0": {"turns": 6.0, "batches": 4.0, "calls": 2.0}, "1": {"turns": 3.0, "batches": 2.0, "calls": 1.0}},
+        "wallet": {"0": {"turns": 50.0, "batches": 9.0, "calls": 10.0}},
+        "ledger": {"0": {"turns": 70.0, "batches": 9.0, "calls": 20.0}},
+        "reconciliation": {},
+    }  # fmt: skip
+
+    assert shard_counts(figures) == (9.0, 6.0, 33.0)
+
+
 def test_the_cost_is_told_for_every_rate_and_by_process() -> None:
     costs = [
         Cost(_step(rate, 2.0), NOTHING, replace(NOTHING, commits=30.0, calls=60.0, rpcs=20.0), 10) for rate in RATES
     ]
-    finding = cost_finding(costs, 3_000.0, command="c", losses=())
+    processes = {"shards": 4, "database": 9, "load generator": 1, "simulator": 1, "bench": 1}
+    finding = cost_finding(costs, 3_000.0, processes, command="c", losses=())
     rows = {row[0]: row[1:] for row in finding.rows}
 
     assert rows["commits"] == (3.0,) * len(RATES)
@@ -40,6 +53,7 @@ def test_the_cost_is_told_for_every_rate_and_by_process() -> None:
     assert rows["RPCs"] == (2.0,) * len(RATES)
     assert rows["CPU ms: shards"] == (2.0,) * len(RATES)
     assert finding.headline == "cost at 50/s: 3.00 commits, 0 rows, 17.0 ms of CPU a checkout"
+    assert "processes: 13 (database 9, shards 4)" in finding.notes
     assert any(f"286 MB for {IDLE:,} settled checkouts" in note for note in finding.notes)
 
 
