@@ -144,7 +144,7 @@ def fan(
 
 @bench.command("cost")
 def cost(seconds: StepSeconds = 15.0, json_file: JsonFile = None, data_dir: DataDir = None) -> None:
-    """What a checkout costs: commits, rows, WAL, RPCs, all servers' calls through Ray, CPU by process; memory of what is idle."""
+    """What a checkout costs: commits, rows, WAL, RPCs, all servers' calls through Ray, CPU by process, idle memory."""
     from loadtest.bench.command import cost as run_cost
 
     with told():
