@@ -83,7 +83,7 @@ class Reconciler:
         """One round: files in, every run that is due, then what is to be sent. Raises Unavailable; the next goes on."""
         self.figures.ticks += 1
         self.figures.files += await self._inbox.look()
-        files = [file for file in await self._files.list("", "", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
+        files = [file for file in await self._files.list("", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
         for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(files), came=_came(files)):
             await self._joined(RunAsked(due.key, due.is_again, SCHEDULE))
         await self.send()

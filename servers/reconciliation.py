@@ -89,7 +89,7 @@ class ReconciliationServicer(rpc.ReconciliationServiceServicer):
         if refusals := check(request):
             raise refused(*refusals)
         rows_max = rows_max_of(request.page)
-        rows = await self._files.list(request.psp, "", rows_max + 1, id_after_of(request.page))
+        rows = await self._files.list(request.psp, rows_max + 1, id_after_of(request.page))
         after = rows[rows_max - 1].file_id if len(rows) > rows_max else ""
         return pb.ListFilesResponse(
             files=[reply.file_of(row) for row in rows[:rows_max]], next_page_token=token_of(after)

@@ -96,8 +96,8 @@ class Files(Protocol):
         """
         ...
 
-    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
-        """Newest first; "" means all. `after`: the file_id of the last row of the page before, "" for the first."""
+    async def list(self, psp: str, rows_max: int, after: str) -> Sequence[FileRow]:
+        """Newest first; psp "" means all. `after`: the file_id of the last row of the page before, "" for the first."""
         ...
 
     async def refused(self) -> Sequence[FileRow]:

@@ -9,7 +9,7 @@ from tests.contract.reconciliation_desk import DAY, Desk
 from zerosum.domain.discrepancy import RULES, Action, Class, Kind
 from zerosum.domain.fee_contract import STRIPE
 from zerosum.readers import Page
-from zerosum.reconciling import SCHEDULE, Difference, RunKey, RunKind, RunState
+from zerosum.reconciling import SCHEDULE, Difference, RunKey, RunKind, RunRow, RunState
 from zerosum.store.reconciliation import compare as reconciliation_compare
 from zerosum.store.reconciliation.run import Claim, RunBook
 
@@ -87,6 +87,31 @@ async def test_an_attempt_keeps_who_asked_for_it_whoever_ends_it_or_looks_at_it_
     assert looked_at == taken_over
     listed = [run for run in await store.runs.list(RunKind.NIGHTLY, 100, "") if run.key == key]
     assert [run.asked_by for run in listed] == ["ada", SCHEDULE]
+
+
+async def test_runs_are_listed_newest_first_by_page_of_one_kind_and_of_all(desk: Desk) -> None:
+    """Every row once, whatever the kinds between; after a run that is not there comes nothing."""
+    store = desk.open()
+    book = RunBook(store.database)
+    keys = [RunKey(kind, desk.psp, f"2026-01-0{day}") for day in range(1, 4) for kind in RunKind]
+    for key in keys:
+        assert isinstance(await book.claim(key, "me", is_again=False), Claim)
+
+    listed = {kind: [run for run in await _all_runs(book, kind) if run.key in keys] for kind in (*RunKind, None)}
+    newest_first = sorted(listed[None], key=lambda run: (run.started_at_ms, run.run_id), reverse=True)
+    assert {run.key for run in listed[None]} == set(keys)
+    assert (len(listed[None]), listed[None]) == (len(keys), newest_first)
+    for kind in RunKind:
+        assert listed[kind] == [run for run in listed[None] if run.key.kind is kind]
+    assert await book.list(None, 10, "nobody") == []
+
+
+async def _all_runs(book: RunBook, kind: RunKind | None) -> list[RunRow]:
+    """Two a page."""
+    rows: list[RunRow] = []
+    while page := await book.list(kind, 2, rows[-1].run_id if rows else ""):
+        rows += page
+    return rows
 
 
 # ---- other rules ---------------------------------------------------------------------------------------------------

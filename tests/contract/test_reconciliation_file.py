@@ -8,9 +8,10 @@ import pytest
 
 from tests.contract.reconciliation_desk import DAY, Desk, File
 from zerosum.errors import Misconfigured, Unavailable
-from zerosum.reconciling import FileState, Incoming
+from zerosum.reconciling import FileRow, FileState, Incoming
 from zerosum.store.database import Database
 from zerosum.store.reconciliation import file as reconciliation_file
+from zerosum.store.reconciliation.store import Reconciliation
 
 
 class Stumbles(Database):
@@ -148,7 +149,7 @@ async def test_an_import_that_dies_anywhere_goes_on_and_ends_the_same(
         try:
             await half.take(io.BytesIO(file.content), desk.told(file))
         except Unavailable:
-            found = await store.files.list(desk.psp, "", 10, "")
+            found = await store.files.list(desk.psp, 10, "")
             assert [row.state for row in found] in ([], [FileState.LOADING])
 
     taken = await desk.take(store, file)
@@ -167,7 +168,7 @@ async def test_two_importers_of_one_file_end_as_one(desk: Desk, monkeypatch: pyt
 
     assert {each.file.state for each in both} == {FileState.ACCEPTED}
     assert [number for number, _ in desk.lines(both[0].file.file_id)] == list(range(1, 42))
-    assert len(await first.files.list(desk.psp, "", 10, "")) == 1
+    assert len(await first.files.list(desk.psp, 10, "")) == 1
 
 
 async def test_a_corrected_file_takes_the_place_of_the_one_before(desk: Desk) -> None:
@@ -181,7 +182,7 @@ async def test_a_corrected_file_takes_the_place_of_the_one_before(desk: Desk) ->
     two = await desk.take(store, second)
 
     assert (one.superseded, three.superseded, two.superseded) == ("", one.file.file_id, "")
-    states = {row.version: row.state for row in await store.files.list(desk.psp, DAY, 10, "")}
+    states = {row.version: row.state for row in await store.files.list(desk.psp, 10, "")}
     assert states == {1: FileState.SUPERSEDED, 2: FileState.SUPERSEDED, 3: FileState.ACCEPTED}
 
 
@@ -190,11 +191,20 @@ async def test_files_are_listed_newest_first_by_page(desk: Desk) -> None:
     store = desk.open()
     taken = [(await desk.take(store, desk.file(desk.orders(1), day=day))).file for day in range(3)]
 
-    first = await store.files.list(desk.psp, "", 2, "")
-    rest = await store.files.list(desk.psp, "", 2, first[-1].file_id)
+    first = await store.files.list(desk.psp, 2, "")
+    rest = await store.files.list(desk.psp, 2, first[-1].file_id)
+    of_all = [row for row in await _all_files(store) if row.psp == desk.psp]
 
-    assert [*first, *rest] == taken[::-1]
+    assert [*first, *rest] == taken[::-1] == of_all
     assert await store.files.get(taken[0].file_id) == taken[0]
+
+
+async def _all_files(store: Reconciliation) -> list[FileRow]:
+    """Of every PSP, two a page."""
+    rows: list[FileRow] = []
+    while page := await store.files.list("", 2, rows[-1].file_id if rows else ""):
+        rows += page
+    return rows
 
 
 async def test_a_psp_without_a_dialect_is_misconfigured(desk: Desk) -> None:

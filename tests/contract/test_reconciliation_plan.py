@@ -26,6 +26,7 @@ from zerosum.store.reconciliation import (
     prune,
     queue,
     record,
+    run,
     settle,
 )
 from zerosum.store.wire import Query
@@ -40,6 +41,12 @@ HOME = {
 WHY = {"items_by_item", "items_pkey", "runs_pkey", "runs_once", "files_pkey", *HOME}
 
 PLANS: Mapping[str, tuple[Query, set[str]]] = {
+    "files, first page": (file._FIRST_PAGE[False], {"files_by_time"}),
+    "files, next page": (file._NEXT_PAGE[False], {"files_by_time", "files_pkey"}),
+    "files of a PSP, first page": (file._FIRST_PAGE[True], {"files_of_psp_by_time"}),
+    "files of a PSP, next page": (file._NEXT_PAGE[True], {"files_of_psp_by_time", "files_pkey"}),
+    "runs, first page": (run._FIRST_PAGE, {"runs_by_time"}),
+    "runs, next page": (run._NEXT_PAGE, {"runs_by_time", "runs_pkey"}),
     "lines of a version": (file._VERSIONS, {"files_by_series"}),
     "loaded lines": (file._LOADED, {"lines_pkey"}),
     "files of a day": (nightly._FILES, {"files_by_day"}),

@@ -96,7 +96,7 @@ class FakeBooks:
 class FakeFiles(FakeBooks):
     """Three files, newest first."""
 
-    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+    async def list(self, psp: str, rows_max: int, after: str) -> Sequence[FileRow]:
         """By position of the id."""
         rows = [replace(FILE, file_id=f"f{at}") for at in range(3)]
         begin = next((at + 1 for at, row in enumerate(rows) if row.file_id == after), 0)

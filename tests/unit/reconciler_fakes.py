@@ -57,7 +57,7 @@ class MemoryFiles:
         )  # fmt: skip
         return Imported(self.rows[file_id])
 
-    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+    async def list(self, psp: str, rows_max: int, after: str) -> Sequence[FileRow]:
         """All of them."""
         return list(self.rows.values())[:rows_max]
 

@@ -72,10 +72,11 @@ class FileStore:
             await self._load(read, spool)
             return await self._accept(file, read)
 
-    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+    async def list(self, psp: str, rows_max: int, after: str) -> Sequence[FileRow]:
         """Newest first. `after`: the file_id of the last row of the page before."""
-        values = {"psp": psp, "day": day, "rows": rows_max, "after": after}
-        return [file_of(row) for row in await self._database.look(_LIST.call(values))]
+        query = (_NEXT_PAGE if after else _FIRST_PAGE)[bool(psp)]
+        values = {"psp": psp, "rows": rows_max, "after": after}
+        return [file_of(row) for row in await self._database.look(query.call(values))]
 
     async def refused(self) -> Sequence[FileRow]:
         """Refused of late, and none accepted for it since; oldest first."""
@@ -255,14 +256,29 @@ _NOW = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)"
 _F = FILES.fullname
 
 _GET = compiled(text(f"SELECT {_COLUMNS} FROM {_F} WHERE file_id = :file_id"))
-_LIST = compiled(
-    text(
-        f"SELECT {_COLUMNS} FROM {_F} AS f WHERE (CAST(:psp AS TEXT) = '' OR psp = :psp) "
-        "AND (CAST(:day AS TEXT) = '' OR day = :day) AND (CAST(:after AS TEXT) = '' OR (received_at_ms, file_id) < "
-        f"(SELECT a.received_at_ms, a.file_id FROM {_F} AS a WHERE a.file_id = :after)) "
-        "ORDER BY received_at_ms DESC, file_id DESC LIMIT CAST(:rows AS INT8)"
+
+
+def _page(condition: str) -> str:
+    return (
+        f"SELECT {_COLUMNS} FROM {_F} AS t WHERE {condition}t.received_at_ms > 0 "
+        "ORDER BY t.received_at_ms DESC, t.file_id DESC LIMIT CAST(:rows AS INT8)"
     )
-)
+
+
+def _page_after(condition: str) -> str:
+    beyond = (
+        "t.received_at_ms <= a.received_at_ms AND (t.received_at_ms, t.file_id) < (a.received_at_ms, a.file_id) AND "
+    )
+    return (
+        f"SELECT p.* FROM {_F} AS a CROSS JOIN LATERAL ({_page(condition + beyond)}) AS p "
+        "WHERE a.file_id = CAST(:after AS TEXT) ORDER BY p.received_at_ms DESC, p.file_id DESC"
+    )
+
+
+_CONDITIONS = {False: "", True: "t.psp = CAST(:psp AS TEXT) AND "}
+_FIRST_PAGE = {is_of_psp: compiled(text(_page(condition))) for is_of_psp, condition in _CONDITIONS.items()}
+_NEXT_PAGE = {is_of_psp: compiled(text(_page_after(condition))) for is_of_psp, condition in _CONDITIONS.items()}
+"""Of one PSP or of all, each in the order of an index of its own."""
 _UNREPLACED = compiled(
     text(
         f"SELECT {_COLUMNS} FROM {_F} AS f WHERE state = 'REFUSED' "

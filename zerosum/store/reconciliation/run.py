@@ -24,6 +24,7 @@ from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation.table import RUNS
 from zerosum.store.session import Session
+from zerosum.store.statement import text_array
 from zerosum.store.wire import compiled
 
 RULES = "3"
@@ -116,8 +117,9 @@ class RunBook:
 
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         """Newest first. `after`: the run_id of the last row of the page before."""
-        values = {"kind": kind or "", "rows": rows_max, "after": after}
-        return [run_of(row) for row in (await self.database.look(_LIST.call(values))).by_name()]
+        values = {"kinds": text_array([kind] if kind else list(RunKind)), "rows": rows_max, "after": after}
+        query = _NEXT_PAGE if after else _FIRST_PAGE
+        return [run_of(row) for row in (await self.database.look(query.call(values))).by_name()]
 
     async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
         """Periods from `since` on that have a run that is DONE."""
@@ -224,12 +226,28 @@ _FAILED = compiled(
     )
 )
 _GET = compiled(text(f"SELECT * FROM {_R} WHERE run_id = :run_id"))
-_LIST = compiled(
+
+
+def _page(start: str, more: str, where: str) -> str:
+    """Each kind's first rows by index, then merged."""
+    inner = (
+        f"SELECT * FROM {_R} AS t WHERE t.kind = k.kind AND t.started_at_ms > 0{more} "
+        "ORDER BY t.started_at_ms DESC, t.run_id DESC LIMIT CAST(:rows AS INT8)"
+    )
+    return (
+        f"SELECT p.* FROM {start}unnest(CAST(:kinds AS TEXT[])) AS k (kind) CROSS JOIN LATERAL ({inner}) AS p {where}"
+        "ORDER BY p.started_at_ms DESC, p.run_id DESC LIMIT CAST(:rows AS INT8)"
+    )
+
+
+_FIRST_PAGE = compiled(text(_page("", "", "")))
+_NEXT_PAGE = compiled(
     text(
-        f"SELECT * FROM {_R} WHERE (CAST(:kind AS TEXT) = '' OR kind = CAST(:kind AS TEXT)) "
-        "AND (CAST(:after AS TEXT) = '' OR (started_at_ms, run_id) < "
-        f"(SELECT a.started_at_ms, a.run_id FROM {_R} AS a WHERE a.run_id = CAST(:after AS TEXT))) "
-        "ORDER BY started_at_ms DESC, run_id DESC LIMIT CAST(:rows AS INT8)"
+        _page(
+            f"{_R} AS a CROSS JOIN ",
+            " AND t.started_at_ms <= a.started_at_ms AND (t.started_at_ms, t.run_id) < (a.started_at_ms, a.run_id)",
+            "WHERE a.run_id = CAST(:after AS TEXT) ",
+        )
     )
 )
 _STEP = compiled(

@@ -70,9 +70,9 @@ class SqlFiles:
         """One file, as recorded."""
         return await self._store.get(file_id)
 
-    async def list(self, psp: str, day: str, rows_max: int, after: str) -> Sequence[FileRow]:
+    async def list(self, psp: str, rows_max: int, after: str) -> Sequence[FileRow]:
         """Newest first."""
-        return await self._store.list(psp, day, rows_max, after)
+        return await self._store.list(psp, rows_max, after)
 
     async def refused(self) -> Sequence[FileRow]:
         """Files refused that none was accepted for since."""

@@ -60,6 +60,9 @@ FILES = _table(
     _text("received_by"), _long("received_at_ms"), _long("decided_at_ms", optional=True),
     Index("files_by_series", "psp", "series", "version", postgresql_where=text("version > 0")),
     Index("files_by_day", "psp", "day"),
+    # The condition always holds; only the list's pages state it, of all PSPs and of one.
+    Index("files_by_time", "received_at_ms", "file_id", postgresql_where=text("received_at_ms > 0")),
+    Index("files_of_psp_by_time", "psp", "received_at_ms", "file_id", postgresql_where=text("received_at_ms > 0")),
     key=("file_id",),
 )  # fmt: skip
 
@@ -103,6 +106,8 @@ RUNS = _table(
     _long("started_at_ms"), _long("ended_at_ms", optional=True),
     Column("asked_by", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("kind", "psp", "period", "attempt", name="runs_once"),
+    # Likewise.
+    Index("runs_by_time", "kind", "started_at_ms", "run_id", postgresql_where=text("started_at_ms > 0")),
     key=("run_id",),
 )  # fmt: skip
 
