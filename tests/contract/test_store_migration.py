@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import psycopg
 from sqlalchemy import make_url
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -64,6 +65,31 @@ async def test_rows_of_the_first_revision_live_on_at_the_newest(
     assert (wallet.pending_minor, wallet.closure) == (100, None)
     with session(new_database) as old:  # a process of the revision before goes on writing
         old.execute(OLD_ROWS[0].replace("'c1'", "'c2'").encode(), slots)
+
+
+LISTS_BY_TIME = ["files_by_time", "files_of_psp_by_time", "runs_by_time"]
+
+
+def test_revision_0006_makes_the_indexes_that_table_py_has(new_database: str) -> None:
+    """A new database gets them with their tables, an older one from the revision. Method: they are taken away before it."""
+    migrate.migrate(new_database, revision="0005")
+    with session(new_database) as connection:
+        made = _definitions(connection)
+        for name in LISTS_BY_TIME:
+            connection.execute(f"DROP INDEX reconciliation.{name}".encode())
+
+    migrate.migrate(new_database)
+
+    with session(new_database) as connection:
+        assert _definitions(connection) == made
+    assert [name for name, _ in made] == LISTS_BY_TIME
+
+
+def _definitions(connection: psycopg.Connection[Any]) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'reconciliation' AND indexname = ANY(%s) "
+        "ORDER BY indexname", [LISTS_BY_TIME],
+    ).fetchall()  # fmt: skip
 
 
 def test_the_newest_revision_is_what_table_py_says(postgres_urls: Mapping[str, str]) -> None:
