@@ -91,14 +91,19 @@ async def costs(system: System, stage: Stage, *, seconds: float) -> list[Cost]:
     demand = Demand(psp=PSP_PROFILES["zero"])
     await stage.behave(demand.psp)
     found = []
+    before, known = await _at_rest(system)
     for tps in RATES:
-        await asyncio.sleep(AT_REST_S)
-        before, known = await asyncio.to_thread(_read, system), await asyncio.to_thread(_checkouts, system)
         step = await stage.offer(demand, tps, seconds * (2 if tps == RATES[0] else 1))
-        await asyncio.sleep(AT_REST_S)
-        after, stored = await asyncio.to_thread(_read, system), await asyncio.to_thread(_checkouts, system)
+        after, stored = await _at_rest(system)
         found.append(Cost(step, before, after, stored - known))
+        before, known = after, stored
     return found
+
+
+async def _at_rest(system: System) -> tuple[Reading, int]:
+    """The counters, once all have been told, and how many checkouts are stored."""
+    await asyncio.sleep(AT_REST_S)
+    return await asyncio.to_thread(_read, system), await asyncio.to_thread(_checkouts, system)
 
 
 def _admin_url(system: System) -> str:
