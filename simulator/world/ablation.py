@@ -228,9 +228,12 @@ def page_of(ends: Sequence[End], first_seed: int) -> str:
     counts = [end.caught.count for end in ends if end.caught is not None]
     return _PAGE.format(
         first=first_seed, number=len(counts), median=median_low(counts or [0]), most=max(counts, default=0),
-        caught="\n".join(caught), harmless="\n".join(harmless), lacking="\n".join(lacking),
+        caught="\n".join(caught), harmless="\n".join(harmless),
+        lacking="\n".join([*_LACKING, *lacking]) if lacking else "None.",
     )  # fmt: skip
 
+
+_LACKING: Final = ("| ablation | what is planted | what the world lacks to meet it |", "|---|---|---|")
 
 _PAGE: Final = """\
 # Ablations
@@ -256,8 +259,6 @@ Behind these stands a second line of defence.
 
 ## Not shown by this world
 
-| ablation | what is planted | what the world lacks to meet it |
-|---|---|---|
 {lacking}
 
 Two bugs of the list have no switch. *Batch reply before commit* is `ack-before-commit`: every command is one of a batch. *A
