@@ -174,10 +174,11 @@ async def _perform(run: Run, console: Console) -> int:
         await _first_half(run)
         await _second_half(run)
         await _drain(run)
+        at_rest_ms = _now_ms()  # callers who had no answer came again until now
         faults_met = await asyncio.to_thread(run.psp.faults_met)
         run.view.phase = "settlement and audit"
         run.display.show(run.view)
-        await asyncio.sleep(max(0.0, run.phases[-1].until_ms + IN_THE_BOOKS_AFTER_MS + 1_000 - _now_ms()) / 1_000)
+        await asyncio.sleep(max(0.0, at_rest_ms + IN_THE_BOOKS_AFTER_MS + 1_000 - _now_ms()) / 1_000)
         delivered = await asyncio.to_thread(deliver, run.psp, seed=run.plan.seed)
         reconciled = await asyncio.to_thread(reconcile, run.system.settings, delivered, run.folder)
         await export_once(run.system.settings)

@@ -1,6 +1,7 @@
 """A night: a PSP's files against our books, once, whoever runs it and however often it dies."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -370,6 +371,25 @@ async def test_an_attempt_knows_orders_that_are_younger_than_the_first_one(desk:
 
     assert desk.cases() == [("duplicate_charge", "manual", "OPEN")]
     assert desk.items(second)[f"order/charge/1/{desk.tenant}/{orders[3].order_id}"] == "MATCHED"
+
+
+async def test_an_order_of_the_last_seconds_that_was_charged_twice_is_known_by_its_object(desk: Desk) -> None:
+    """A file that is there before its orders are read: of two lines one is the order's, though it was not set aside."""
+    store = desk.open(line_due_ms=LONG_MS)
+    orders = desk.orders(4)
+    desk.write(orders)
+    desk.rows("UPDATE payment.payment_events SET created_at_ms = %s WHERE tenant = %s AND checkout_id = %s"
+              " RETURNING checkout_id", _time_ms(), desk.tenant, orders[3].checkout_id)  # fmt: skip
+    await desk.take(store, desk.file(orders, spoil=_charged_twice))
+
+    night = await desk.night(store)
+
+    assert desk.cases() == [("duplicate_charge", "manual", "OPEN")]
+    assert desk.items(night)[f"order/charge/1/{desk.tenant}/{orders[3].order_id}"] == "MATCHED"
+
+
+def _time_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _charged_twice(rows: list[Row]) -> list[Row]:

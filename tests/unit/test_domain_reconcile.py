@@ -334,6 +334,19 @@ def test_the_second_pass_sees_orders_that_have_their_line_and_does_not_give_them
     assert (outcome.lines, outcome.movements) == ((), ())
 
 
+def test_the_second_pass_knows_a_charge_by_its_object_where_the_first_had_not_read_its_order() -> None:
+    """An order of the last seconds: of two lines for its object one is its charge's, and of another object neither is."""
+    second = line(id="txn_second", number=2)
+    other = line(id="txn_0_other", object_id="pi_other", number=3)
+
+    outcome = match_reference([line(), second, other], [charge()], RULES)
+
+    assert states(outcome.items) == [
+        ("txn_0_other", "", "duplicate_charge"), ("txn_o1", "o1", "MATCHED"), ("txn_second", "", "duplicate_charge"),
+    ]  # fmt: skip
+    assert (outcome.lines, outcome.movements) == ((), ())
+
+
 def test_the_third_pass_leaves_lines_that_name_something() -> None:
     outcome = match_amount([line("o9")], [charge()], RULES)
 

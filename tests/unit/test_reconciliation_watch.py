@@ -96,15 +96,21 @@ class LateFiles(MemoryFiles):
         return [LateFile("stripe", "2026-11-25", 1, is_new)]
 
 
-async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old cases: a line whenever their number changes. A late file: one line for ever (L11). An outage ends nothing."""
-    log, registry, ages = MemoryLog(), CollectorRegistry(), Ages(0, 2, 2, None, 3, 0)
+async def _watched(monkeypatch: pytest.MonkeyPatch, ages: Ages) -> tuple[MemoryLog, CollectorRegistry]:
+    """What is said and shown while these ages are looked at, one after the other."""
+    log, registry = MemoryLog(), CollectorRegistry()
     monkeypatch.setattr(reconciliation_watch, "_log", log)
     with pytest.raises(asyncio.CancelledError):
         await watch_queue(
             queue=ages, runs=MemoryRuns(MemoryFiles()), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
             sleep=ages.sleep,
         )  # fmt: skip
+    return log, registry
+
+
+async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old cases: a line whenever their number changes. A late file: one line for ever (L11). An outage ends nothing."""
+    log, registry = await _watched(monkeypatch, Ages(0, 2, 2, None, 3, 0))
 
     told = [(line["event"], line.get("cases")) for line in log.lines]
     assert told == [
@@ -116,13 +122,7 @@ async def test_alerts_are_raised_when_something_changes_and_not_at_every_look(mo
 
 async def test_a_queue_that_cannot_be_looked_at_hides_no_late_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it reads of the ledger may take longer than a statement may: the other alarms are raised before."""
-    log, registry, ages = MemoryLog(), CollectorRegistry(), Ages(None)
-    monkeypatch.setattr(reconciliation_watch, "_log", log)
-    with pytest.raises(asyncio.CancelledError):
-        await watch_queue(
-            queue=ages, runs=MemoryRuns(MemoryFiles()), files=LateFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
-            sleep=ages.sleep,
-        )  # fmt: skip
+    log, registry = await _watched(monkeypatch, Ages(None))
 
     assert [line["event"] for line in log.lines] == ["a settlement file is late", "the queue cannot be looked at"]
     assert registry.get_sample_value("zerosum_settlement_files_late") == 1

@@ -100,11 +100,12 @@ def match_reference(lines: Sequence[Line], movements: Sequence[Movement], rules:
     """Pass 2: lines that pass 1 left and that carry one reference, with *all* movements whose order_id it is.
 
     Those that a line has already (in pass 1, or from an earlier file) come with `settled_by`: a second charge for the order
-    is DUPLICATE_CHARGE. A movement whose object was not known matches; one with another object is WRONG_PSP_ID. Movements with
-    `settled_by` are never in the outcome. Lines whose reference is "" do not belong here.
+    is DUPLICATE_CHARGE. A movement that pass 1 had not (its order is of the last seconds) is known by its object here too. One
+    whose object was not known matches; one with another object is WRONG_PSP_ID. Movements with `settled_by` are never in the
+    outcome. Lines whose reference is "" do not belong here.
     """
     group = _Group(lines, movements, rules, MatchedBy.REFERENCE)
-    group.pair(Category.CHARGE, _MONEY_MOVED, _MONEY, _TENANT)
+    group.pair(Category.CHARGE, _SAME_OBJECT, _MONEY_MOVED, _MONEY, _TENANT)
     group.pair(Category.REFUND, _REFUND_KEY, _REFUND_MONEY)
     group.refuse_taken()
     group.classify()
@@ -213,6 +214,12 @@ def _has_no_name(line: Line, movement: Movement, *, days: int) -> bool:
 
 _OWN_ORDER = _Tie(lambda line, movement: line.reference == movement.order_id and _is_of_tenant(line, movement), True)
 _OWN_OBJECT = _Tie(lambda *_: True, True)
+_SAME_OBJECT = _Tie(
+    lambda line, movement: (
+        bool(line.object_id) and line.object_id == movement.object_id and _is_of_tenant(line, movement)
+    ),
+    True,
+)
 _REFUND_KEY = _Tie(
     lambda line, movement: (
         bool(line.refund_key) and line.refund_key == movement.refund_key and _is_of_tenant(line, movement)
