@@ -1,13 +1,13 @@
 """A night: a PSP's files against our books, once, whoever runs it and however often it dies."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 
 from simulator.psp.settlement import AT, Row
 from tests.contract.reconciliation_desk import DAY, Desk, without
+from tests.contract.reconciliation_premise import LONG_MS
 from zerosum.errors import Bug, Misconfigured, Superseded, Unavailable
 from zerosum.reconciling import RunKey, RunKind, RunState
 from zerosum.store.reconciliation import compare as reconciliation_compare
@@ -18,7 +18,6 @@ from zerosum.store.reconciliation import settle as reconciliation_settle
 from zerosum.store.reconciliation.run import Claim, RunBook
 
 NEXT_DAY = "2026-03-03"
-LONG_MS = 400 * 86_400_000
 """Longer than the test's days are ago: nothing is missing yet."""
 
 
@@ -353,49 +352,6 @@ def _wrong_fee(rows: list[Row], fee: str = "1.00", net: str = "9.00") -> list[Ro
     first = list(rows[0])
     first[AT["fee"]], first[AT["net"]] = fee, net
     return [first, *rows[1:]]
-
-
-async def test_an_attempt_knows_orders_that_are_younger_than_the_first_one(desk: Desk) -> None:
-    """A second file of a day that is not over: its orders are matched by the PSP's object, not by their reference alone."""
-    store = desk.open(line_due_ms=LONG_MS)
-    orders = desk.orders(4)
-    desk.write(orders[:2])
-    await desk.take(store, desk.file(orders[:2]))
-    first = await desk.night(store)
-    desk.rows("UPDATE reconciliation.runs SET progress = jsonb_set(progress::jsonb, '{before_ms}', %s::jsonb)::text"
-              " WHERE run_id = %s RETURNING run_id", str(orders[2].at_ms), first.run_id)  # fmt: skip
-    desk.write(orders[2:])
-    await desk.take(store, desk.file(orders, spoil=_charged_twice))
-
-    second = await desk.night(store, is_again=True)
-
-    assert desk.cases() == [("duplicate_charge", "manual", "OPEN")]
-    assert desk.items(second)[f"order/charge/1/{desk.tenant}/{orders[3].order_id}"] == "MATCHED"
-
-
-async def test_an_order_of_the_last_seconds_that_was_charged_twice_is_known_by_its_object(desk: Desk) -> None:
-    """A file that is there before its orders are read: of two lines one is the order's, though it was not set aside."""
-    store = desk.open(line_due_ms=LONG_MS)
-    orders = desk.orders(4)
-    desk.write(orders)
-    desk.rows("UPDATE payment.payment_events SET created_at_ms = %s WHERE tenant = %s AND checkout_id = %s"
-              " RETURNING checkout_id", _time_ms(), desk.tenant, orders[3].checkout_id)  # fmt: skip
-    await desk.take(store, desk.file(orders, spoil=_charged_twice))
-
-    night = await desk.night(store)
-
-    assert desk.cases() == [("duplicate_charge", "manual", "OPEN")]
-    assert desk.items(night)[f"order/charge/1/{desk.tenant}/{orders[3].order_id}"] == "MATCHED"
-
-
-def _time_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _charged_twice(rows: list[Row]) -> list[Row]:
-    again = list(rows[3])
-    again[AT["balance_transaction_id"]] += "_again"
-    return [*rows, again]
 
 
 async def test_the_same_day_again_finds_the_same(desk: Desk) -> None:
