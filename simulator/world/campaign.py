@@ -37,8 +37,9 @@ BRANCHES: Final = (
     "key_reuse_refused", "psp CHARGED", "psp DECLINED", "psp REFUNDED", "psp STORED_FAILURE", "replay",
     *(f"rival_{shared}_refused" for shared in REFUSED_FOR),
     *(f"refund {cause} {end}" for cause in RefundCause for end in ("SUCCEEDED", "FAILED")), "account_closed",
-    *(f"lost {side}" for side in Side), "found missing_transfer", "found missing_journal", "fix_sent_twice", "restored",
-    "refund_promised", "sweep_found", "webhook_recorded", "webhook_refused", "webhook_replay", "woke_beside_successor",
+    *(f"lost {side}" for side in Side), "found missing_transfer", "found missing_journal", "fix_sent_twice",
+    "restored", "refund_promised", "stale_ended", "sweep_found", "webhook_recorded", "webhook_refused",
+    "webhook_replay", "woke_beside_successor",
 )  # fmt: skip
 """What the house must have done at least once, beside every fault of `RANGES`."""
 

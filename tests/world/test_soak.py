@@ -1,6 +1,7 @@
 """A day in one house: what is settled leaves memory after its audit, and what stays is audited from where it was left."""
 
 import io
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -63,6 +64,25 @@ def test_a_wallet_that_loses_money_between_two_rounds_is_found(monkeypatch: pyte
     findings = soak(SEED, hours=HOURS, rate=RATE, out=io.StringIO()).findings
 
     assert any(finding.startswith("I5: wallet ") for finding in findings)
+
+
+@pytest.mark.slow
+def test_no_copy_lives_on_for_a_round_beside_its_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a day grows slower with each split. Method: whoever has a successor at a round's end is gone by the next."""
+    older: list[set[str]] = []
+    forget = House.forget
+
+    def forget_and_look(house: House) -> None:
+        forget(house)
+        older.append({party.name for party in house.processes} - {party.name for party in house.living.values()})
+
+    monkeypatch.setattr(House, "forget", forget_and_look)
+
+    result = soak(SEED, hours=5 / 6, rate=RATE, out=io.StringIO())
+
+    assert result.findings == []
+    assert any(older[:-1])
+    assert [one & other for one, other in pairwise(older)] == [set()] * (len(older) - 1)
 
 
 @pytest.mark.slow
