@@ -65,14 +65,14 @@ EFFECT_HOLD_LEASES = 2
 by then; what is still there hangs. So 1,000 that hang keep a shard's effects waiting for 30 s, never for ever."""
 
 PEER_TIMEOUT_MS = 5_000
-BATCH_PACE_MS = 25
-"""After a batch of more than one turn a shard begins the next one no earlier than 25 ms after the one before: what comes
+BATCH_PACE_MS = 10
+"""After a batch of more than one turn a shard begins the next one no earlier than 10 ms after the one before: what comes
 meanwhile shares its commit. A lone turn never waits. Three commits stand between a buyer and the answer, so a crowd adds
-3 x 12 ms to the median, and a shard commits at most 40 times a second. See docs/adr/0007."""
+3 x 5 ms to the median, and a shard commits at most 100 times a second. See docs/adr/0007."""
 
-CALL_PACE_MS = 50
+CALL_PACE_MS = 20
 """A server paces its calls to a shard likewise, submits and outcomes: through Ray a call costs 0.8 ms of CPU in the server
-and 0.6 ms in the shard, whatever it carries. A crowd waits 25 ms in the mean for each; a lone command never waits."""
+and 0.6 ms in the shard, whatever it carries. A crowd waits 10 ms in the mean for each; a lone command never waits."""
 
 PEER_BATCH_MAX = 256
 PEER_RANGES = 1

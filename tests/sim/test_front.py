@@ -71,7 +71,7 @@ def test_what_comes_while_a_call_is_under_way_shares_the_next() -> None:
 
 def test_a_crowd_waits_for_the_pace_and_shares_the_call_after_it() -> None:
     """A call costs the same whatever it carries."""
-    crowd = [(0, "a"), (0, "b"), (CALL_MS + 5, "c"), (CALL_MS + 25, "d")]
+    crowd = [(0, "a"), (0, "b"), (CALL_MS + 1, "c"), (CALL_PACE_MS - 1, "d")]
 
     assert _calls(*crowd) == [(0, False, 2), (CALL_PACE_MS, False, 2)]
 
