@@ -3,9 +3,12 @@
 Invariant: the number of series is bounded by the contracts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from zerosum.domain.todo import TodoKind
+from zerosum.readers import DeadLetters
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0)
 """Bounds of the latency histogram: the goals are 60 and 300 ms, a reply is fixed after 10 s."""
@@ -26,6 +29,9 @@ class Metrics:
             "zerosum_shard", "Figures of a shard's present copy", ("shard", "figure"), registry=self.registry
         )
         self._overdue = Gauge("zerosum_orders_overdue", "Orders in flight for too long", registry=self.registry)
+        self._dead_letters = Gauge(
+            "zerosum_dead_letters", "To-dos that only people can go on with", ("kind",), registry=self.registry
+        )
         self.in_flight = Gauge("zerosum_grpc_in_flight", "Calls being worked on", registry=self.registry)
 
     def call(self, method: str, code: str, seconds: float) -> None:
@@ -49,3 +55,9 @@ class Metrics:
     def overdue(self, orders: int) -> None:
         """So many orders are in flight for longer than the alert's limit."""
         self._overdue.set(orders)
+
+    def dead_letters(self, found: Sequence[DeadLetters]) -> None:
+        """So many to-dos of each kind are dead letters; a kind that is not named has none."""
+        todos = {each.kind: each.todos for each in found}
+        for kind in TodoKind:
+            self._dead_letters.labels(kind.value).set(todos.get(kind, 0))

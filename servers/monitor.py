@@ -1,4 +1,4 @@
-"""What a server watches while it serves: its shards' figures, Ray itself, and orders in flight for too long.
+"""What a server watches while it serves: its shards' figures, Ray itself, orders in flight for too long, and dead letters.
 
 Invariant: a watch changes nothing; the worst it does is to end a server that has lost Ray for good, so that the supervisor
 starts it anew.
@@ -25,6 +25,9 @@ SILENT_S = 30.0
 this process cannot join any more. Shards start within 15 s, also on a busy machine."""
 
 IN_FLIGHT_EVERY_S = 5.0
+
+DEAD_LETTERS_EVERY_S = 15.0
+"""Four looks a minute; people answer in hours."""
 
 
 class FiguredLink(Protocol):
@@ -83,3 +86,28 @@ async def watch_in_flight(
         if overdue != alerted:
             _log.warning("orders in flight for too long", orders=overdue, older_than_ms=older_than_ms)
         alerted = overdue
+
+
+async def watch_dead_letters(
+    reader: PaymentReader,
+    metrics: Metrics,
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Looks for ever. Raises an alert (log line, metric) while there are dead letters, whatever became of their orders: a line
+    whenever the number of a kind changes, back to 0 too. A database that is away leaves both as they are. See ListTodos."""
+    alerted: dict[str, int] = {}
+    while True:
+        await sleep(DEAD_LETTERS_EVERY_S)
+        try:
+            found = await reader.dead_letters()
+        except Retryable:
+            continue
+        metrics.dead_letters(found)
+        by_kind = {each.kind.value: each.todos for each in found}
+        if by_kind != alerted:
+            oldest_ms = max((each.oldest_ms for each in found), default=0)
+            _log.warning(
+                "dead letters wait for people", dead_letters=sum(by_kind.values()), by_kind=by_kind, oldest_ms=oldest_ms
+            )
+        alerted = by_kind

@@ -26,7 +26,7 @@ from servers.keys import read_key, token_provider, webhook_secrets
 from servers.log import log_to
 from servers.main import Served, serve_grpc
 from servers.metric import Metrics
-from servers.monitor import Watch, watch_in_flight, watch_shards
+from servers.monitor import Watch, watch_dead_letters, watch_in_flight, watch_shards
 from servers.reply import encode_reply
 from servers.webhook import stripe_reader
 from zerosum import crash, limits
@@ -178,6 +178,7 @@ async def serve_payment(settings: Settings) -> None:
     stop = asyncio.Event()
     watches = shard_watches(settings, metrics, links, stop)
     watches.append(watch_in_flight(reader, settings.in_flight_alert_ms, metrics))
+    watches.append(watch_dead_letters(reader, metrics))
     now_s = wall_clock_s
     payment = PaymentServicer(
         shards=front, reader=reader, settings=settings, metrics=metrics,

@@ -15,7 +15,7 @@ from zerosum.domain.journal import Balance, Journal
 from zerosum.domain.money import Money
 from zerosum.domain.order import Order, OrderStatus
 from zerosum.domain.refund import Refund
-from zerosum.domain.todo import Todo, TodoState
+from zerosum.domain.todo import Todo, TodoKind, TodoState
 from zerosum.domain.wallet import Wallet
 
 R = TypeVar("R")
@@ -52,6 +52,15 @@ class TodoRow:
     entity: EntityKey
     todo: Todo
     request: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """How many to-dos of one kind are dead letters. `oldest_ms`: since the budget of the oldest of them began."""
+
+    kind: TodoKind
+    todos: int
+    oldest_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +186,10 @@ class PaymentReader(Protocol):
 
     async def count_in_flight(self, older_than_ms: int) -> int:
         """The same over all tenants, for the monitor."""
+        ...
+
+    async def dead_letters(self) -> Sequence[DeadLetters]:
+        """Of each kind that has any, over all tenants, for the monitor; ages by the database's clock."""
         ...
 
 

@@ -264,6 +264,7 @@ PLANS: Mapping[str, tuple[TextClause, Mapping[str, Any], str]] = {
     ),
     "open to-dos, first": (payment_reader.todos_clause(TodoState.OPEN, is_first=True), _PAGE, "todos_due"),
     "dead to-dos, first": (payment_reader.todos_clause(TodoState.DEAD, is_first=True), _PAGE, "todos_dead"),
+    "dead letters": (payment_reader.DEAD_LETTERS, {"slots": EVERY_SLOT}, "todos_dead"),
     "done to-dos, first": (payment_reader.todos_clause(TodoState.DONE, is_first=True), _PAGE, "todos_pkey"),
     "in flight, first": (
         payment_reader.in_flight_clause(is_first=True), _PAGE | {"older_than_ms": 60_000}, "payment_orders_in_flight",

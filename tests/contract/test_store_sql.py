@@ -214,6 +214,8 @@ async def test_a_database_that_is_away_is_unavailable_for_everything() -> None:
         await store.due_todos([1], 0, 1)
     with pytest.raises(Unavailable):
         await reader.count_in_flight(0)
+    with pytest.raises(Unavailable):
+        await reader.dead_letters()
     await store.close()
     await reader.close()
 

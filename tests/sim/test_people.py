@@ -1,6 +1,7 @@
 """Budgets that are spent, and what people do then; keys of other tenants and of long ago. Rows P8, P33, O1, C3, C5."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +20,12 @@ from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refusal import Reason
 from zerosum.domain.request import AssessRisk
-from zerosum.domain.todo import TodoState
+from zerosum.domain.todo import TodoKind, TodoState
 from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.errors import OutcomeUnknown
 from zerosum.ports import RiskAnswer
+from zerosum.readers import DeadLetters
+from zerosum.store.memory_reader import MemoryPaymentReader
 
 C1 = EntityKey(TENANT, "c-1")
 
@@ -104,6 +107,34 @@ def test_a_peer_that_refuses_for_good_is_a_dead_letter_and_the_charge_stands() -
         assert [todo.id for todo in done.todos.values() if todo.state is TodoState.DEAD] == ["credit_wallet/1/c-1-o0"]
     assert house.psp.charges == {"c-1-o0": 1}
     assert [row["owner"] for row in rows(house, "wallet", "wallets")] == ["thief"]
+
+
+def test_a_dead_letter_of_a_paid_order_is_counted_while_it_is_one_though_no_order_is_overdue() -> None:
+    """O1: what the alert reads. The credit is refused, its order is final; replayed it is live, then dies again."""
+
+    async def tell() -> list[tuple[Sequence[DeadLetters], int]]:
+        house, told = await House().start(), []
+        reader = MemoryPaymentReader(house.stores["payment"])
+        taken = derived_key(TENANT, "c-1-o0", "credit", 1)
+        other = Transfer(TENANT, taken, "thief", TransferKind.CREDIT_PENDING, Money(5, "USD"), OrderId("o-0"))
+        await house.fronts["wallet"].submit([other])
+        await house.pay(checkout("c-1", 1_000))
+        await house.settle("c-1")
+        await house.skip(HOUR_MS)
+        told.append((await reader.dead_letters(), await reader.count_in_flight(0)))
+        await house.tell(C1, m.ReplayTodo("credit_wallet/1/c-1-o0", Key("r-1"), "ops"))
+        told.append((await reader.dead_letters(), await reader.count_in_flight(0)))
+        await house.settle("c-1")
+        told.append((await reader.dead_letters(), await reader.count_in_flight(0)))
+        return told
+
+    (dead, overdue), (live, _), (again, _) = run(tell())
+
+    assert [(each.kind, each.todos) for each in dead] == [(TodoKind.CREDIT_WALLET, 1)]
+    assert dead[0].oldest_ms >= HOUR_MS > again[0].oldest_ms, "a replay's budget begins anew"
+    assert overdue == 0
+    assert live == []
+    assert [(each.kind, each.todos) for each in again] == [(TodoKind.CREDIT_WALLET, 1)]
 
 
 def test_two_operators_replaying_one_dead_letter_at_once_have_one_effect() -> None:

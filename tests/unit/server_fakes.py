@@ -23,6 +23,7 @@ from zerosum.domain.todo import Todo, TodoState
 from zerosum.domain.wallet import Wallet
 from zerosum.readers import (
     AccountRow,
+    DeadLetters,
     HistoryRow,
     LedgerEntryRow,
     ListFilter,
@@ -191,6 +192,9 @@ class FakePaymentReader:
 
     async def count_in_flight(self, older_than_ms: int) -> int:
         return 0
+
+    async def dead_letters(self) -> Sequence[DeadLetters]:
+        return []
 
 
 class FakeWalletReader:

@@ -1,14 +1,18 @@
-"""The alert of orders in flight for too long: a figure that follows the database, a log line when it changes, none when not."""
+"""The alerts of orders in flight for too long and of dead letters: figures that follow the database, a log line when they
+change, none when not."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from servers import monitor
 from servers.metric import Metrics
-from servers.monitor import IN_FLIGHT_EVERY_S, watch_in_flight
+from servers.monitor import DEAD_LETTERS_EVERY_S, IN_FLIGHT_EVERY_S, watch_dead_letters, watch_in_flight
 from tests.unit.server_fakes import FakePaymentReader, MemoryLog
+from zerosum.domain.todo import TodoKind
 from zerosum.errors import Unavailable
+from zerosum.readers import DeadLetters
 
 LIMIT_MS = 60_000
 OVERDUE = "orders in flight for too long"
@@ -69,3 +73,82 @@ async def test_a_database_that_is_away_ends_no_watch_and_takes_no_alert_back(mon
 
     assert looks.figures == [0, 2, 2, 2, 2, 0]
     assert told == [(OVERDUE, 2, LIMIT_MS), (OVERDUE, 0, LIMIT_MS)]
+
+
+# ---- dead letters --------------------------------------------------------------------------------------------------
+
+CONFIRM, CREDIT, REFUND = TodoKind.CONFIRM, TodoKind.CREDIT_WALLET, TodoKind.REFUND
+WAITING = "dead letters wait for people"
+
+Look = dict[TodoKind, tuple[int, int]]
+
+
+class Dead(FakePaymentReader):
+    """Dead letters, look after look: how many of a kind, and the age of the oldest; None: the database is away."""
+
+    def __init__(self, *looks: Look | None) -> None:
+        super().__init__()
+        self._looks = list(looks)
+        self.figures: list[dict[str, float]] = []
+        self.metrics = Metrics()
+
+    async def dead_letters(self) -> Sequence[DeadLetters]:
+        """The next of them."""
+        dead = self._looks.pop(0)
+        if dead is None:
+            raise Unavailable("the database is away")
+        return [DeadLetters(kind, todos, oldest_ms) for kind, (todos, oldest_ms) in dead.items()]
+
+    async def sleep(self, seconds: float) -> None:
+        """Keeps what Prometheus sees between two looks; ends the watch after the last of them."""
+        assert seconds == DEAD_LETTERS_EVERY_S
+        (family,) = (each for each in self.metrics.registry.collect() if each.name == "zerosum_dead_letters")
+        self.figures.append({sample.labels["kind"]: sample.value for sample in family.samples})
+        if not self._looks:
+            raise asyncio.CancelledError
+
+    def seen(self, kind: TodoKind) -> list[float | None]:
+        """What Prometheus saw of a kind before each look, and after the last; None: nothing yet."""
+        return [figures.get(kind) for figures in self.figures]
+
+
+async def watched_dead(looks: Dead, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, dict[str, int], int]]:
+    """The log's lines after all looks."""
+    log = MemoryLog()
+    monkeypatch.setattr(monitor, "_log", log)
+    with pytest.raises(asyncio.CancelledError):
+        await watch_dead_letters(looks, looks.metrics, sleep=looks.sleep)
+    assert {line["event"] for line in log.lines} <= {WAITING}
+    return [(line["dead_letters"], line["by_kind"], line["oldest_ms"]) for line in log.lines]
+
+
+async def test_dead_letters_are_figures_by_kind_and_a_warning_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind has a figure from the first look on, also nought. That the oldest grows older is no news."""
+    first, third = {CONFIRM: (1, 70_000), CREDIT: (2, 90_000)}, {CONFIRM: (1, 80_000)}
+    looks = Dead({}, first, {CONFIRM: (1, 75_000), CREDIT: (2, 95_000)}, third, {}, {})
+
+    told = await watched_dead(looks, monkeypatch)
+
+    assert looks.seen(CONFIRM) == [None, 0, 1, 1, 1, 0, 0]
+    assert looks.seen(CREDIT) == [None, 0, 2, 2, 0, 0, 0]
+    assert set(looks.figures[1]) == set(TodoKind)
+    assert told == [(3, {"confirm": 1, "credit_wallet": 2}, 90_000), (1, {"confirm": 1}, 80_000), (0, {}, 0)]
+
+
+async def test_one_dead_letter_that_takes_the_place_of_another_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay and a new death between two looks: the sum is the same, the work is not."""
+    looks = Dead({CONFIRM: (1, 70_000)}, {REFUND: (1, 5)})
+
+    told = await watched_dead(looks, monkeypatch)
+
+    assert told == [(1, {"confirm": 1}, 70_000), (1, {"refund": 1}, 5)]
+
+
+async def test_a_database_that_is_away_takes_no_dead_letter_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known is not 0: figures stay, and the same afterwards is no news."""
+    looks = Dead(None, {REFUND: (2, 5)}, None, {REFUND: (2, 9)}, {})
+
+    told = await watched_dead(looks, monkeypatch)
+
+    assert looks.seen(REFUND) == [None, None, 2, 2, 2, 0]
+    assert told == [(2, {"refund": 2}, 5), (0, {}, 0)]

@@ -82,6 +82,7 @@ async def test_a_database_that_is_away_answers_nothing() -> None:
         shard.store.retake_slots([shard.heads[1]]),
         shard.store.due_todos([1], 0, 1),
         house.reader().count_in_flight(0),
+        house.reader().dead_letters(),
     ):
         with pytest.raises(Unavailable):
             await call

@@ -3,6 +3,7 @@
 Invariant: what the SQL readers show of the same commits, these show too; one contract suite holds both.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -10,10 +11,11 @@ from zerosum.domain.checkout_state import Checkout
 from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
 from zerosum.domain.journal import Balance, Journal, Owner
 from zerosum.domain.money import Money
-from zerosum.domain.todo import PSP_KINDS, TodoState
+from zerosum.domain.todo import PSP_KINDS, TodoKind, TodoState
 from zerosum.domain.wallet import Wallet, wallet_key
 from zerosum.readers import (
     AccountRow,
+    DeadLetters,
     HistoryRow,
     LedgerEntryRow,
     ListFilter,
@@ -130,6 +132,15 @@ class MemoryPaymentReader:
     async def count_in_flight(self, older_than_ms: int) -> int:
         """See `readers.PaymentReader`."""
         return len(self._old(older_than_ms))
+
+    async def dead_letters(self) -> Sequence[DeadLetters]:
+        """See `readers.PaymentReader`."""
+        self._store.check_reachable()
+        began = defaultdict[TodoKind, list[int]](list)
+        for _, row in self._store.tables["todos"].in_index("todos_dead"):
+            began[TodoKind(row["kind"])].append(row["created_at_ms"])
+        now_ms = self._store.clock()
+        return [DeadLetters(kind, len(found), now_ms - min(found)) for kind, found in began.items()]
 
     def _old(self, older_than_ms: int) -> list[Row]:
         self._store.check_reachable()

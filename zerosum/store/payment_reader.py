@@ -16,8 +16,17 @@ from sqlalchemy import TextClause, text
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, OrderId, Tenant, slot_of
 from zerosum.domain.order import OrderStatus
-from zerosum.domain.todo import PSP_KINDS, TodoState
-from zerosum.readers import HistoryRow, ListFilter, MalformedPosition, OrderView, Page, PaymentView, TodoRow
+from zerosum.domain.todo import PSP_KINDS, TodoKind, TodoState
+from zerosum.readers import (
+    DeadLetters,
+    HistoryRow,
+    ListFilter,
+    MalformedPosition,
+    OrderView,
+    Page,
+    PaymentView,
+    TodoRow,
+)
 from zerosum.store.database import Database
 from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
@@ -150,6 +159,11 @@ class SqlPaymentReader:
         values = {"older_than_ms": older_than_ms, "slots": EVERY_SLOT}
         return int((await self.database.look(_COUNT.call(values)))[0][0])
 
+    async def dead_letters(self) -> Sequence[DeadLetters]:
+        """Over all tenants: reads what is dead and nothing else."""
+        rows = await self.database.look(compiled(DEAD_LETTERS).call({"slots": EVERY_SLOT}))
+        return [DeadLetters(TodoKind(kind), todos, oldest_ms) for kind, todos, oldest_ms in rows]
+
 
 # ---- statements ----------------------------------------------------------------------------------------------------
 
@@ -232,6 +246,12 @@ _COUNT = compiled(
         f"AND created_at_ms <= {NOW_MS} - CAST(:older_than_ms AS INT8)"
     )
 )
+
+DEAD_LETTERS = text(
+    f"SELECT kind, count(*), {NOW_MS} - min(created_at_ms) FROM payment.todos "  # noqa: S608 - our own text
+    "WHERE slot = ANY(CAST(:slots AS INT4[])) AND state = 'DEAD' GROUP BY kind"
+)
+"""The state stands in the text, as the index `todos_dead` states it."""
 
 
 def in_flight_clause(*, is_first: bool) -> TextClause:
