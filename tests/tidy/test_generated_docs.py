@@ -1,5 +1,6 @@
 """Pages that are drawn from tables say what the tables say. Method: draw again, compare. Source: design section 5."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from zerosum.crash import Point
 from zerosum.domain.case import Act, CaseState
 from zerosum.domain.discrepancy import Kind
 from zerosum.domain.order import OrderEvent, OrderStatus
+from zerosum.domain.retry import BUDGETS, Budget
 from zerosum.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -70,3 +72,12 @@ def test_every_example_on_the_page_of_reconciliation_is_one_of_its_kind() -> Non
 
     assert [kind for kind, case in found.items() if case is not None and case.kind is not kind] == []
     assert [kind for kind, case in found.items() if case is None] == [Kind.PAYMENT_CASE]
+
+
+def test_operations_say_of_every_kind_of_dead_letter_where_the_money_stands() -> None:
+    """What has a budget without an end dies of nothing. Method: the first table below the heading, first column."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("\n## Dead letters\n")[2].partition("|---|---|---|\n")[2].partition("\n\n")[0]
+
+    told = [kind for row in table.splitlines() for kind in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(told) == sorted(kind for kind, budget in BUDGETS.items() if budget != Budget(None, False))
