@@ -222,8 +222,8 @@ def approve(
     data_dir: DataDir = None,
 ) -> None:
     """Approve what another person proposed. What it posts is shown first, and is posted once."""
+    from servers.client import Refused
     from servers.finance_view import posting_rows
-    from servers.operator_client import Refused
     from zerosum.v1 import reconciliation_pb2 as pb
 
     with told():

@@ -5,8 +5,8 @@ from threading import Barrier
 
 import pytest
 
+from servers.client import Refused
 from servers.money_client import close_account, create_refund
-from servers.operator_client import Refused
 from tests.e2e.caller import Caller, new_checkout
 from tests.e2e.deadline import until
 from tests.e2e.money import settled

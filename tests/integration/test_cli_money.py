@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from actors.answer import Applied, Refused
+from servers.client import Refused as SaidNo
 from servers.ledger import LedgerServicer
 from servers.metric import Metrics
 from servers.money_client import close_account, create_refund
-from servers.operator_client import Refused as SaidNo
 from servers.payment import PaymentServicer
 from servers.wallet import WalletServicer
 from tests.integration.server_process import SETTINGS, serving
