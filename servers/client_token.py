@@ -1,14 +1,16 @@
-"""In whose name a command calls: finance by the person's own token (`ZEROSUM_TOKEN_FILE`), or by one signed here.
+"""In whose name a command calls: the person's own token (`ZEROSUM_TOKEN_FILE`) wherever one is set, else one signed here.
 
 Only a development deployment keeps the key that signs.
 
-Invariant: no error shows anything of a token.
+Invariant: a token of one's own goes before everything that could be signed, and no error shows anything of it but its tenant.
 """
 
 import getpass
 import os
 import time
 from pathlib import Path
+
+import jwt
 
 from servers.call import HOUSE, Caller, Role
 from servers.keys import issuer_of
@@ -29,17 +31,36 @@ def finance_token(settings: Settings, person: str, tenant: Tenant = HOUSE) -> st
 
 
 def oncall_token(settings: Settings, tenant: str) -> str:
-    """An admin's token, to act for that tenant. Raises Misconfigured where no key is kept here."""
-    return _signed(settings, Caller(Tenant(tenant), Role.ADMIN, "cli"))
+    """A token to act for that tenant. Raises Misconfigured where there is neither key nor token, and where one's own is of
+    another tenant: it would act there.
+    """
+    own = _own_token()
+    if not own:
+        return _signed(settings, Caller(Tenant(tenant), Role.ADMIN, "cli"))
+    theirs = _claims(own).get("tenant")
+    if theirs != tenant:
+        raise Misconfigured(f"--tenant {tenant}: the token of {_VARIABLE} is of tenant {theirs!r}")
+    return own
 
 
 def _own_token() -> str:
-    """The text in the file, "" where none is set. Raises Misconfigured for a file that cannot be read."""
+    """The text in the file, "" where none is set. Raises Misconfigured for a file that holds none."""
     path = os.environ.get(_VARIABLE, "")
+    if not path:
+        return ""
     try:
-        return Path(path).read_text(encoding="ascii").strip() if path else ""
+        own = Path(path).read_text(encoding="ascii").strip()
+        _claims(own)
     except OSError as error:
         raise Misconfigured(f"{_VARIABLE} cannot be read: {error.strerror}") from error
+    except (jwt.PyJWTError, ValueError):  # ValueError: not ASCII; both may quote what is there
+        raise Misconfigured(f"{_VARIABLE}: the file holds no token") from None
+    return own
+
+
+def _claims(own: str) -> dict[str, object]:
+    """What it says of itself. Whether that is so the server judges."""
+    return dict(jwt.decode(own, options={"verify_signature": False}))
 
 
 def _signed(settings: Settings, caller: Caller) -> str:

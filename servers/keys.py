@@ -101,7 +101,8 @@ def issuer_of(data_dir: Path) -> Issuer:
     """What signs tokens here. Raises Misconfigured where no private key is kept, as in production."""
     path = data_dir / "keys" / "jwt_private.pem"
     if not path.exists():
-        raise Misconfigured(f"no {path.name} in {path.parent}: run `zerosum keys`, or ask your issuer for tokens")
+        told = "run `zerosum keys`, or ask your issuer for a token and put its file into ZEROSUM_TOKEN_FILE"
+        raise Misconfigured(f"no {path.name} in {path.parent}: {told}")
     return Issuer(path.read_bytes(), KID)
 
 
