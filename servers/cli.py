@@ -35,7 +35,7 @@ main.command()(simulate)
 main.add_typer(cli_reconcile.reconcile, name="reconcile")
 main.add_typer(cli_reconcile.mismatches, name="mismatches")
 
-Tenant = Annotated[str, typer.Option(help="Whose.")]
+Tenant = Annotated[str, typer.Option(help="Whose: one tenant's only.")]
 AGE_MAX_MS = 100 * 366 * 24 * 3_600 * 1_000
 
 

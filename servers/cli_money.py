@@ -11,7 +11,7 @@ from servers.cli_frame import AsJson, DataDir, settings_of, show, told
 
 account = typer.Typer(help="Accounts of sellers: one owner's money in one currency.", no_args_is_help=True)
 
-Tenant = Annotated[str, typer.Option(help="Whose.")]
+Tenant = Annotated[str, typer.Option(help="Whose: one tenant's only.")]
 Reason = Annotated[str, typer.Option(help="UPPER_SNAKE_CASE, for the record.")]
 Key = Annotated[
     str, typer.Option(help="The key of this act; the same key acts once. Default: made from what is asked.")

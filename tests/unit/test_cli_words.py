@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from loadtest.bench.psp_profile import PSP_PROFILES
 from servers.child import free_port
 from servers.cli import main
 from servers.keys import make_keys
@@ -13,6 +14,11 @@ from servers.keys import make_keys
 def _typed(data: Path, *words: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, [*words, "--data-dir", str(data)])
     return result.exit_code, result.stderr
+
+
+def _help(words: list[str]) -> str:
+    """What `--help` says, without the frame and the breaks of lines."""
+    return " ".join(CliRunner().invoke(main, [*words, "--help"]).stdout.replace("│", " ").split())
 
 
 @pytest.fixture
@@ -149,6 +155,28 @@ def test_whoever_has_no_name_on_this_machine_is_asked_for_one(data: Path, monkey
 
     told = "--as: this account has no name here; say in whose name, or set ZEROSUM_PERSON"
     assert (status, said) == (2, f"zerosum: {told}\n")
+
+
+ONE_TENANT = (["todo", "list"], ["todo", "show"], ["todo", "replay"], ["in-flight"], ["refund"], ["account", "close"])
+
+
+@pytest.mark.parametrize("words", ONE_TENANT)
+def test_what_acts_for_one_tenant_says_so(words: list[str]) -> None:
+    """Metrics and alerts are over all of them: an empty list is not an alert that was wrong."""
+    assert "Whose: one tenant's only." in _help(words)
+
+
+@pytest.mark.parametrize("name", ["checkout", "shed"])
+def test_a_bench_says_how_each_psp_of_the_table_answers(name: str) -> None:
+    """With the table's own figures."""
+    rates = PSP_PROFILES["masonx"].rates
+    faulty = sum(rate for fault, rate in rates.items() if not fault.startswith("delay_ms"))
+
+    said = _help(["bench", name])
+
+    assert all(profile in said for profile in PSP_PROFILES)
+    assert f"p50 {rates['delay_ms_p50']}, p99 {rates['delay_ms_p99']} ms" in said
+    assert f"{faulty * 1_000:.0f} calls of 1,000 go wrong" in said
 
 
 def test_json_is_not_written_to_a_folder(tmp_path: Path) -> None:
