@@ -241,7 +241,8 @@ _PAGE: Final = """\
 Known bugs of payment systems, planted in the product for the length of a run of the world (`simulator/world/ablations`),
 and how soon the world objected. Written by `zerosum simulate --ablate all --page FILE`; each line is run again by
 `zerosum simulate --ablate NAME`. A catch counts only where the same seed finds nothing wrong without the bug; seeds are
-counted from {first}. The canary must be caught by every seed.
+counted from {first}. The canary must be caught by every seed. `I1`, `I2` ..: invariants of the audit, one line each in
+`simulator/audit/checks.py`; the rows (`P6`, `S3` ..) are those of a list that is not in the tree, as `CONTRIBUTING.md` says.
 
 {number} are caught, in the median after {median} seeds, the slowest after {most}.
 
