@@ -19,7 +19,7 @@ from zerosum.store import statement
 from zerosum.store.database import Database
 from zerosum.store.ledger import balance_of, currency_of
 from zerosum.store.mapping import Row, key_of
-from zerosum.store.paging import EVERY_SLOT, after_parameters, beyond, page, position_of
+from zerosum.store.paging import EVERY_SLOT, PARTS, after_parameters, beyond, page, position_of
 from zerosum.store.session import Session
 from zerosum.store.table import ACCOUNTS
 from zerosum.store.wire import compiled
@@ -43,7 +43,7 @@ class SqlLedgerReader:
 
     async def entries(self, tenant: Tenant, account: str, rows_max: int, after: str) -> Page[LedgerEntryRow]:
         """The account's entries, slot by slot in the order they were posted. Raises MalformedPosition."""
-        position = position_of("ledger_entries", (int, int, int, int), after)
+        position = position_of("ledger_entries", after)
         values: dict[str, Any] = {"tenant": tenant, "account": account, "rows": rows_max + 1}
         values |= after_parameters(position or ())
         clause = entries_clause(is_first=position is None)
@@ -58,7 +58,7 @@ class SqlLedgerReader:
 
     async def trial_balance(self, tenant: Tenant, rows_max: int, after: str) -> Page[AccountRow]:
         """Every account with its sum, by name. Raises MalformedPosition."""
-        position = position_of("trial_balance", (str,), after)
+        position = position_of("trial_balance", after)
         values = {"tenant": tenant, "after": position[0] if position else "", "rows": rows_max + 1}
 
         async def work(session: Session) -> list[AccountRow]:
@@ -118,7 +118,7 @@ _JOURNAL = compiled(
 def entries_clause(*, is_first: bool) -> TextClause:
     """Entries of one account."""
     order = ("slot", "seq", "ord", "line")
-    since = "" if is_first else f" AND {beyond(order, ('INT4', 'INT8', 'INT4', 'INT4'))}"
+    since = "" if is_first else f" AND {beyond(order, PARTS['ledger_entries'])}"
     return text(
         "SELECT * FROM ledger.entries WHERE tenant = :tenant AND account = :account"  # noqa: S608 - our own text
         f"{since} ORDER BY {', '.join(order)} LIMIT CAST(:rows AS INT8)"

@@ -79,9 +79,9 @@ class MemoryPaymentReader:
         rows = [row for key in keys if (row := self._store.entity(key)) and _is_wanted(row, wanted)]
         if wanted.seller_account:
             name = "checkouts_of_seller"
-            return _paged(rows, rows_max, after, name, (int, str), lambda row: (slot_of(*row.key), row.key.id))
+            return _paged(rows, rows_max, after, name, lambda row: (slot_of(*row.key), row.key.id))
         of_time = lambda row: (row.created_at_ms, row.key.id)  # noqa: E731 - a key, used once
-        return _paged(rows, rows_max, after, "checkouts", (int, str), of_time, descending=True)
+        return _paged(rows, rows_max, after, "checkouts", of_time, descending=True)
 
     async def history(self, key: EntityKey) -> Sequence[HistoryRow]:
         """See `readers.PaymentReader`."""
@@ -94,7 +94,7 @@ class MemoryPaymentReader:
         """See `readers.PaymentReader`."""
         self._store.check_reachable()
         states: tuple[TodoState, ...] = (state,) if state else (TodoState.DEAD, TodoState.OPEN)
-        position = position_of("todos", (str, int, str, str), after)
+        position = position_of("todos", after)
         if position is not None and position[0] not in states:
             raise MalformedPosition("not a position of this list")
         rows = [row for row in self._rows("todos", tenant) if row["state"] in states]
@@ -122,9 +122,7 @@ class MemoryPaymentReader:
         """See `readers.PaymentReader`."""
         rows = [row for row in self._old(older_than_ms) if row["tenant"] == tenant]
         order = ("created_at_ms", "checkout_id", "payment_order_id")
-        read = _paged(
-            rows, rows_max, after, "in_flight", (int, str, str), lambda row: tuple(row[name] for name in order)
-        )
+        read = _paged(rows, rows_max, after, "in_flight", lambda row: tuple(row[name] for name in order))
         return Page(
             [(EntityKey(tenant, row["checkout_id"]), OrderId(row["payment_order_id"])) for row in read.rows], read.after
         )
@@ -174,7 +172,7 @@ class MemoryWalletReader:
         key = wallet_key(tenant, owner, currency)
         every = self._store.tables["entries"].rows.values()
         rows = [row for row in every if (row["tenant"], row["wallet_id"]) == key]
-        read = _paged(rows, rows_max, after, "wallet_entries", (int, int), lambda row: (row["version"], row["ord"]))
+        read = _paged(rows, rows_max, after, "wallet_entries", lambda row: (row["version"], row["ord"]))
         return Page([wallet_reader.entry_of(row) for row in read.rows], read.after)
 
 
@@ -200,10 +198,7 @@ class MemoryLedgerReader:
         """See `readers.LedgerReader`."""
         rows = [row for row in self._entries(tenant) if row["account"] == account]
         order = ("slot", "seq", "ord", "line")
-        read = _paged(
-            rows, rows_max, after, "ledger_entries", (int, int, int, int),
-            lambda row: tuple(row[name] for name in order),
-        )  # fmt: skip
+        read = _paged(rows, rows_max, after, "ledger_entries", lambda row: tuple(row[name] for name in order))
         return Page([ledger_reader.entry_of(row) for row in read.rows], read.after)
 
     async def balance(self, tenant: Tenant, account: str) -> Balance | None:
@@ -218,7 +213,7 @@ class MemoryLedgerReader:
             before = sums.get(row["account"], Balance(0, 0))
             sums[row["account"]] = Balance(before.balance_minor + row["amount_minor"], before.entry_count + 1)
         rows = [AccountRow(account, currency_of(account), balance) for account, balance in sums.items()]
-        return _paged(rows, rows_max, after, "trial_balance", (str,), lambda row: (row.account,))
+        return _paged(rows, rows_max, after, "trial_balance", lambda row: (row.account,))
 
     async def sums(self, tenant: Tenant) -> Sequence[Money]:
         """See `readers.LedgerReader`."""
@@ -252,12 +247,11 @@ def _paged(
     rows_max: int,
     after: str,
     name: str,
-    kinds: Sequence[type[Any]],
     position: Callable[[R], tuple[Any, ...]],
     *,
     descending: bool = False,
 ) -> Page[R]:
-    since = position_of(name, kinds, after)
+    since = position_of(name, after)
     ordered = sorted(rows, key=position, reverse=descending)
     if since is not None:
         start = tuple(since)

@@ -32,6 +32,7 @@ from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
 from zerosum.store.paging import (
     EVERY_SLOT,
+    PARTS,
     Position,
     after_parameters,
     beyond,
@@ -118,7 +119,7 @@ class SqlPaymentReader:
     async def todos(self, tenant: Tenant, state: TodoState | None, rows_max: int, after: str) -> Page[TodoRow]:
         """Of one state, or the dead and then the open. `request` is left out of lists. Raises MalformedPosition."""
         states: tuple[TodoState, ...] = (state,) if state else (TodoState.DEAD, TodoState.OPEN)
-        position = position_of("todos", (str, int, str, str), after)
+        position = position_of("todos", after)
         if position is not None:
             if position[0] not in states:
                 raise MalformedPosition("not a position of this list")
@@ -146,7 +147,7 @@ class SqlPaymentReader:
         self, tenant: Tenant, older_than_ms: int, rows_max: int, after: str
     ) -> Page[tuple[EntityKey, OrderId]]:
         """Oldest first. Raises MalformedPosition."""
-        position = position_of("in_flight", (int, str, str), after)
+        position = position_of("in_flight", after)
         clause = in_flight_clause(is_first=position is None)
         values = {"tenant": tenant, "older_than_ms": older_than_ms, "slots": EVERY_SLOT, "rows": rows_max + 1}
         values |= after_parameters(position or ())
@@ -261,7 +262,7 @@ def in_flight_clause(*, is_first: bool) -> TextClause:
     where = f"t.tenant = :tenant AND t.{IN_FLIGHT} AND {old}"
     if not is_first:
         # The first condition alone is one an index range can begin from; the second breaks ties.
-        where += f" AND t.created_at_ms >= CAST(:after_0 AS INT8) AND {beyond(order, ('INT8', 'TEXT', 'TEXT'))}"
+        where += f" AND t.created_at_ms >= CAST(:after_0 AS INT8) AND {beyond(order, PARTS['in_flight'])}"
     return text(merged("payment.payment_orders", ", ".join(order), where=where, order=order))
 
 
@@ -286,7 +287,7 @@ def _filter_where(wanted: ListFilter) -> str:
 
 
 def _by_time(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]]:
-    position = position_of("checkouts", (int, str), after)
+    position = position_of("checkouts", after)
     values: dict[str, Any] = {"slots": EVERY_SLOT} | after_parameters(position or ())
     return checkouts_clause(wanted, is_first=position is None), values
 
@@ -298,20 +299,20 @@ def checkouts_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
         f"t.tenant = :tenant AND t.created_at_ms > 0{_filter_where(wanted)}"  # created_at_ms: as the index states it
     )
     if not is_first:
-        where += f" AND {beyond(order, ('INT8', 'TEXT'), sign='<')}"
+        where += f" AND {beyond(order, PARTS['checkouts'], sign='<')}"
     found = merged("payment.payment_events", ", ".join(order), where=where, order=order, descending=True)
     return text(f"SELECT checkout_id FROM ({found}) AS f ORDER BY created_at_ms DESC, checkout_id DESC")  # noqa: S608 - our own text
 
 
 def _by_seller(wanted: ListFilter, after: str) -> tuple[TextClause, dict[str, Any]]:
-    position = position_of("checkouts_of_seller", (int, str), after)
+    position = position_of("checkouts_of_seller", after)
     values: dict[str, Any] = {"seller_account": wanted.seller_account} | after_parameters(position or ())
     return sellers_clause(wanted, is_first=position is None), values
 
 
 def sellers_clause(wanted: ListFilter, *, is_first: bool) -> TextClause:
     """Ids of checkouts with an order for the seller, in the order of the seller's index."""
-    since = "" if is_first else f" AND {beyond(('slot', 'checkout_id'), ('INT4', 'TEXT'))}"
+    since = "" if is_first else f" AND {beyond(('slot', 'checkout_id'), PARTS['checkouts_of_seller'])}"
     return text(
         "SELECT t.checkout_id FROM (SELECT DISTINCT slot, checkout_id FROM payment.payment_orders "  # noqa: S608 - our own text
         f"WHERE tenant = :tenant AND seller_account = :seller_account{since}) AS o "
@@ -332,7 +333,7 @@ def todos_clause(state: TodoState, *, is_first: bool) -> TextClause:
     # The state stands in the text, not in a parameter: only so does the planner see that the partial index serves.
     where = f"t.tenant = :tenant AND t.state = '{state.value}'"
     if not is_first and time:
-        since = beyond(order, ("INT8", "TEXT", "TEXT"))
+        since = beyond(order, PARTS["todos"][1:])
         where += f" AND t.{time} >= CAST(:after_0 AS INT8) AND {since}"
     elif not is_first:
         where += " AND (checkout_id, todo_id) > (CAST(:after_1 AS TEXT), CAST(:after_2 AS TEXT))"

@@ -14,7 +14,7 @@ from zerosum.readers import Page, WalletEntryRow
 from zerosum.store.database import Database
 from zerosum.store.loading import load_entities
 from zerosum.store.mapping import Row
-from zerosum.store.paging import Position, after_parameters, beyond, page, position_of
+from zerosum.store.paging import PARTS, Position, after_parameters, beyond, page, position_of
 from zerosum.store.wallet import WALLET
 from zerosum.store.wire import compiled
 
@@ -40,7 +40,7 @@ class SqlWalletReader:
     ) -> Page[WalletEntryRow]:
         """Its entries as they were applied, oldest first. Raises MalformedPosition."""
         key = wallet_key(tenant, owner, currency)
-        position = position_of("wallet_entries", (int, int), after)
+        position = position_of("wallet_entries", after)
         values = entries_parameters(key, rows_max + 1, position)
         clause = entries_clause(is_first=position is None)
         rows = (await self.database.look(compiled(clause).call(values))).by_name()
@@ -50,9 +50,8 @@ class SqlWalletReader:
 
 def entries_clause(*, is_first: bool) -> TextClause:
     """Entries of one wallet. Those of one version are of one turn: `ord` tells them apart."""
-    since = (
-        "" if is_first else f" AND version >= CAST(:after_0 AS INT8) AND {beyond(('version', 'ord'), ('INT8', 'INT4'))}"
-    )
+    after = f" AND version >= CAST(:after_0 AS INT8) AND {beyond(('version', 'ord'), PARTS['wallet_entries'])}"
+    since = "" if is_first else after
     return text(
         "SELECT * FROM wallet.entries WHERE slot = CAST(:slot AS INT4) AND tenant = :tenant "  # noqa: S608 - our own text
         f"AND wallet_id = :wallet_id{since} ORDER BY version, ord LIMIT CAST(:rows AS INT8)"

@@ -44,7 +44,7 @@ from zerosum.readers import Page
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
-from zerosum.store.paging import after_parameters, beyond, page, position_of
+from zerosum.store.paging import PARTS, after_parameters, beyond, page, position_of
 from zerosum.store.reconciliation.delivery import case_delivery
 from zerosum.store.reconciliation.home import HOME
 from zerosum.store.reconciliation.home import POSTED as BODIES
@@ -70,7 +70,7 @@ class SqlFinanceQueue:
 
     async def mismatches(self, wanted: MismatchFilter, rows_max: int, after: str) -> Page[MismatchRow]:
         """Cases, oldest first: each state's first rows by index, then merged. Raises MalformedPosition."""
-        position = position_of("mismatches", (int, str), after)
+        position = position_of("mismatches", after)
         states = [wanted.state] if wanted.state else _OPEN_STATES
         values: dict[str, Any] = {
             "states": text_array(states), "class": wanted.group or "", "kind": wanted.kind, "assignee": wanted.assignee,
@@ -256,7 +256,7 @@ _NEXT_PAGE = compiled(
     text(
         _page(
             f" AND t.opened_at_ms >= CAST(:after_0 AS INT8) "
-            f"AND {beyond(('t.opened_at_ms', 't.mismatch_id'), ('INT8', 'TEXT'))}"
+            f"AND {beyond(('t.opened_at_ms', 't.mismatch_id'), PARTS['mismatches'])}"
         )
     )
 )
