@@ -95,7 +95,7 @@ class PaymentBinding:
         key, fingerprint = CommandKey(entity.tenant, CREATE_PAYMENT, body.key), body.fingerprint()
         stored = known.commands.get(key)
         if stored is not None:
-            return _twin(state, entity, stored, key, fingerprint)
+            return _twin(state, entity, stored, fingerprint, standing=_standing(state))
         refusal = _clash_of(state, entity, body, fingerprint, known)
         command = StoredCommand(key, fingerprint, entity, refusal)
         if refusal is not None:
@@ -119,11 +119,8 @@ class PaymentBinding:
             return Turn(state, None, Refused(_NO_ORDER, is_replay=False))  # nothing is stored: it may come to be known
         key, fingerprint = _act_key(entity.tenant, body), _act_fingerprint(state, entity, body)
         stored = known.commands.get(key)
-        if stored is not None and stored.fingerprint != fingerprint:
-            return Turn(state, None, Refused(_KEY_REUSED, is_replay=False))
         if stored is not None:
-            outcome = stored.refusal
-            return Turn(state, None, Refused(outcome, is_replay=True) if outcome else Applied(is_replay=True))
+            return _twin(state, entity, stored, fingerprint, standing=Applied(is_replay=True))
         turn = self._decided(state, entity, body, now_ms, command=StoredCommand(key, fingerprint, entity, None))
         if isinstance(turn.answer, Refused):
             command = StoredCommand(key, fingerprint, entity, turn.answer.refusal)
@@ -161,8 +158,7 @@ class PaymentBinding:
         key, fingerprint = CommandKey(entity.tenant, REPORT_SETTLEMENT, line.key), body.fingerprint()
         stored = known.commands.get(key)
         if stored is not None:
-            is_same = stored.fingerprint == fingerprint
-            return Turn(state, None, Applied(is_replay=True) if is_same else Refused(_KEY_REUSED, is_replay=False))
+            return _twin(state, entity, stored, fingerprint, standing=Applied(is_replay=True))
         if state is None or body.order_id not in state.orders:
             return Turn(state, None, Refused(_NO_ORDER, is_replay=False))  # nothing is stored: it may come to be known
         command = known.commands[key] = StoredCommand(key, fingerprint, entity, None)
@@ -249,15 +245,16 @@ def _clash_of(
 
 
 def _twin(
-    state: Checkout | None, entity: EntityKey, stored: StoredCommand, key: CommandKey, fingerprint: str
+    state: Checkout | None, entity: EntityKey, stored: StoredCommand, fingerprint: str, *, standing: Answer
 ) -> Turn[Checkout]:
-    """A key that is known: the same request brings what is stored, another one is refused, with an audit row."""
+    """A key that is known: the same request brings what is stored, another one is refused, with an audit row.
+
+    `standing`: how the first request stands, where it was not refused.
+    """
     if stored.fingerprint != fingerprint:
-        reuse = KeyReuse(key, fingerprint, Reason.KEY_REUSED)
+        reuse = KeyReuse(stored.key, fingerprint, Reason.KEY_REUSED)
         return Turn(state, _record(state, entity, key_reuse=reuse), Refused(_KEY_REUSED, is_replay=False))
-    if stored.refusal is not None:
-        return Turn(state, None, Refused(stored.refusal, is_replay=True))
-    return Turn(state, None, _standing(state))
+    return Turn(state, None, Refused(stored.refusal, is_replay=True) if stored.refusal else standing)
 
 
 def _standing(state: Checkout | None) -> Answer:

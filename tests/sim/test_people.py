@@ -18,6 +18,7 @@ from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, derived_key
 from zerosum.domain.money import Money
 from zerosum.domain.order import OrderStatus
+from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason
 from zerosum.domain.request import AssessRisk
 from zerosum.domain.todo import TodoKind, TodoState
@@ -28,6 +29,7 @@ from zerosum.readers import DeadLetters
 from zerosum.store.memory_reader import MemoryPaymentReader
 
 C1 = EntityKey(TENANT, "c-1")
+O1 = OrderId("c-1-o0")
 
 # ---- P8, P33, O1: budgets and people -------------------------------------------------------------------------------
 
@@ -234,3 +236,55 @@ def test_a_retry_a_day_and_a_month_later_brings_the_same_bytes() -> None:
     first, answers = run(tell())
 
     assert answers == [Replied(first or b"", is_replay=True)] * 2
+
+
+LINE = m.Report(
+    m.ReportSource.SETTLEMENT, O1, "stripe", "pi_1", m.ObjectStatus.CHARGED, Money(1_000, "USD"), "c-1-o0", "",
+    settlement=m.SettlementLineRef("stripe", "txn_1", "file-1"),
+)  # fmt: skip
+KEY_OF_LINE = m.SettlementLineRef("stripe", "txn_1", "file-1").key
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "first", "other"),
+    [
+        (
+            "CreateRefund",
+            "k-1",
+            RequestRefund(O1, Key("k-1"), None, "DUPLICATE", "fin"),
+            RequestRefund(O1, Key("k-1"), None, "FRAUDULENT", "fin"),
+        ),
+        (
+            "ReplayTodo",
+            "k-1",
+            m.ReplayTodo("confirm/1/c-1-o0", Key("k-1"), "ops"),
+            m.ReplayTodo("prepare/1/c-1-o0", Key("k-1"), "ops"),
+        ),
+        ("ReportSettlement", KEY_OF_LINE, LINE, replace(LINE, money=Money(999, "USD"))),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_a_key_used_for_another_request_leaves_an_audit_row_whoever_used_it(
+    method: str, key: str, first: m.Inner, other: m.Inner
+) -> None:
+    """C2: as for a checkout's key; the row is committed before the refusal is told, and the same request leaves none."""
+
+    async def tell() -> tuple[Answer, list[dict[str, Any]], House]:
+        house = await House().start()
+        await house.pay(checkout("c-1", 1_000))
+        await house.settle("c-1")
+        for _ in range(2):
+            await house.tell(C1, first)
+        refused = await house.tell(C1, other)
+        audited = rows(house, "payment", "refusals")
+        await house.settle("c-1")
+        return refused, audited, house
+
+    refused, audited, house = run(tell())
+
+    assert isinstance(refused, Refused)
+    assert refused.refusal.reason is Reason.KEY_REUSED
+    assert [(row["tenant"], row["method"], row["key"], row["reason"]) for row in audited] == [
+        (TENANT, method, key, "KEY_REUSED")
+    ]
+    assert findings(house) == []
