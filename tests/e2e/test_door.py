@@ -48,7 +48,7 @@ def test_ray_refuses_a_call_without_the_clusters_token(system: RunningSystem) ->
 
 @pytest.mark.parametrize("name", ["wallet", "ledger"])
 def test_tenants_may_not_move_money_past_the_payment_service(system: RunningSystem, caller: Caller, name: str) -> None:
-    """C3, security: mutations of wallet and ledger accept the payment service's identity only, and a token at all."""
+    """C3, security: wallet and ledger take postings from the payment service and the reconciler only, and ask for a token."""
     method = {
         "wallet": "/zerosum.v1.WalletService/ApplyTransfers", "ledger": "/zerosum.v1.LedgerService/PostJournals"
     }[name]  # fmt: skip

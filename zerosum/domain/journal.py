@@ -78,7 +78,7 @@ class Entry:
 class Journal:
     """A balanced set of entries, and the command to post it: once for ever under `journal_id`.
 
-    `owner` is the seller or user it is about: the entity that writes it.
+    `owner` is the entity that writes it: the seller or user it is about; "psp:<psp>" for settlement and what people approve.
     """
 
     tenant: Tenant

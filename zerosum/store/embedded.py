@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         return self._running().pid
 
     def urls(self) -> dict[str, str]:
-        """SQLAlchemy URLs by role (`admin`, `payment`, `wallet`, `ledger`, `auditor`); they carry the passwords.
+        """SQLAlchemy URLs by role (`admin`, `payment`, `wallet`, `ledger`, `reconciler`, `auditor`); they carry the passwords.
 
         Reads the data directory only, so that it serves every process of the machine that may read the secrets.
         Errors: `Misconfigured` when there is no embedded database yet.

@@ -73,8 +73,8 @@ def _logs_of(service: str) -> tuple[Table, Table, Table]:
         _small("slot"), _long("seq"), _long("epoch"), _bytes("hash"), _long("at_ms"),
         key=("slot", "seq"),
     )  # fmt: skip
-    # slot = slot_of(tenant, method, key): uniqueness needs no look at the entity. outcome: JSON of the refusal or of the
-    # inner result; NULL where the reply is the checkout's.
+    # slot = slot_of(tenant, method, key): uniqueness needs no look at the entity. outcome: JSON of the refusal; NULL where it
+    # was taken, as what came of it is its entity's to tell.
     command = _table(
         service, "commands", "once",
         _small("slot"), _text("tenant"), _text("method"), _text("key"), _text("fingerprint"), _text("entity_id"),
@@ -175,7 +175,7 @@ TODOS = _table(
     key=("slot", "tenant", "checkout_id", "todo_id"),
 )  # fmt: skip
 
-# kind: late_charge, second_charge, wrong_amount, ... What finance must look at. state: OPEN, RESOLVED.
+# kind: late_charge, second_charge, wrong_money, ... What finance must look at. state: OPEN, RESOLVED.
 MISMATCHES = _table(
     "payment", "mismatches", "child",
     _small("slot"), _text("tenant"), _text("checkout_id"), _text("mismatch_id"), _small("number"),
@@ -250,7 +250,7 @@ WALLET_ENTRIES = _table(
 
 LEDGER_SLOTS, LEDGER_SLOT_LOG, LEDGER_COMMANDS = _logs_of("ledger")
 
-# The entity that writes journals: a seller, a user or the platform.
+# The entity that writes journals: a seller or user; "psp:<psp>" those of settlement and of what people approve.
 OWNERS = _table(
     "ledger", "owners", "root",
     _small("slot"), _text("tenant"), _text("owner"), _long("version"), _long("created_at_ms"), _long("updated_at_ms"),

@@ -62,13 +62,15 @@ class Journal(_message.Message):
     PAYMENT_ORDER_ID_FIELD_NUMBER: _builtins.int
     POSTED_AT_FIELD_NUMBER: _builtins.int
     journal_id: _builtins.str
-    """Derived from the payment order; unique for ever within the tenant."""
+    """Derived from the payment order, the settlement file or the case; unique for ever within the tenant."""
     tenant: _builtins.str
     """The tenant whose money it is."""
     owner: _builtins.str
-    """The seller or user it is about; its writer."""
+    """Its writer: the seller or user it is about; "psp:<psp>" for settlement, write_off and fee_correction."""
     movement: _builtins.str
-    """The movement, a row of the posting table: capture, refund, suspense_charge, suspense_capture, suspense_refund."""
+    """The movement, a row of the posting table: capture, refund, suspense_charge, suspense_capture, suspense_refund; of the
+    reconciler settlement, write_off, fee_correction.
+    """
     payment_order_id: _builtins.str
     """The payment order it comes from; empty where it is of many, as a settlement."""
     @_builtins.property

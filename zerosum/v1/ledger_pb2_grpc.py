@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class LedgerServiceStub:
-    """Takes journals and tells balances. Mutations accept the payment service's identity only.
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     def __init__(self, channel):
@@ -68,7 +69,8 @@ class LedgerServiceStub:
 
 
 class LedgerServiceServicer:
-    """Takes journals and tells balances. Mutations accept the payment service's identity only.
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     def PostJournals(self, request, context):
@@ -158,7 +160,8 @@ def add_LedgerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LedgerService:
-    """Takes journals and tells balances. Mutations accept the payment service's identity only.
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LedgerServiceStub:
-    """Takes journals and tells balances. Mutations accept the payment service's identity only."""
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -53,7 +55,9 @@ class LedgerServiceStub:
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
-    """Takes journals and tells balances. Mutations accept the payment service's identity only."""
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PostJournals: _aio.UnaryUnaryMultiCallable[_ledger_pb2.PostJournalsRequest, _ledger_pb2.PostJournalsResponse]  # type: ignore[assignment]
@@ -75,7 +79,9 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Every account's balance and the sum per currency, which is zero."""
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes journals and tells balances. Mutations accept the payment service's identity only."""
+    """Takes journals and tells balances. PostJournals accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     @_abc_1.abstractmethod
     def PostJournals(

@@ -240,7 +240,7 @@ class _TodoStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TodoState.V
     """Waits for its time or is being run."""
     TODO_STATE_DONE: _TodoState.ValueType  # 2
     TODO_STATE_DEAD: _TodoState.ValueType  # 3
-    """Its budget is spent: people decide."""
+    """Its budget is spent, a peer refused it, or an answer did not fit: people decide."""
 
 class TodoState(_TodoState, metaclass=_TodoStateEnumTypeWrapper):
     """State of a to-do."""
@@ -250,7 +250,7 @@ TODO_STATE_OPEN: TodoState.ValueType  # 1
 """Waits for its time or is being run."""
 TODO_STATE_DONE: TodoState.ValueType  # 2
 TODO_STATE_DEAD: TodoState.ValueType  # 3
-"""Its budget is spent: people decide."""
+"""Its budget is spent, a peer refused it, or an answer did not fit: people decide."""
 Global___TodoState: _TypeAlias = TodoState  # noqa: Y015
 
 @_typing.final

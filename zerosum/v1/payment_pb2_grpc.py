@@ -138,7 +138,8 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Checkouts of the tenant, newest first within each page's order, with filters.
+        """Checkouts of the tenant, with filters, newest first; with `seller_account` in an order of its own that is stable and not
+        by time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

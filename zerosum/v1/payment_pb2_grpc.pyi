@@ -66,7 +66,9 @@ class PaymentServiceStub:
     GetPaymentOrder: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentOrderRequest, _payment_pb2.GetPaymentOrderResponse]
     """The present state of one payment order."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_pb2.ListPaymentsRequest, _payment_pb2.ListPaymentsResponse]
-    """Checkouts of the tenant, newest first within each page's order, with filters."""
+    """Checkouts of the tenant, with filters, newest first; with `seller_account` in an order of its own that is stable and not
+    by time.
+    """
     WatchPayment: _grpc.UnaryStreamMultiCallable[_payment_pb2.WatchPaymentRequest, _payment_pb2.WatchPaymentResponse]
     """Streams the checkout at once and after every change, and ends when it is final."""
     GetHistory: _grpc.UnaryUnaryMultiCallable[_payment_pb2.GetHistoryRequest, _payment_pb2.GetHistoryResponse]
@@ -120,7 +122,9 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetPaymentOrder: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetPaymentOrderRequest, _payment_pb2.GetPaymentOrderResponse]  # type: ignore[assignment]
     """The present state of one payment order."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_pb2.ListPaymentsRequest, _payment_pb2.ListPaymentsResponse]  # type: ignore[assignment]
-    """Checkouts of the tenant, newest first within each page's order, with filters."""
+    """Checkouts of the tenant, with filters, newest first; with `seller_account` in an order of its own that is stable and not
+    by time.
+    """
     WatchPayment: _aio.UnaryStreamMultiCallable[_payment_pb2.WatchPaymentRequest, _payment_pb2.WatchPaymentResponse]  # type: ignore[assignment]
     """Streams the checkout at once and after every change, and ends when it is final."""
     GetHistory: _aio.UnaryUnaryMultiCallable[_payment_pb2.GetHistoryRequest, _payment_pb2.GetHistoryResponse]  # type: ignore[assignment]
@@ -201,7 +205,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_pb2.ListPaymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_pb2.ListPaymentsResponse]]:
-        """Checkouts of the tenant, newest first within each page's order, with filters."""
+        """Checkouts of the tenant, with filters, newest first; with `seller_account` in an order of its own that is stable and not
+        by time.
+        """
 
     @_abc_1.abstractmethod
     def WatchPayment(

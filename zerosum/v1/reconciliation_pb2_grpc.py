@@ -193,7 +193,7 @@ class ReconciliationServiceServicer:
 
     def ProposeResolution(self, request, context):
         """Proposes how to settle an open case. No money moves. FAILED_PRECONDITION ILLEGAL_TRANSITION: it is not open;
-        NOTHING_TO_POST: there is nothing to write off, or the PSP is to be asked first.
+        NOTHING_TO_POST: there is no amount to post, the money is booked already, or the PSP is to be asked first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +201,8 @@ class ReconciliationServiceServicer:
 
     def ApproveResolution(self, request, context):
         """Approves what another person proposed; what is to be posted is recorded in the same commit and posted once, under a key
-        made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now.
+        made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now;
+        NOTHING_TO_POST: the payment service has booked the money since, or what the machine had sent is done or on its way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,7 +216,7 @@ class ReconciliationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAgeing(self, request, context):
-        """Open cases by age and class, and the age of the oldest.
+        """Open cases by age and class, the age of the oldest, and what stands in suspense.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

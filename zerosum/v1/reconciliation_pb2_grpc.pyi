@@ -66,16 +66,17 @@ class ReconciliationServiceStub:
     """Leaves a comment."""
     ProposeResolution: _grpc.UnaryUnaryMultiCallable[_reconciliation_pb2.ProposeResolutionRequest, _reconciliation_pb2.ProposeResolutionResponse]
     """Proposes how to settle an open case. No money moves. FAILED_PRECONDITION ILLEGAL_TRANSITION: it is not open;
-    NOTHING_TO_POST: there is nothing to write off, or the PSP is to be asked first.
+    NOTHING_TO_POST: there is no amount to post, the money is booked already, or the PSP is to be asked first.
     """
     ApproveResolution: _grpc.UnaryUnaryMultiCallable[_reconciliation_pb2.ApproveResolutionRequest, _reconciliation_pb2.ApproveResolutionResponse]
     """Approves what another person proposed; what is to be posted is recorded in the same commit and posted once, under a key
-    made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now.
+    made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now;
+    NOTHING_TO_POST: the payment service has booked the money since, or what the machine had sent is done or on its way.
     """
     RejectResolution: _grpc.UnaryUnaryMultiCallable[_reconciliation_pb2.RejectResolutionRequest, _reconciliation_pb2.RejectResolutionResponse]
     """Rejects what is proposed, or takes one's own proposal back; the case is open again."""
     GetAgeing: _grpc.UnaryUnaryMultiCallable[_reconciliation_pb2.GetAgeingRequest, _reconciliation_pb2.GetAgeingResponse]
-    """Open cases by age and class, and the age of the oldest."""
+    """Open cases by age and class, the age of the oldest, and what stands in suspense."""
 
 @_typing.type_check_only
 class ReconciliationServiceAsyncStub(ReconciliationServiceStub):
@@ -115,16 +116,17 @@ class ReconciliationServiceAsyncStub(ReconciliationServiceStub):
     """Leaves a comment."""
     ProposeResolution: _aio.UnaryUnaryMultiCallable[_reconciliation_pb2.ProposeResolutionRequest, _reconciliation_pb2.ProposeResolutionResponse]  # type: ignore[assignment]
     """Proposes how to settle an open case. No money moves. FAILED_PRECONDITION ILLEGAL_TRANSITION: it is not open;
-    NOTHING_TO_POST: there is nothing to write off, or the PSP is to be asked first.
+    NOTHING_TO_POST: there is no amount to post, the money is booked already, or the PSP is to be asked first.
     """
     ApproveResolution: _aio.UnaryUnaryMultiCallable[_reconciliation_pb2.ApproveResolutionRequest, _reconciliation_pb2.ApproveResolutionResponse]  # type: ignore[assignment]
     """Approves what another person proposed; what is to be posted is recorded in the same commit and posted once, under a key
-    made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now.
+    made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now;
+    NOTHING_TO_POST: the payment service has booked the money since, or what the machine had sent is done or on its way.
     """
     RejectResolution: _aio.UnaryUnaryMultiCallable[_reconciliation_pb2.RejectResolutionRequest, _reconciliation_pb2.RejectResolutionResponse]  # type: ignore[assignment]
     """Rejects what is proposed, or takes one's own proposal back; the case is open again."""
     GetAgeing: _aio.UnaryUnaryMultiCallable[_reconciliation_pb2.GetAgeingRequest, _reconciliation_pb2.GetAgeingResponse]  # type: ignore[assignment]
-    """Open cases by age and class, and the age of the oldest."""
+    """Open cases by age and class, the age of the oldest, and what stands in suspense."""
 
 class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finance's service. A file spans tenants (it is of one account of ours at a PSP), so callers are people of the house: tokens
@@ -227,7 +229,7 @@ class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reconciliation_pb2.ProposeResolutionResponse, _abc.Awaitable[_reconciliation_pb2.ProposeResolutionResponse]]:
         """Proposes how to settle an open case. No money moves. FAILED_PRECONDITION ILLEGAL_TRANSITION: it is not open;
-        NOTHING_TO_POST: there is nothing to write off, or the PSP is to be asked first.
+        NOTHING_TO_POST: there is no amount to post, the money is booked already, or the PSP is to be asked first.
         """
 
     @_abc_1.abstractmethod
@@ -237,7 +239,8 @@ class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reconciliation_pb2.ApproveResolutionResponse, _abc.Awaitable[_reconciliation_pb2.ApproveResolutionResponse]]:
         """Approves what another person proposed; what is to be posted is recorded in the same commit and posted once, under a key
-        made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now.
+        made from the case. FAILED_PRECONDITION FOUR_EYES: it is one's own proposal; PROPOSAL_CHANGED: another one stands now;
+        NOTHING_TO_POST: the payment service has booked the money since, or what the machine had sent is done or on its way.
         """
 
     @_abc_1.abstractmethod
@@ -254,6 +257,6 @@ class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reconciliation_pb2.GetAgeingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reconciliation_pb2.GetAgeingResponse, _abc.Awaitable[_reconciliation_pb2.GetAgeingResponse]]:
-        """Open cases by age and class, and the age of the oldest."""
+        """Open cases by age and class, the age of the oldest, and what stands in suspense."""
 
 def add_ReconciliationServiceServicer_to_server(servicer: ReconciliationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

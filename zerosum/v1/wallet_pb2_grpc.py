@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class WalletServiceStub:
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only.
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     def __init__(self, channel):
@@ -58,7 +59,8 @@ class WalletServiceStub:
 
 
 class WalletServiceServicer:
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only.
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     def ApplyTransfers(self, request, context):
@@ -125,7 +127,8 @@ def add_WalletServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WalletService:
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only.
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WalletServiceStub:
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only."""
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -50,7 +52,9 @@ class WalletServiceStub:
 
 @_typing.type_check_only
 class WalletServiceAsyncStub(WalletServiceStub):
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only."""
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ApplyTransfers: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ApplyTransfersRequest, _wallet_pb2.ApplyTransfersResponse]  # type: ignore[assignment]
@@ -69,7 +73,9 @@ class WalletServiceAsyncStub(WalletServiceStub):
     """A wallet's entries, oldest first."""
 
 class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Applies transfers and tells balances. Mutations accept the payment service's identity only."""
+    """Applies transfers and tells balances. ApplyTransfers accepts the payment service's and the reconciler's identity only,
+    CloseAccount the tenant's finance and admin.
+    """
 
     @_abc_1.abstractmethod
     def ApplyTransfers(

@@ -169,8 +169,8 @@ ACTS = _table(
 )  # fmt: skip
 
 # The reconciler's outbox: what it will post or report, written before it is sent. key: of the journal, transfer or report, the
-# same for ever. kind: journal, transfer, report. body: JSON of the whole request. state: OPEN, DONE, DEAD. run_id: the run that
-# asked for it, "settle/<file_id>" for the postings of a file, "" for a person's.
+# same for ever. kind: journal, transfer, debit (which waits for transfers), report. body: JSON of the whole request. state:
+# OPEN, DONE, DEAD. run_id: the run that asked for it, "settle/<file_id>" for the postings of a file, "" for a person's.
 DELIVERIES = _table(
     "deliveries", "state",
     _text("key"), _text("kind"), _text("tenant"), _text("mismatch_id"), _text("run_id"), _text("body"), _text("state"),
