@@ -1,8 +1,9 @@
 """A shard: owns a range of slots, hosts their entities, and turns waiting commands into batches. Plain asyncio, no Ray.
 
 Two lanes of mailboxes: callers' commands are bounded, per entity and in all, and refused when full; results of effects,
-webhooks and claims have a lane that admission never refuses. While one batch is on its way the next collects; when it
-returns, all that waits goes, and in a crowd a moment later (`BATCH_PACE_MS`). Source: design section 3, docs/adr/0007.
+webhooks, settlement lines and claims have a lane that admission never refuses. While one batch is on its way the next
+collects; when it returns, all that waits goes, and in a crowd a moment later (`BATCH_PACE_MS`). Source: design section 3,
+docs/adr/0007.
 
 Invariant: at most one batch is under way, and an entity's commands are taken in the order they came.
 """
@@ -153,7 +154,7 @@ class Shard(Generic[S, C]):
         return await answers.whole
 
     async def deliver(self, commands: Sequence[C]) -> list[Answer]:
-        """The lane that admission never refuses, with answers: webhooks."""
+        """The lane that admission never refuses, with answers: webhooks and settlement lines."""
         answers = _Answers(len(commands))
         for place, command in enumerate(commands):
             self._inner.append(Waiting(command, self._binding.entity(command), answers.at(place)))

@@ -170,7 +170,7 @@ async def serve_payment(settings: Settings) -> None:
     front: Front[m.CheckoutCommand] = Front(
         links=links,
         entity_of=lambda command: command.entity,
-        is_inner=_is_webhook,
+        is_inner=_is_fact,
         stored_reply=reader.reply,
         waiting_max=settings.admission_max,
     )
@@ -299,7 +299,9 @@ def _psp_api_key(settings: Settings) -> str:
     return path.read_text(encoding="ascii").strip() if path else read_key(settings.data_dir, "psp_api_key")
 
 
-def _is_webhook(command: m.CheckoutCommand) -> bool:
+def _is_fact(command: m.CheckoutCommand) -> bool:
+    """Webhooks and settlement lines: what has happened is never turned away. Their senders bound themselves: the edge by what
+    it has in flight, the reconciler by one call of 256 lines at a time."""
     return isinstance(command.body, m.Report)
 
 

@@ -159,7 +159,7 @@ class House:
         """A server's way to the shards; a new one knows nothing of what an earlier one waited for."""
         links = [self.doors.link(service, _Local(self, service, number)) for number in range(SHARDS_OF[service])]
         stored = self.stored_reply if service == "payment" else None
-        return Front(links=links, entity_of=_BINDINGS[service].entity, is_inner=_is_webhook, stored_reply=stored)
+        return Front(links=links, entity_of=_BINDINGS[service].entity, is_inner=_is_fact, stored_reply=stored)
 
     async def revive(self, number: int, service: str = "payment") -> Host:
         """A (new) copy of a shard; an older one is fenced by it. Raises Unavailable where its store is away."""
@@ -325,7 +325,7 @@ class _ByEnvelope:
 _BINDINGS: dict[str, Any] = {"payment": _ByEnvelope(), "wallet": wallet_binding(), "ledger": ledger_binding()}
 
 
-def _is_webhook(command: Any) -> bool:
+def _is_fact(command: Any) -> bool:
     return isinstance(command, m.CheckoutCommand) and isinstance(command.body, m.Report)
 
 
