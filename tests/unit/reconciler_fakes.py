@@ -1,9 +1,14 @@
-"""The reconciler's parts in memory: files by hash, runs by key, an outbox that counts. No clock, no sleep."""
+"""The reconciler's parts in memory: files by hash, runs by key, an outbox that counts; and a house of them. No clock."""
 
 import hashlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import BinaryIO
 
+from actors.inbox import Inbox
+from actors.reconciler import Reconciler
+from actors.schedule import Schedule
 from zerosum.errors import Unavailable
 from zerosum.readers import Page
 from zerosum.reconciling import (
@@ -20,6 +25,8 @@ from zerosum.reconciling import (
     RunState,
     Summary,
 )
+
+NOW_MS = int(datetime(2026, 11, 26, 7, 30, tzinfo=UTC).timestamp()) * 1_000
 
 
 class MemoryFiles:
@@ -156,3 +163,43 @@ class MemoryOutbox:
         sent = min(self.waiting, rows_max)
         self.waiting -= sent
         return sent
+
+
+class House:
+    """One reconciler over memory; another copy of it on the same tables."""
+
+    def __init__(self, root: Path) -> None:
+        self.files, self.outbox = MemoryFiles(), MemoryOutbox()
+        self.runs = MemoryRuns(self.files)
+        self.root = root
+        self.now_ms = NOW_MS
+
+    def copy(self, holder: str = "one") -> Reconciler:
+        """A process."""
+
+        async def clock_ms() -> int:
+            return self.now_ms
+
+        inbox = Inbox(self.root, self.files, ["stripe"])
+        return Reconciler(
+            files=self.files, runs=self.runs, outbox=self.outbox, inbox=inbox, clock_ms=clock_ms, holder=holder,
+            schedule=Schedule(("stripe",), 6 * 3_600_000, 7, 1),
+        )  # fmt: skip
+
+    def put(self, name: str, content: bytes = b"good", manifest: str = "") -> Path:
+        """Puts a file into the inbox, the manifest after it."""
+        folder = self.root / "inbox" / "stripe"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        if manifest:
+            (folder / f"{Path(name).stem}.manifest.json").write_text(manifest)
+        return folder / name
+
+    def names(self, folder: str) -> list[str]:
+        """What is in a folder, without the beginnings made of ids."""
+        found = (self.root / folder).glob("*")
+        return sorted(path.name.partition("-")[2] if folder != "inbox/stripe" else path.name for path in found)
+
+    def ran(self) -> list[tuple[RunKey, int]]:
+        """Runs in order: key and attempt."""
+        return [(row.key, row.attempt) for row in self.runs.rows]

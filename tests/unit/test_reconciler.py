@@ -1,64 +1,21 @@
-"""The reconciler's process and its watched folder: everything once, whatever dies, and a late file makes its day run again."""
+"""The reconciler's process: everything once, whatever dies, and a late file makes its day run again."""
 
 import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors import reconciler as actors_reconciler
-from actors.inbox import RECEIVED_BY, Inbox
-from actors.reconciler import Reconciler, RunAsked, keep
-from actors.schedule import Schedule
-from tests.unit.reconciler_fakes import MemoryFiles, MemoryOutbox, MemoryRuns
+from actors.inbox import Inbox
+from actors.reconciler import RunAsked, keep
+from tests.unit.reconciler_fakes import House
 from tests.unit.server_fakes import MemoryLog
-from zerosum.errors import Bug, RowsRefused, Unavailable
-from zerosum.reconciling import SCHEDULE, FileState, RunKey, RunKind, RunRow
+from zerosum.errors import Bug, Unavailable
+from zerosum.reconciling import SCHEDULE, RunKey, RunKind, RunRow
 
 YESTERDAY = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25")
 HOUR = RunKey(RunKind.INSIDE, "", "2026-11-26T07")
-NOW_MS = int(datetime(2026, 11, 26, 7, 30, tzinfo=UTC).timestamp()) * 1_000
-
-
-class House:
-    """One reconciler over memory; another copy of it on the same tables."""
-
-    def __init__(self, root: Path) -> None:
-        self.files, self.outbox = MemoryFiles(), MemoryOutbox()
-        self.runs = MemoryRuns(self.files)
-        self.root = root
-        self.now_ms = NOW_MS
-
-    def copy(self, holder: str = "one") -> Reconciler:
-        """A process."""
-
-        async def clock_ms() -> int:
-            return self.now_ms
-
-        inbox = Inbox(self.root, self.files, ["stripe"])
-        return Reconciler(
-            files=self.files, runs=self.runs, outbox=self.outbox, inbox=inbox, clock_ms=clock_ms, holder=holder,
-            schedule=Schedule(("stripe",), 6 * 3_600_000, 7, 1),
-        )  # fmt: skip
-
-    def put(self, name: str, content: bytes = b"good", manifest: str = "") -> Path:
-        """Puts a file into the inbox, the manifest after it."""
-        folder = self.root / "inbox" / "stripe"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-        if manifest:
-            (folder / f"{Path(name).stem}.manifest.json").write_text(manifest)
-        return folder / name
-
-    def names(self, folder: str) -> list[str]:
-        """What is in a folder, without the beginnings made of ids."""
-        found = (self.root / folder).glob("*")
-        return sorted(path.name.partition("-")[2] if folder != "inbox/stripe" else path.name for path in found)
-
-    def ran(self) -> list[tuple[RunKey, int]]:
-        """Runs in order: key and attempt."""
-        return [(row.key, row.attempt) for row in self.runs.rows]
 
 
 @pytest.fixture
@@ -244,130 +201,3 @@ async def test_no_trouble_ends_the_loop(house: House, trouble: Exception, monkey
 
     assert reconciler.figures.ticks_failed == 2
     assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
-
-
-# ---- the watched folder --------------------------------------------------------------------------------------------
-
-
-async def test_a_file_with_its_manifest_is_taken_at_once_and_put_away(house: House) -> None:
-    house.put("day.csv", manifest='{"rows": 1}')
-    taken = await Inbox(house.root, house.files, ["stripe"]).look()
-
-    assert taken == 1
-    (told,) = house.files.told
-    assert (told.psp, told.name, told.manifest, told.received_by) == ("stripe", "day.csv", '{"rows": 1}', RECEIVED_BY)
-    assert house.names("inbox/stripe") == []
-    assert house.names("done") == ["day.csv", "day.manifest.json"]
-
-
-async def test_a_file_without_manifest_counts_when_it_has_not_grown_since_the_look_before(house: House) -> None:
-    inbox = Inbox(house.root, house.files, ["stripe"])
-    path = house.put("day.csv", b"good")
-    first = await inbox.look()
-    path.write_bytes(b"good and more")
-    second = await inbox.look()
-    third = await inbox.look()
-
-    assert (first, second, third) == (0, 0, 1)
-    assert [row.state for row in house.files.rows.values()] == [FileState.ACCEPTED]
-
-
-async def test_a_refused_file_is_put_aside_with_its_reason(house: House) -> None:
-    house.put("day.csv", b"bad", manifest="{}")
-    await Inbox(house.root, house.files, ["stripe"]).look()
-
-    assert house.names("refused") == ["day.csv", "day.csv.reason.txt", "day.manifest.json"]
-    assert [path.read_text() for path in (house.root / "refused").glob("*.reason.txt")] == ["rows differ\n"]
-
-
-async def test_a_file_waits_in_the_inbox_while_the_database_is_away(house: House) -> None:
-    """Nothing leaves before it is recorded."""
-    house.put("day.csv", manifest="{}")
-    house.files.away = 1
-    inbox = Inbox(house.root, house.files, ["stripe"])
-
-    assert (await inbox.look(), house.names("inbox/stripe")) == (0, ["day.csv", "day.manifest.json"])
-    assert (await inbox.look(), house.names("inbox/stripe")) == (1, [])
-
-
-async def test_a_copy_that_died_between_recording_and_putting_away_changes_nothing(house: House) -> None:
-    """The file is still there and known by its bytes: put away, and recorded once."""
-    house.put("day.csv", manifest="{}")
-    await Inbox(house.root, house.files, ["stripe"]).look()
-    house.put("day.csv", manifest="{}")
-    again = await Inbox(house.root, house.files, ["stripe"]).look()
-
-    assert again == 1
-    assert len(house.files.rows) == 1
-    assert house.names("inbox/stripe") == []
-
-
-@pytest.mark.parametrize("name", [".day.csv", "day.csv.tmp", "day.csv.part", "day.manifest.json"])
-async def test_what_is_no_finished_file_is_left_alone(house: House, name: str) -> None:
-    house.put(name)
-    inbox = Inbox(house.root, house.files, ["stripe"])
-    looks = [await inbox.look() for _ in range(3)]
-
-    assert looks == [0, 0, 0]
-    assert house.names("inbox/stripe") == [name]
-
-
-@pytest.mark.parametrize("trouble", [RowsRefused("22P05"), PermissionError(13, "Permission denied")])
-async def test_a_file_that_cannot_be_taken_holds_up_neither_the_others_nor_what_is_due(
-    house: House, trouble: Exception
-) -> None:
-    """One bad file in the folder: the next is taken, the day is run, what waits is sent; and it stays for people."""
-    house.put("a.csv", b"odd", manifest="{}")
-    house.put("b.csv", b"good", manifest="{}")
-    house.files.troubles[b"odd"] = trouble
-    house.outbox.waiting = 1
-    reconciler = house.copy()
-
-    await reconciler.tick()
-
-    assert house.names("inbox/stripe") == ["a.csv", "a.manifest.json"]
-    assert (reconciler.figures.files, reconciler.figures.sent) == (1, 1)
-    assert (YESTERDAY, 1) in house.ran()
-
-
-async def test_a_name_that_is_too_long_to_be_put_away_is_told_and_stays(house: House) -> None:
-    """The file system's own limit is no reason to stop."""
-    house.put("n" * 245 + ".csv")
-    inbox = Inbox(house.root, house.files, ["stripe"])
-
-    assert [await inbox.look() for _ in range(3)] == [0, 0, 0]
-    assert len(house.names("inbox/stripe")) == 1
-
-
-async def test_a_manifest_that_is_still_empty_is_waited_for(house: House) -> None:
-    """Whoever writes it has only opened it: the file does not count without it."""
-    path = house.put("day.csv")
-    manifest = path.with_name("day.manifest.json")
-    manifest.touch()
-    inbox = Inbox(house.root, house.files, ["stripe"])
-    before = [await inbox.look() for _ in range(3)]
-    manifest.write_text("{}")
-
-    assert (before, await inbox.look()) == ([0, 0, 0], 1)
-    assert [told.manifest for told in house.files.told] == ["{}"]
-
-
-async def test_who_dies_while_a_refused_file_is_put_away_leaves_no_file_without_its_manifest(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Method: the process ends at each of the two moves. Without the manifest the file might count."""
-    moves = 0
-
-    def dies(self: Path, target: Path) -> Path:
-        nonlocal moves
-        moves += 1
-        if moves % 2 == 0:
-            raise MemoryError("the process is gone")
-        return self.rename(target)
-
-    house.put("day.csv", b"bad", manifest="{}")
-    monkeypatch.setattr(Path, "replace", dies)
-    with pytest.raises(MemoryError):
-        await Inbox(house.root, house.files, ["stripe"]).look()
-
-    assert house.names("inbox/stripe") == ["day.manifest.json"]

@@ -1,0 +1,142 @@
+"""The watched folder: a file is taken once, whoever dies, and what is wrong with one holds up no other."""
+
+from pathlib import Path
+
+import pytest
+
+from actors.inbox import RECEIVED_BY, Inbox
+from tests.unit.reconciler_fakes import House
+from zerosum.errors import RowsRefused
+from zerosum.reconciling import FileState, RunKey, RunKind
+
+YESTERDAY = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-25")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A house of its own."""
+    return House(tmp_path)
+
+
+async def test_a_file_with_its_manifest_is_taken_at_once_and_put_away(house: House) -> None:
+    house.put("day.csv", manifest='{"rows": 1}')
+    taken = await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert taken == 1
+    (told,) = house.files.told
+    assert (told.psp, told.name, told.manifest, told.received_by) == ("stripe", "day.csv", '{"rows": 1}', RECEIVED_BY)
+    assert house.names("inbox/stripe") == []
+    assert house.names("done") == ["day.csv", "day.manifest.json"]
+
+
+async def test_a_file_without_manifest_counts_when_it_has_not_grown_since_the_look_before(house: House) -> None:
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    path = house.put("day.csv", b"good")
+    first = await inbox.look()
+    path.write_bytes(b"good and more")
+    second = await inbox.look()
+    third = await inbox.look()
+
+    assert (first, second, third) == (0, 0, 1)
+    assert [row.state for row in house.files.rows.values()] == [FileState.ACCEPTED]
+
+
+async def test_a_refused_file_is_put_aside_with_its_reason(house: House) -> None:
+    house.put("day.csv", b"bad", manifest="{}")
+    await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert house.names("refused") == ["day.csv", "day.csv.reason.txt", "day.manifest.json"]
+    assert [path.read_text() for path in (house.root / "refused").glob("*.reason.txt")] == ["rows differ\n"]
+
+
+async def test_a_file_waits_in_the_inbox_while_the_database_is_away(house: House) -> None:
+    """Nothing leaves before it is recorded."""
+    house.put("day.csv", manifest="{}")
+    house.files.away = 1
+    inbox = Inbox(house.root, house.files, ["stripe"])
+
+    assert (await inbox.look(), house.names("inbox/stripe")) == (0, ["day.csv", "day.manifest.json"])
+    assert (await inbox.look(), house.names("inbox/stripe")) == (1, [])
+
+
+async def test_a_copy_that_died_between_recording_and_putting_away_changes_nothing(house: House) -> None:
+    """The file is still there and known by its bytes: put away, and recorded once."""
+    house.put("day.csv", manifest="{}")
+    await Inbox(house.root, house.files, ["stripe"]).look()
+    house.put("day.csv", manifest="{}")
+    again = await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert again == 1
+    assert len(house.files.rows) == 1
+    assert house.names("inbox/stripe") == []
+
+
+@pytest.mark.parametrize("name", [".day.csv", "day.csv.tmp", "day.csv.part", "day.manifest.json"])
+async def test_what_is_no_finished_file_is_left_alone(house: House, name: str) -> None:
+    house.put(name)
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    looks = [await inbox.look() for _ in range(3)]
+
+    assert looks == [0, 0, 0]
+    assert house.names("inbox/stripe") == [name]
+
+
+@pytest.mark.parametrize("trouble", [RowsRefused("22P05"), PermissionError(13, "Permission denied")])
+async def test_a_file_that_cannot_be_taken_holds_up_neither_the_others_nor_what_is_due(
+    house: House, trouble: Exception
+) -> None:
+    """One bad file in the folder: the next is taken, the day is run, what waits is sent; and it stays for people."""
+    house.put("a.csv", b"odd", manifest="{}")
+    house.put("b.csv", b"good", manifest="{}")
+    house.files.troubles[b"odd"] = trouble
+    house.outbox.waiting = 1
+    reconciler = house.copy()
+
+    await reconciler.tick()
+
+    assert house.names("inbox/stripe") == ["a.csv", "a.manifest.json"]
+    assert (reconciler.figures.files, reconciler.figures.sent) == (1, 1)
+    assert (YESTERDAY, 1) in house.ran()
+
+
+async def test_a_name_that_is_too_long_to_be_put_away_is_told_and_stays(house: House) -> None:
+    """The file system's own limit is no reason to stop."""
+    house.put("n" * 245 + ".csv")
+    inbox = Inbox(house.root, house.files, ["stripe"])
+
+    assert [await inbox.look() for _ in range(3)] == [0, 0, 0]
+    assert len(house.names("inbox/stripe")) == 1
+
+
+async def test_a_manifest_that_is_still_empty_is_waited_for(house: House) -> None:
+    """Whoever writes it has only opened it: the file does not count without it."""
+    path = house.put("day.csv")
+    manifest = path.with_name("day.manifest.json")
+    manifest.touch()
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    before = [await inbox.look() for _ in range(3)]
+    manifest.write_text("{}")
+
+    assert (before, await inbox.look()) == ([0, 0, 0], 1)
+    assert [told.manifest for told in house.files.told] == ["{}"]
+
+
+async def test_who_dies_while_a_refused_file_is_put_away_leaves_no_file_without_its_manifest(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method: the process ends at each of the two moves. Without the manifest the file might count."""
+    moves = 0
+
+    def dies(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves += 1
+        if moves % 2 == 0:
+            raise MemoryError("the process is gone")
+        return self.rename(target)
+
+    house.put("day.csv", b"bad", manifest="{}")
+    monkeypatch.setattr(Path, "replace", dies)
+    with pytest.raises(MemoryError):
+        await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert house.names("inbox/stripe") == ["day.manifest.json"]
