@@ -9,7 +9,8 @@ Invariant: dying at any point loses nothing; the next tick, of this copy or of a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import structlog
 
 from actors.inbox import Inbox
 from actors.outcome import News
-from actors.schedule import Schedule, due_runs
+from actors.schedule import Due, Schedule, due_runs
 from zerosum.errors import Retryable, Superseded, Unavailable
 from zerosum.reconciling import SCHEDULE, FileRow, Files, FileState, Outbox, RunKey, RunKind, RunRow, Runs, RunState
 
@@ -44,7 +45,7 @@ class RunAsked:
 
 @dataclass(slots=True)
 class Figures:
-    """Counters of this copy. `ticks_failed` grows while the database or a peer is away."""
+    """Counters of this copy. `ticks_failed`: those of which some part stumbled, as while the database or a peer is away."""
 
     ticks: int = 0
     ticks_failed: int = 0
@@ -80,13 +81,24 @@ class Reconciler:
         self._one_by_one: dict[str, asyncio.Lock] = {}
 
     async def tick(self) -> None:
-        """One round: files in, every run that is due, then what is to be sent. Raises Unavailable; the next goes on."""
+        """One round: files in, every run that is due, then what is to be sent.
+
+        What one of them stumbles over is told and holds up none of the others: a night that never ends keeps back neither the
+        days after it nor what two people approved. The next round begins it anew, for the tables say what is left.
+        """
         self.figures.ticks += 1
-        self.figures.files += await self._inbox.look()
-        files = [file for file in await self._files.list("", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
-        for due in due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(files), came=_came(files)):
-            await self._joined(RunAsked(due.key, due.is_again, SCHEDULE))
-        await self.send()
+        stumbles: list[Exception] = []
+        due: Sequence[Due] = ()
+        with _told(stumbles, at="inbox"):
+            self.figures.files += await self._inbox.look()
+        with _told(stumbles, at="schedule"):
+            due = await self._due()
+        for run in due:
+            with _told(stumbles, at=" ".join(filter(None, (run.key.kind, run.key.psp, run.key.period)))):
+                await self._joined(RunAsked(run.key, run.is_again, SCHEDULE))
+        with _told(stumbles, at="outbox"):
+            await self.send()
+        self.figures.ticks_failed += bool(stumbles)
 
     async def send(self) -> None:
         """Sends what waits in the outbox. Money may move: once, under the key each has."""
@@ -133,6 +145,10 @@ class Reconciler:
                  explained_ppm=told.explained_ppm, mismatches=dict(told.by_kind), reason=told.reason)  # fmt: skip
         return row
 
+    async def _due(self) -> Sequence[Due]:
+        files = [file for file in await self._files.list("", _LOOKED_AT, "") if file.state is FileState.ACCEPTED]
+        return due_runs(await self._clock_ms(), self._schedule, ran=await self._ran(files), came=_came(files))
+
     async def _ran(self, files: Sequence[FileRow]) -> dict[RunKey, int]:
         """Of each key that has run to its end, when its newest attempt began. One that is half done has not run.
 
@@ -146,6 +162,19 @@ class Reconciler:
             for key, row in newest.items()
             if row.state is not RunState.RUNNING
         }
+
+
+@contextmanager
+def _told(stumbles: list[Exception], *, at: str) -> Iterator[None]:
+    """The edge of a part of a tick: what it stumbles over is logged and counted among `stumbles`, and goes no further."""
+    try:
+        yield
+    except Retryable as away:
+        stumbles.append(away)
+        _log.warning("the reconciler waits", at=at, reason=str(away))
+    except Exception as stumble:  # noqa: BLE001 - the outermost edge of this process: one bad day must not stop all the others
+        stumbles.append(stumble)
+        _log.exception("the reconciler stumbled", at=at)
 
 
 def _lacks_file(row: RunRow, files: Sequence[FileRow]) -> bool:
@@ -167,16 +196,9 @@ def _came(files: Sequence[FileRow]) -> dict[tuple[str, str], int]:
 async def keep(
     reconciler: Reconciler, every_s: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> None:
-    """Ticks for ever. What a tick stumbles over is logged, and the next one begins anew: the tables say what is left."""
+    """Ticks for ever."""
     while True:
-        try:
-            await reconciler.tick()
-        except Retryable as away:
-            reconciler.figures.ticks_failed += 1
-            _log.warning("the reconciler waits", reason=str(away))
-        except Exception:  # noqa: BLE001 - the outermost edge of this process: one bad file must not stop all the others
-            reconciler.figures.ticks_failed += 1
-            _log.exception("the reconciler stumbled")
+        await reconciler.tick()
         await sleep(every_s)
 
 

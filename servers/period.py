@@ -1,6 +1,6 @@
 """Which period a run is asked for: a day of a PSP, or an hour of our own.
 
-Invariant: a key that leaves here names a PSP of ours and a period that has begun.
+Invariant: a key that leaves here names a PSP of ours and a period that has begun, in this century.
 """
 
 from collections.abc import Container
@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.reconciling import RunKey, RunKind
+
+FIRST = datetime(2000, 1, 1, tzinfo=UTC)
+"""No PSP of ours is as old. Whoever counts days back from a period counts from here at the earliest."""
 
 UNKNOWN_PSP = Refusal(Reason.MALFORMED, "psp", "not a PSP of ours")
 
@@ -28,6 +31,8 @@ def run_key(kind: RunKind, psp: str, period: str, *, psps: Container[str], now_s
         begin = datetime.strptime(period, _FORMATS[kind]).replace(tzinfo=UTC)
     except ValueError:
         return Refusal(Reason.MALFORMED, "period", _EXAMPLES[kind])
+    if begin < FIRST:
+        return Refusal(Reason.MALFORMED, "period", f"it is before {FIRST:%Y-%m-%d}")
     if begin > now:
         return Refusal(Reason.MALFORMED, "period", "it has not begun")
     return RunKey(kind, psp, period)

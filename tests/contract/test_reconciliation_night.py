@@ -273,8 +273,16 @@ async def test_a_psp_without_a_contract_is_misconfigured(desk: Desk) -> None:
         await desk.open().runs.run(RunKey(RunKind.NIGHTLY, f"nobody-{desk.psp}", DAY), "x")
 
 
+@pytest.mark.parametrize(
+    ("met", "reason"),
+    [
+        (Bug("two and two are five"), "two and two are five"),
+        (ValueError("a parser's \0 own"), 'ValueError("a parser\'s \\x00 own")'),
+        (KeyError("a name"), "KeyError('a name')"),
+    ],
+)
 async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_again(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, met: Exception, reason: str
 ) -> None:
     """It would stumble again at every tick: it says why, and waits for people."""
     store = desk.open()
@@ -283,7 +291,7 @@ async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_a
     await desk.take(store, desk.file(orders))
 
     def broken(*_: Any) -> Any:
-        raise Bug("two and two are five")
+        raise met
 
     with monkeypatch.context() as patched:
         patched.setattr(reconciliation_nightly, "conclude", broken)
@@ -292,7 +300,7 @@ async def test_a_run_that_meets_what_cannot_be_fails_once_and_may_be_asked_for_a
     waiting = [run for run in await store.runs.failed() if run.key.psp == desk.psp]
     mended = await desk.night(store, is_again=True)
 
-    assert (failed.state, failed.summary.reason) == (RunState.FAILED, "two and two are five")
+    assert (failed.state, failed.summary.reason) == (RunState.FAILED, reason)
     assert again == failed
     assert (mended.state, mended.attempt) == (RunState.DONE, 2)
     assert waiting == [failed]

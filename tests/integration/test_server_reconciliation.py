@@ -174,6 +174,7 @@ async def test_the_present_hour_is_run_where_no_period_is_named(tmp_path: Path) 
         (pb.RUN_KIND_INSIDE, "", DAY),
         (pb.RUN_KIND_UNSPECIFIED, "stripe", DAY),
         (pb.RUN_KIND_NIGHTLY, "stripe", "yesterday"),
+        (pb.RUN_KIND_NIGHTLY, "stripe", "0001-01-01"),
     ],
 )
 async def test_a_period_that_is_none_is_refused(tmp_path: Path, kind: Any, psp: str, period: str) -> None:

@@ -82,7 +82,8 @@ class MemoryFiles:
 class MemoryRuns:
     """Each run ends at once. `left_running`: keys whose run dies midway the first time; `failing`: that end FAILED.
 
-    `files`: what a run finds; `unseen`: ids of those that are still being committed.
+    `troubles`: what the run of a key raises, every time. `files`: what a run finds; `unseen`: ids of those that are still being
+    committed.
     """
 
     def __init__(self, files: MemoryFiles) -> None:
@@ -93,9 +94,12 @@ class MemoryRuns:
         self.left_running: set[RunKey] = set()
         self.held_by_another: set[RunKey] = set()
         self.failing: set[RunKey] = set()
+        self.troubles: dict[RunKey, Exception] = {}
 
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         """See `Runs.run`."""
+        if key in self.troubles:
+            raise self.troubles[key]
         if key in self.held_by_another:
             return None
         attempts = [row for row in self.rows if row.key == key]
@@ -153,13 +157,17 @@ class MemoryRuns:
 
 
 class MemoryOutbox:
-    """So many wait."""
+    """So many wait. `away`: so many calls fail first."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.waiting = waiting
+        self.away = 0
 
     async def deliver(self, rows_max: int) -> int:
         """Sends them."""
+        if self.away:
+            self.away -= 1
+            raise Unavailable("the database is away")
         sent = min(self.waiting, rows_max)
         self.waiting -= sent
         return sent

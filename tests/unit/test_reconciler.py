@@ -118,12 +118,43 @@ async def test_a_file_that_was_committed_while_its_day_began_to_run_makes_it_run
 async def test_a_run_that_died_midway_is_gone_on_with_by_the_next_copy(house: House) -> None:
     """Row P31: the same attempt, once in the table."""
     house.runs.left_running.add(YESTERDAY)
-    with pytest.raises(Unavailable):
-        await house.copy("one").tick()
+    await house.copy("one").tick()
     await house.copy("two").tick()
 
+    assert {(row.key, row.attempt, row.holder) for row in house.runs.rows} == {(YESTERDAY, 1, "two"), (HOUR, 1, "one")}
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("the statement took too long"), ValueError("a parser's own")])
+async def test_a_night_that_stumbles_at_every_tick_holds_up_neither_the_other_days_nor_what_is_to_be_sent(
+    house: House, trouble: Exception
+) -> None:
+    """What two people approved is sent, and every other day is judged, however long the oldest one is in trouble."""
+    oldest = RunKey(RunKind.NIGHTLY, "stripe", "2026-11-24")
+    house.files.day = oldest.period
+    house.put("day.csv", manifest="{}")
+    house.runs.troubles[oldest] = trouble
+    reconciler, sent = house.copy(), []
+    for _ in range(2):
+        house.outbox.waiting = 1
+        await reconciler.tick()
+        sent.append(house.outbox.waiting)
+
     assert house.ran() == [(YESTERDAY, 1), (HOUR, 1)]
-    assert [row.holder for row in house.runs.rows] == ["two", "two"]
+    assert sent == [0, 0]
+    assert (reconciler.figures.ticks, reconciler.figures.ticks_failed) == (2, 2)
+
+
+async def test_what_cannot_be_sent_is_told_and_tried_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = ErrorLog()
+    monkeypatch.setattr(actors_reconciler, "_log", log)
+    house.outbox.waiting, house.outbox.away = 1, 1
+    reconciler = house.copy()
+    await reconciler.tick()
+    first = house.outbox.waiting
+    await reconciler.tick()
+
+    assert (first, house.outbox.waiting, reconciler.figures.ticks_failed) == (1, 0, 1)
+    assert [line["at"] for line in log.lines if line["event"] == "the reconciler waits"] == ["outbox"]
 
 
 async def test_what_waits_is_sent_to_the_last_one(house: House) -> None:

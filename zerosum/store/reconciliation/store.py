@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+import structlog
+
 from zerosum.domain.fee_contract import CONTRACTS, FeeContract
-from zerosum.errors import Bug, RowsRefused
+from zerosum.errors import Misconfigured, Retryable, Superseded, ZerosumError
 from zerosum.limits import RECONCILE_CATCH_UP_DAYS, RECONCILE_LEASE_MS
 from zerosum.ports import Dialect
 from zerosum.readers import Page
@@ -33,6 +35,8 @@ from zerosum.store.reconciliation.inside import Inside
 from zerosum.store.reconciliation.nightly import Nightly
 from zerosum.store.reconciliation.outbox import Peers, SqlOutbox
 from zerosum.store.reconciliation.run import Claim, RunBook
+
+_log = structlog.get_logger()
 
 AFTER_CATCH_UP_DAYS = 14
 """Beyond what the schedule catches up by itself, people may still have a day run again: two weeks."""
@@ -101,7 +105,7 @@ class SqlRuns:
     async def run(self, key: RunKey, holder: str, *, is_again: bool = False, asked_by: str = SCHEDULE) -> RunRow | None:
         """Runs a period to its end; FAILED with its reason where it met what cannot be, until it is asked for again.
 
-        Raises Superseded (another holder took it over), Unavailable, Misconfigured.
+        Raises Superseded (another holder took it over), Unavailable, Misconfigured: it is RUNNING, and the next call goes on.
         """
         if key.kind is RunKind.NIGHTLY:
             self._nightly.contract_of(key.psp)
@@ -111,8 +115,12 @@ class SqlRuns:
         work = self._nightly if key.kind is RunKind.NIGHTLY else self._inside
         try:
             return await work.go(claim)
-        except (Bug, RowsRefused) as broken:
-            return await self._book.finish(claim, RunState.FAILED, Summary(reason=str(broken)))
+        except (Retryable, Superseded, Misconfigured):
+            raise
+        except Exception as broken:  # noqa: BLE001 - the edge of a run: what is not going to pass ends it, and tells people
+            _log.exception("a run met what cannot be", run=claim.run.run_id)
+            reason = str(broken) if isinstance(broken, ZerosumError) else repr(broken)
+            return await self._book.finish(claim, RunState.FAILED, Summary(reason=reason))
 
     async def get(self, run_id: str) -> RunRow | None:
         """One run."""
