@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.reconciliation_desk import DAY, Desk, File
+from tests.contract.reconciliation_desk import DAY, FROM_MS, Desk, File
 from zerosum.errors import Misconfigured, Unavailable
 from zerosum.reconciling import FileRow, FileState, Incoming
 from zerosum.store.database import Database
@@ -40,6 +40,21 @@ async def test_a_file_is_taken_whole_and_the_same_bytes_again_do_nothing(desk: D
     assert (first.file.state, first.file.lines, first.file.day, first.is_known) == (FileState.ACCEPTED, 8, DAY, False)
     assert (again.file, again.is_known) == (first.file, True)
     assert [number for number, _ in desk.lines(first.file.file_id)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("has_manifest", [True, False])
+async def test_a_file_whose_last_line_is_of_midnight_is_of_the_day_that_begins(desk: Desk, has_manifest: bool) -> None:
+    """Lines are dated by the second: 00:00:00 is the first instant of its day, whoever tells the period."""
+    store = desk.open()
+    file = desk.file(desk.orders(1))
+
+    taken = await desk.take(store, file if has_manifest else File(file.content, ""))
+
+    (booked_at,) = desk.rows(
+        "SELECT min(booked_at_ms) FROM reconciliation.lines WHERE file_id = %s AND category <> 'payout'",
+        taken.file.file_id,
+    )
+    assert (taken.file.state, taken.file.day, booked_at) == (FileState.ACCEPTED, DAY, (FROM_MS,))
 
 
 async def test_a_truncated_file_is_refused_whole_and_the_whole_one_is_taken_afterwards(desk: Desk) -> None:

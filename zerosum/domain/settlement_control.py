@@ -109,8 +109,8 @@ class Controls:
 
     @property
     def period_ms(self) -> tuple[int, int]:
-        """The first and the last instant that a line is dated, payout rows left out; (0, 0) without lines."""
-        return self._first_ms, self._last_ms
+        """[from, to) as a manifest's: around the instants that lines are dated, payout rows left out; (0, 0) without lines."""
+        return (self._first_ms, self._last_ms + 1) if self._sums else (0, 0)
 
     def check(self, manifest: Manifest | None) -> Refusal | None:
         """None where the file that was read to its end is whole; else CONTROLS_DIFFER, naming the first that differs.

@@ -147,6 +147,7 @@ class FileStore:
 class _Read:
     """What a whole reading told. `chunks`: how many the spool has. `version`: 0 = the PSP does not count.
 
+    `period_ms`: [from, to), (0, 0) where not even a line was read. `day`: that of its last instant.
     `refused`: why the file may not count, "" where it may. `manifest`: what was understood of it, "" where nothing was.
     """
 
