@@ -1,6 +1,6 @@
 """The watched folder: settlement files that somebody puts there are taken, and moved to where they belong.
 
-    inbox/<psp>/        what comes in: a file, and its manifest `<name>.manifest.json` where the PSP has one
+    inbox/<psp>/        what comes in: a file, and its manifest where the PSP has one (`manifest_beside`)
     done/               what was taken, under the beginning of its id
     refused/            what was not, with the reason beside it
 
@@ -56,8 +56,8 @@ class Inbox:
 
     def _is_ready(self, path: Path) -> bool:
         try:
-            manifest = _manifest_of(path)
-            return manifest.stat().st_size > 0 if manifest.exists() else self._stands_still(path)
+            manifest = manifest_beside(path)
+            return manifest.stat().st_size > 0 if manifest else self._stands_still(path)
         except OSError as wrong:
             return _waits(path, wrong)
 
@@ -82,15 +82,16 @@ class Inbox:
 
     def _put_away(self, path: Path, imported: Imported) -> None:
         """The file before its manifest: who dies in between never leaves a file that would count without it."""
-        file, manifest = imported.file, _manifest_of(path)
+        file, manifest = imported.file, manifest_beside(path)
         is_refused = file.state is FileState.REFUSED
         folder = self._folder("refused" if is_refused else "done")
         prefix = file.file_id[:_ID_SHOWN]
         if is_refused:
             (folder / f"{prefix}-{path.name}.reason.txt").write_text(file.reason + "\n", encoding="utf-8")
         path.replace(folder / f"{prefix}-{path.name}")
-        with contextlib.suppress(FileNotFoundError):
-            manifest.replace(folder / f"{prefix}-{manifest.name}")
+        if manifest is not None:
+            with contextlib.suppress(FileNotFoundError):
+                manifest.replace(folder / f"{prefix}-{manifest.name}")
         say = _log.warning if is_refused else _log.info
         say("settlement file", file=_name_of(path), file_id=file.file_id, state=str(file.state), reason=file.reason,
             is_known=imported.is_known)  # fmt: skip
@@ -101,14 +102,16 @@ class Inbox:
         return folder
 
 
+def manifest_beside(file: Path) -> Path | None:
+    """Of `day.csv` the manifest `day.csv.manifest.json`, else `day.manifest.json`; None where neither is there."""
+    names = (file.name + MANIFEST, file.stem + MANIFEST)
+    return next((path for path in map(file.with_name, names) if path.exists()), None)
+
+
 def _is_file(path: Path) -> bool:
     """A settlement file: no manifest, nothing hidden, nothing that is still being written under another name."""
     is_other = path.name.startswith(".") or path.name.endswith((MANIFEST, ".tmp", ".part"))
     return path.is_file() and not is_other
-
-
-def _manifest_of(path: Path) -> Path:
-    return path.with_name(path.stem + MANIFEST)
 
 
 def _waits(path: Path, wrong: Exception) -> bool:
@@ -126,8 +129,8 @@ def _name_of(path: Path) -> str:
 
 def _manifest_text(path: Path) -> str:
     """The manifest beside a file, "" where there is none. What is no text, or too long, is refused with its reason."""
-    manifest = _manifest_of(path)
-    if not manifest.exists():
+    manifest = manifest_beside(path)
+    if manifest is None:
         return ""
     with manifest.open("rb") as content:
         return content.read(SETTLEMENT_MANIFEST_BYTES_MAX + 1).decode("utf-8", errors="replace")

@@ -36,18 +36,21 @@ def import_file(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     psp: Annotated[str, typer.Option(help="Whose file it is.")] = "stripe",
     manifest: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Default: <file>.manifest.json beside it, if any.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Default: day.csv.manifest.json or day.manifest.json beside day.csv."
+        ),
     ] = None,
     person: Person = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Import a settlement file, whole or not at all. Status 1 where it is refused."""
+    from actors.inbox import manifest_beside
     from servers.finance_view import file_row
 
-    beside = file.with_name(f"{file.stem}.manifest.json")
     with told():
-        response = _finance(data_dir, person).import_file(file, psp, manifest or (beside if beside.exists() else None))
+        response = _finance(data_dir, person).import_file(file, psp, manifest or manifest_beside(file))
         row = file_row(response.file) | {"known": "yes" if response.replayed else "no"}
         show([row], as_json, "File", whole=["file"])
         exit_with(EXIT_FAILED if row["state"] == "REFUSED" else 0)

@@ -55,10 +55,11 @@ async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield made
 
 
-async def test_import_sends_the_file_with_the_manifest_beside_it(desk: Desk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["day.manifest.json", "day.csv.manifest.json"])
+async def test_import_sends_the_file_with_the_manifest_beside_it(desk: Desk, tmp_path: Path, name: str) -> None:
     file = tmp_path / "day.csv"
     file.write_bytes(CONTENT)
-    (tmp_path / "day.manifest.json").write_text('{"rows": 1000}')
+    (tmp_path / name).write_text('{"rows": 1000}')
     typed = await desk.type("reconcile", "import", file, "--json")
     (row,) = document(typed)
 

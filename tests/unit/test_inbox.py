@@ -29,6 +29,17 @@ async def test_a_file_with_its_manifest_is_taken_at_once_and_put_away(house: Hou
     assert house.names("done") == ["day.csv", "day.manifest.json"]
 
 
+async def test_a_manifest_may_bear_the_whole_name_of_its_file(house: House) -> None:
+    """The one that does goes before the one that several files might share."""
+    house.put("day.csv", manifest='{"rows": 1}').with_name("day.csv.manifest.json").write_text('{"rows": 2}')
+    house.put("next.csv", b"good too").with_name("next.csv.manifest.json").write_text('{"rows": 3}')
+    taken = await Inbox(house.root, house.files, ["stripe"]).look()
+
+    assert (taken, [told.manifest for told in house.files.told]) == (2, ['{"rows": 2}', '{"rows": 3}'])
+    assert house.names("inbox/stripe") == ["day.manifest.json"]
+    assert house.names("done") == ["day.csv", "day.csv.manifest.json", "next.csv", "next.csv.manifest.json"]
+
+
 async def test_a_file_without_manifest_counts_when_it_has_not_grown_since_the_look_before(house: House) -> None:
     inbox = Inbox(house.root, house.files, ["stripe"])
     path = house.put("day.csv", b"good")
@@ -108,10 +119,11 @@ async def test_a_name_that_is_too_long_to_be_put_away_is_told_and_stays(house: H
     assert len(house.names("inbox/stripe")) == 1
 
 
-async def test_a_manifest_that_is_still_empty_is_waited_for(house: House) -> None:
+@pytest.mark.parametrize("name", ["day.manifest.json", "day.csv.manifest.json"])
+async def test_a_manifest_that_is_still_empty_is_waited_for(house: House, name: str) -> None:
     """Whoever writes it has only opened it: the file does not count without it."""
     path = house.put("day.csv")
-    manifest = path.with_name("day.manifest.json")
+    manifest = path.with_name(name)
     manifest.touch()
     inbox = Inbox(house.root, house.files, ["stripe"])
     before = [await inbox.look() for _ in range(3)]
