@@ -245,7 +245,7 @@ def _example(kind: Kind) -> list[str]:
     idle = "" if proposal.postings or proposal.follows else ", which posts nothing by itself"
     told = [
         f"Example: `{found.field}` is `{found.ours or '(nothing)'}` by our books and `{found.theirs or '(nothing)'}` "
-        f"by the other side; off by {format_amount(found.money)} {found.money.currency}. "
+        f"by the other side; at stake: {format_amount(found.money)} {found.money.currency}. "
         f"Proposed: `{proposal.action}`{idle}.",
     ]
     if proposal.postings:

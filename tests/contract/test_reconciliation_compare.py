@@ -130,7 +130,7 @@ async def test_an_old_day_by_another_class_and_action_of_a_kind_tells_these_and_
     monkeypatch.setitem(RULES, Kind.WRONG_FEE, rule)
     second = await desk.night(store, is_again=True)
 
-    values = "fee 0.59 USD by our books, 1.00 USD by the other side; off by -0.41 USD"
+    values = "fee 0.59 USD by our books, 1.00 USD by the other side; at stake: -0.41 USD"
     postings = f"fees:psp:{desk.psp}:USD 0.41 USD, psp:{desk.psp}:clearing:USD -0.41 USD"
     before = f"MISMATCH wrong_fee (manual): {values}; proposed book_fee: {postings}"
     after = f"MISMATCH wrong_fee (unclassified): {values}; proposed ask_psp"
@@ -154,8 +154,8 @@ async def test_an_old_day_by_another_contract_tells_the_values_of_then_beside_th
     line, order = await desk.differences(store, first, second)
 
     assert (line.before, line.after) == (order.before, order.after)
-    assert "fee 0.59 USD by our books, 1.00 USD by the other side; off by -0.41 USD" in line.before
-    assert "fee 0.30 USD by our books, 1.00 USD by the other side; off by -0.70 USD" in line.after
+    assert "fee 0.59 USD by our books, 1.00 USD by the other side; at stake: -0.41 USD" in line.before
+    assert "fee 0.30 USD by our books, 1.00 USD by the other side; at stake: -0.70 USD" in line.after
 
 
 async def test_an_old_day_by_another_deadline_tells_the_movement_that_is_missing_by_it(desk: Desk) -> None:

@@ -108,8 +108,8 @@ _OF_PLACES = frozenset({Kind.DUPLICATE_LINE})
 
 def _values(found: Mapping[str, Any]) -> str:
     ours, theirs = (found[side] or "(nothing)" for side in ("ours", "theirs"))
-    off = money_told(Money(found["amount_minor"], found["currency"]))
-    return f"{found['field']} {ours} by our books, {theirs} by the other side; off by {off}"
+    at_stake = money_told(Money(found["amount_minor"], found["currency"]))
+    return f"{found['field']} {ours} by our books, {theirs} by the other side; at stake: {at_stake}"
 
 
 def _together(outcomes: Mapping[str, str], items: Sequence[str]) -> str:
