@@ -210,10 +210,6 @@ class Runs(Protocol):
         """Newest first. `after`: the run_id of the last row of the page before."""
         ...
 
-    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
-        """Periods from `since` on that have a run that is DONE, in order: what a schedule need not catch up."""
-        ...
-
     async def failed(self) -> Sequence[RunRow]:
         """Runs that FAILED and that no later attempt has made good; of the inside, no later period. They wait for people."""
         ...

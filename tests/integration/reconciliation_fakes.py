@@ -127,9 +127,6 @@ class FakeRuns:
     async def failed(self) -> Sequence[RunRow]:
         return []
 
-    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
-        return []
-
     async def compare(self, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
         """An empty page first, as of two large days that agree for long."""
         if not position:

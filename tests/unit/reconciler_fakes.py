@@ -147,10 +147,6 @@ class MemoryRuns:
         newest = {row.key: row for row in self.rows}
         return [row for row in newest.values() if row.state is RunState.FAILED]
 
-    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
-        """Not asked here."""
-        return []
-
     async def compare(self, before: str, after: str, rows_max: int, position: str) -> Page[Difference]:
         """Not asked here."""
         return Page([], "")

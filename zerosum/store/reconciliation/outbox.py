@@ -74,11 +74,6 @@ class SqlOutbox:
             raise broken[0]
         return len(claimed)
 
-    async def waiting(self) -> int:
-        """How many are not sent for good: OPEN ones."""
-        ((count,),) = await self._database.look(_WAITING)
-        return int(count)
-
     async def _claim(self, rows_max: int) -> list[Row]:
         due = await self._database.look(_DUE.call({"rows": rows_max}))
         if not due:
@@ -218,7 +213,6 @@ what it cannot cover, and after a restore it may lack the very credit or return 
 _D, _M = DELIVERIES.fullname, MISMATCHES.fullname
 _CLOCK_MS = "CAST(floor(extract(epoch FROM statement_timestamp()) * 1000) AS INT8)"
 
-_WAITING = compiled(text(f"SELECT count(*) FROM {_D} WHERE state = 'OPEN'")).call()
 _IS_FIRST = " AND ".join(
     f"(kind <> '{kind}' OR NOT EXISTS (SELECT 1 FROM {_D} WHERE state = 'OPEN' AND kind = '{first}'))"
     for kind, first in BEHIND.items()

@@ -121,11 +121,6 @@ class RunBook:
         query = _NEXT_PAGE if after else _FIRST_PAGE
         return [run_of(row) for row in (await self.database.look(query.call(values))).by_name()]
 
-    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
-        """Periods from `since` on that have a run that is DONE."""
-        values = {"kind": kind, "psp": psp, "since": since}
-        return [period for (period,) in await self.database.look(_DONE.call(values))]
-
     async def failed(self) -> Sequence[RunRow]:
         """Runs that FAILED and nobody has made good: by a later attempt that is DONE, of the inside by a later period's too."""
         return [run_of(row) for row in (await self.database.look(_FAILED.call())).by_name()]
@@ -212,12 +207,6 @@ _NEWEST = compiled(text(f"{_OF_PERIOD} = :period ORDER BY attempt DESC LIMIT 1")
 _FIRST = compiled(text(f"{_OF_PERIOD} = :period AND attempt = 1"))
 _LAST = compiled(text(f"{_OF_PERIOD} < :period AND state = 'DONE' ORDER BY period DESC, attempt DESC LIMIT 1"))
 _LATER = compiled(text(f"{_OF_PERIOD} > :period LIMIT 1"))
-_DONE = compiled(
-    text(
-        f"SELECT DISTINCT period FROM {_R} WHERE kind = :kind AND psp = :psp AND period >= :since "
-        "AND state = 'DONE' ORDER BY period"
-    )
-)
 _FAILED = compiled(
     text(
         f"SELECT r.* FROM {_R} AS r WHERE r.state = 'FAILED' AND NOT EXISTS (SELECT 1 FROM {_R} AS n WHERE n.kind = r.kind "

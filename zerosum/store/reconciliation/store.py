@@ -130,10 +130,6 @@ class SqlRuns:
         """Newest first."""
         return await self._book.list(kind, rows_max, after)
 
-    async def done_periods(self, kind: RunKind, psp: str, since: str) -> Sequence[str]:
-        """Periods that need not be caught up."""
-        return await self._book.done_periods(kind, psp, since)
-
     async def failed(self) -> Sequence[RunRow]:
         """What has FAILED and was not made good."""
         return await self._book.failed()
