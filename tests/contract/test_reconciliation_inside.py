@@ -20,9 +20,9 @@ from zerosum.reconciling import RunKey, RunKind, RunRow, RunState
 from zerosum.store.migrate import migrate
 from zerosum.store.reconciliation import inside as reconciliation_inside
 from zerosum.store.reconciliation import posted as reconciliation_posted
+from zerosum.store.reconciliation.delivery import journal_body
 from zerosum.store.reconciliation.outbox import Peers
 from zerosum.store.reconciliation.run import Claim, RunBook
-from zerosum.store.reconciliation.settle import journal_body
 from zerosum.store.session import Session
 from zerosum.store.wire import Call
 

@@ -15,7 +15,7 @@ from zerosum.domain.reconcile_inside import Posted, Promise, Verdict
 from zerosum.domain.reconcile_item import State
 from zerosum.domain.wallet import Transfer
 from zerosum.store.reconciliation import inside
-from zerosum.store.reconciliation.settle import journal_body as honest_journal
+from zerosum.store.reconciliation.delivery import journal_body as honest_journal
 
 
 @ablation(

@@ -29,7 +29,7 @@ from zerosum.store.database import Database
 from zerosum.store.mapping import Row, canonical_json
 from zerosum.store.reconciliation.home import HOME_OF_ALL, LINE_WAS_A_CASE, posted_of
 from zerosum.store.reconciliation.home import POSTED as BODIES
-from zerosum.store.reconciliation.record import act_row, close_alone
+from zerosum.store.reconciliation.record import LAST_ACT, act_row, close_alone
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, FILES, ITEMS, MISMATCHES, RUNS
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
@@ -195,7 +195,7 @@ closed the case; "" = it posted nothing."""
 _STILL = compiled(
     text(
         f"SELECT m.mismatch_id, m.kind, m.state, m.amount_minor, m.theirs, m.likely_cause, m.proposal, {BODIES} AS posted, "
-        f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts FROM {_M} AS m "
+        f"{LAST_ACT} AS acts FROM {_M} AS m "
         "WHERE m.mismatch_id = ANY(CAST(:ids AS TEXT[])) AND m.state || '' IN ('OPEN', 'PROPOSED', 'RESOLVED', 'WRITTEN_OFF')"
     )
 )

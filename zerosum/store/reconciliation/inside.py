@@ -40,11 +40,11 @@ from zerosum.reconciling import RunRow, RunState
 from zerosum.store.database import Database
 from zerosum.store.mapping import Row
 from zerosum.store.reconciliation.case import Right, close_settled
+from zerosum.store.reconciliation.delivery import journal_body
 from zerosum.store.reconciliation.outbox import journal_of
 from zerosum.store.reconciliation.posted import Heads, Snapshot
 from zerosum.store.reconciliation.record import Found, found_text, record_rows
 from zerosum.store.reconciliation.run import Claim, RunBook
-from zerosum.store.reconciliation.settle import journal_body
 from zerosum.store.reconciliation.summary import summary_of
 from zerosum.store.session import Session
 

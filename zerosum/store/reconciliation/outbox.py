@@ -34,7 +34,7 @@ from zerosum.reconciling import PaymentPeer, SettlementReport
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation.record import act_row
+from zerosum.store.reconciliation.record import LAST_ACT, act_row
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, MISMATCHES
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
@@ -237,12 +237,7 @@ _RECORD = compiled(
     )
 )
 """A run whose lease is over tells its end all the same: what arrived has arrived."""
-_CASE = compiled(
-    text(
-        f"SELECT m.state, (SELECT count(*) FROM {ACTS.fullname} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts "
-        f"FROM {_M} AS m WHERE m.mismatch_id = :mismatch_id"
-    )
-)
+_CASE = compiled(text(f"SELECT m.state, {LAST_ACT} AS acts FROM {_M} AS m WHERE m.mismatch_id = :mismatch_id"))
 _MOVE = compiled(
     text(
         f"UPDATE {_M} SET state = :state, closed_at_ms = CAST(:now_ms AS INT8), version = version + 1 "

@@ -32,7 +32,6 @@ from zerosum.domain.refusal import Reason, Refusal
 from zerosum.errors import SerializationConflict
 from zerosum.finance_queue import (
     BANDS_HOURS,
-    MACHINE,
     Acted,
     Ageing,
     Band,
@@ -48,6 +47,7 @@ from zerosum.store.paging import PARTS, after_parameters, beyond, page, position
 from zerosum.store.reconciliation.delivery import case_delivery
 from zerosum.store.reconciliation.home import HOME
 from zerosum.store.reconciliation.home import POSTED as BODIES
+from zerosum.store.reconciliation.record import act_row
 from zerosum.store.reconciliation.suspense import in_suspense
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES
 from zerosum.store.reconciliation.view import case_of, next_number, row_of, shown, view
@@ -172,10 +172,11 @@ async def _record(
     told: dict[str, Any] = {"asked": _told(asked)}
     if isinstance(asked, Propose):
         told["proposal"] = shown(case.proposal)
-    new_acts = [_act_row(found, number, _act_of(asked), by, _person_key(key), told, now_ms)]
+    mismatch_id = found["mismatch_id"]
+    new_acts = [act_row(mismatch_id, number, _act_of(asked), told, now_ms, by=by, key=_person_key(key))]
     if decided.is_settled:
-        told = {"why": "nothing is to be posted"}
-        new_acts.append(_act_row(found, number + 1, Act.SETTLE, MACHINE, f"settle/{number}", told, now_ms))
+        why = {"why": "nothing is to be posted"}
+        new_acts.append(act_row(mismatch_id, number + 1, Act.SETTLE, why, now_ms))
     moved: Row = {
         **found, "state": case.state, "assignee": case.assignee,
         "proposed_by": case.proposal.by if case.proposal and case.state is CaseState.PROPOSED else "",
@@ -189,13 +190,6 @@ async def _record(
     if any(len(reply) != rows for reply, (_, rows) in zip(replies, calls, strict=True)):
         raise SerializationConflict("another act on this case came first")
     return view(moved, [*acts, *new_acts])
-
-
-def _act_row(found: Row, number: int, act: Act, actor: str, key: str, detail: dict[str, Any], at_ms: int) -> Row:
-    return {
-        "mismatch_id": found["mismatch_id"], "number": number, "act": str(act), "actor": actor, "act_key": key,
-        "detail": json.dumps(detail, ensure_ascii=False), "at_ms": at_ms,
-    }  # fmt: skip
 
 
 def _act_of(asked: Asked) -> Act:

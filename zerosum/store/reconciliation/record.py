@@ -8,7 +8,6 @@ under the key that command has always had (failures.md P32).
 Invariant: written twice, these rows are the same rows; every move of a case has an act beside it.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +20,13 @@ from zerosum.domain.money import Money
 from zerosum.domain.reconcile_item import Item, MatchedBy, State
 from zerosum.domain.reconcile_judgement import told
 from zerosum.domain.settlement import Line
+from zerosum.finance_queue import MACHINE
 from zerosum.store.mapping import Row, canonical_json
+from zerosum.store.reconciliation.delivery import delivery_row
 from zerosum.store.reconciliation.table import ACTS, DELIVERIES, ITEMS, MISMATCHES
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array, update
 from zerosum.store.wire import Call, compiled
-
-MACHINE = "reconciler"
-"""The actor of the machine's acts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +220,12 @@ def proposal_text(found: Discrepancy) -> str:
     return canonical_json({"action": proposal.action, "postings": postings, "command": proposal.command, **follows})
 
 
-def act_row(mismatch_id: str, number: int, act: Act, detail: Mapping[str, Any], now_ms: int) -> Row:
-    """An act of the machine. Its key is its number: a step that is written again writes the same act."""
+def act_row(
+    mismatch_id: str, number: int, act: Act, detail: Mapping[str, Any], now_ms: int, *, by: str = MACHINE, key: str = ""
+) -> Row:
+    """An act. `by`: whose. `key`: "" = its number: a step of the machine that is written again writes the same act."""
     return {
-        "mismatch_id": mismatch_id, "number": number, "act": act, "actor": MACHINE, "act_key": f"{MACHINE}/{number}",
+        "mismatch_id": mismatch_id, "number": number, "act": act, "actor": by, "act_key": key or f"{MACHINE}/{number}",
         "detail": canonical_json(dict(detail)), "at_ms": now_ms,
     }  # fmt: skip
 
@@ -241,27 +241,18 @@ def _report(found: Discrepancy, line: Line) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def delivery_row(
-    key: str, kind: str, tenant: str, mismatch_id: str, run_id: str, body: Mapping[str, Any], now_ms: int
-) -> Row:
-    """An outbox row, due at once."""
-    return {
-        "key": key, "kind": kind, "tenant": tenant, "mismatch_id": mismatch_id, "run_id": run_id,
-        "body": json.dumps(body, ensure_ascii=False), "state": "OPEN", "outcome": "", "tries": 0, "due_at_ms": now_ms,
-        "created_at_ms": now_ms,
-    }  # fmt: skip
-
-
 # ---- statements ----------------------------------------------------------------------------------------------------
 
 _M, _A = MISMATCHES.fullname, ACTS.fullname
+LAST_ACT = f"(SELECT coalesce(max(a.number), 0) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id)"
+"""The number of the newest act of case `m`; the next one's is one more."""
 _OF_IDS = "mismatch_id = ANY(CAST(:ids AS TEXT[]))"
 
 _KNOWN = compiled(
     text(
         "SELECT m.mismatch_id, m.state, m.class, m.amount_minor, m.currency, m.proposal, "
         "CAST(m.proposal AS JSON) ->> 'action' AS action, "
-        f"(SELECT count(*) FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id) AS acts, "
+        f"{LAST_ACT} AS acts, "
         "CASE WHEN m.state IN ('RESOLVED', 'WRITTEN_OFF') THEN "
         f"(SELECT a.act FROM {_A} AS a WHERE a.mismatch_id = m.mismatch_id AND a.act IN "
         "('close_alone', 'settle', 'write_off') ORDER BY a.number DESC LIMIT 1) END AS closed_by "

@@ -17,7 +17,6 @@ from sqlalchemy import text
 
 from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal
 from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
-from zerosum.domain.journal import Journal
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile import is_told_again
 from zerosum.domain.reconcile_item import Item, MatchedBy, State
@@ -25,9 +24,9 @@ from zerosum.domain.settlement import Line
 from zerosum.domain.settlement_posting import Settled, settled, settlement_entries, settlement_journal, total
 from zerosum.errors import Bug
 from zerosum.store.mapping import Row
+from zerosum.store.reconciliation.delivery import HOUSE_BOOKS, delivery_row, journal_body
 from zerosum.store.reconciliation.elsewhere import first_told
 from zerosum.store.reconciliation.line import PAGE_LINES, line_of
-from zerosum.store.reconciliation.record import delivery_row
 from zerosum.store.reconciliation.table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
 from zerosum.store.session import Session
 from zerosum.store.statement import insert, text_array
@@ -35,9 +34,6 @@ from zerosum.store.wire import Call, Rows, compiled
 
 PART_LINES = 10_000
 """Lines of a part: read and added up in about half a second, page by page, in one transaction."""
-
-HOUSE_BOOKS = Tenant("-")
-"""Whose books take what belongs to no tenant: fees of the account, charges nobody knows."""
 
 
 async def settle_part(
@@ -160,15 +156,6 @@ def reversal_of(key: str, tenant: str, body: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(body)
     entries = [[account, -minor, currency] for account, minor, currency in found["entries"]]
     return {**found, "journal_id": derived_key(tenant, key, "reversal", 1), "entries": entries}
-
-
-def journal_body(posted: Journal) -> Mapping[str, Any]:
-    """A journal as the outbox keeps it."""
-    return {
-        "tenant": posted.tenant, "journal_id": posted.journal_id, "owner": posted.owner, "movement": posted.movement,
-        "order_id": posted.order_id,
-        "entries": [[entry.account, entry.money.amount_minor, entry.money.currency] for entry in posted.entries],
-    }  # fmt: skip
 
 
 def _item(line: Line, cases: Mapping[str, Row]) -> Item:
