@@ -52,6 +52,12 @@ BACKOFF_MAX_S = 5.0
 HEALTHY_AFTER_S = 10.0
 """Restarts wait 0.1 s doubling to 5 s; a child that lived for 10 s starts over at 0.1 s."""
 
+_GUARD_LOOK_S = 0.02
+"""A guard takes 0.05 s to start and as long again to end a session."""
+
+_CANNOT_START = (OSError, subprocess.SubprocessError, RuntimeError)
+"""A machine that is full: no fork, memory or file, within the fork too, or no thread that waits for the child's end."""
+
 
 class Child:
     """A command kept running. `end_signal`: how it is asked to stop; after `grace_s` it is killed."""
@@ -90,7 +96,7 @@ class Child:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Starts it and keeps it running until `stop`."""
+        """Starts it and keeps it running until `stop`. Raises OSError: it cannot be started, and nothing is tried again."""
         await self._launch()
         self._keeper = asyncio.create_task(self._keep())
 
@@ -111,10 +117,10 @@ class Child:
         await self._end_group()
 
     def kill(self) -> int | None:
-        """SIGKILL, for those who test what happens then. The process id that was hit."""
+        """SIGKILL; it is started anew. The process id that was hit, None: it did not run. Never raises: one that has ended may
+        not be known yet to have ended."""
         pid = self.pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         return pid
 
     async def _launch(self) -> None:
@@ -125,7 +131,12 @@ class Child:
             )  # fmt: skip
         if self._is_group:
             guard = [sys.executable, "-I", "-S", "-c", _GUARD, str(self._process.pid)]
-            self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: ASYNC220 - a fork
+            try:
+                self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: ASYNC220 - a fork
+            except OSError:  # what nobody guards does not run
+                self._signal(signal.SIGKILL)
+                await self._process.wait()
+                raise
         self._on_start()
 
     async def _keep(self) -> None:
@@ -142,11 +153,22 @@ class Child:
                 BACKOFF_FIRST_S if loop.time() - began_s > HEALTHY_AFTER_S else min(backoff_s * 2, BACKOFF_MAX_S)
             )
             await asyncio.sleep(backoff_s)
-            self.restarts += 1
+            while not await self._relaunch():
+                backoff_s = min(backoff_s * 2, BACKOFF_MAX_S)
+                await asyncio.sleep(backoff_s)
+
+    async def _relaunch(self) -> bool:
+        """One try; what cannot be started now is tried again for ever."""
+        try:
             await self._launch()
+        except _CANNOT_START as full:
+            _log.error("a child cannot be started", child=self.name, reason=str(full))
+            return False
+        self.restarts += 1
+        return True
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is None:
+        if self._process is None or self._process.returncode is not None:
             return
         try:
             if self._is_group:
@@ -162,7 +184,8 @@ class Child:
         if guard is None or guard.stdin is None:
             return
         guard.stdin.close()
-        await asyncio.to_thread(guard.wait)
+        while guard.poll() is None:  # noqa: ASYNC110 - a thread that waits for it may not be to be had on a full machine
+            await asyncio.sleep(_GUARD_LOOK_S)
 
 
 async def run_once(argv: Sequence[str], *, env: Mapping[str, str], log: Path, timeout_s: float) -> int | None:
