@@ -21,6 +21,7 @@ import pytest
 
 import zerosum
 from zerosum.errors import Bug, Misconfigured, Unavailable
+from zerosum.store import postmaster
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.postmaster import account_for, launch_command
 from zerosum.store.role import ROLES
@@ -382,3 +383,17 @@ def test_lost_secrets_of_an_existing_cluster_are_not_made_up(server: EmbeddedPos
     (folder / "data" / "secrets.json").unlink()
     with pytest.raises(Misconfigured, match=r"secrets\.json is lost"):
         server.start()
+
+
+def test_a_machine_too_slow_for_a_start_is_a_failure_that_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever watches the database tries again on what `start` documents, on nothing else. Method: no time at all."""
+    server = EmbeddedPostgres(folder / "data")
+    monkeypatch.setattr(postmaster, "_VERSION_LIMIT_S", 0.0)
+    with pytest.raises(Unavailable, match="initdb took more than 0 s"):
+        server.start()
+    monkeypatch.undo()
+    server.start()
+    assert server.poll() is None
+    server.stop()
