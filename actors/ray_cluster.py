@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from zerosum.errors import Misconfigured, Unavailable, ZerosumError
+from zerosum.whole_file import write_whole
 
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 - the name of a variable
 """Ray's variable: the file that the cluster's token is in."""
@@ -106,12 +107,11 @@ def token_path(data_dir: Path) -> Path:
 
 
 def make_token(data_dir: Path) -> None:
-    """Makes the cluster's token where there is none: readable by its owner only, never in a command line."""
+    """Makes the cluster's token where there is none: readable by its owner only, never in a command line. Raises OSError."""
     path = token_path(data_dir)
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:  # an empty one is no token: its writer died, or its disk was full
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+        write_whole(path, secrets.token_hex(32))
 
 
 def main(address: str, deployment: str) -> int:

@@ -12,7 +12,6 @@ Invariant: every file is readable by its owner only, complete or absent, and nev
 are made anew when half of their life is over.
 """
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from servers.call import HOUSE, Caller, Role
 from zerosum.domain.identity import Tenant
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
+from zerosum.whole_file import write_whole
 
 DEMO_TENANT = Tenant("demo")
 KID = "dev"
@@ -54,17 +54,17 @@ def make_keys(data_dir: Path, now: Callable[[], float] = time.time) -> None:
     folder.chmod(0o700)
     private = folder / "jwt_private.pem"
     if not private.exists():
-        _write(private, _private_pem())
+        write_whole(private, _private_pem().decode("ascii"))
     public = public_keys_folder(data_dir) / f"{KID}.pem"
     if not public.exists():
-        _write(public, _public_pem(private.read_bytes()))
+        write_whole(public, _public_pem(private.read_bytes()).decode("ascii"))
     for name, text in (
         ("psp_api_key", f"sk_test_{secrets.token_hex(24)}"),
         ("psp_webhook_secrets", f"whsec_{secrets.token_hex(24)}\n"),
         ("psp_admin_token", secrets.token_urlsafe(24)),
     ):
         if not (folder / name).exists():
-            _write(folder / name, text.encode())
+            write_whole(folder / name, text)
     _make_tokens(data_dir, int(now()))
 
 
@@ -76,7 +76,7 @@ def _make_tokens(data_dir: Path, now_s: int) -> None:
     for name, caller in callers.items():
         path = token_path(data_dir, name)
         if not path.exists() or _rest_s(path, now_s) < TOKEN_LIFE_S // 2:
-            _write(path, issuer.token(caller, expires_at_s=now_s + TOKEN_LIFE_S).encode())
+            write_whole(path, issuer.token(caller, expires_at_s=now_s + TOKEN_LIFE_S))
 
 
 def read_key(data_dir: Path, name: str) -> str:
@@ -144,13 +144,3 @@ def _private_pem() -> bytes:
 def _public_pem(private_pem: bytes) -> bytes:
     public = load_pem_private_key(private_pem, password=None).public_key()
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes the whole file or nothing, for its owner only."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

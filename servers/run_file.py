@@ -10,6 +10,7 @@ from typing import Any
 
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
+from zerosum.whole_file import EVERYBODY_READS, write_whole
 
 _SERVICES = ("payment", "wallet", "ledger", "reconciliation")
 
@@ -24,9 +25,7 @@ def write_run_file(settings: Settings, pids: Mapping[str, int | None]) -> None:
         "metrics": {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()},
         **{name: f"{host}:{ports[name]}" for name in _SERVICES}, "pids": dict(pids), "ray": settings.ray_address,
     }  # fmt: skip
-    half = settings.data_dir / "run.json.new"
-    half.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    half.rename(run_file_of(settings.data_dir))
+    write_whole(run_file_of(settings.data_dir), json.dumps(run, indent=2) + "\n", mode=EVERYBODY_READS)
 
 
 def read_run_file(data_dir: Path) -> dict[str, Any]:

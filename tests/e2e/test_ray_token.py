@@ -1,11 +1,12 @@
 """Whose token a Ray cluster is joined with: ours at a head of our own, its own at one that was there. Nothing is started."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from actors.ray_cluster import TOKEN_PATH, use_token
+from actors.ray_cluster import TOKEN_PATH, make_token, token_path, use_token
 from zerosum.errors import Misconfigured
 
 EXISTING = "127.0.0.1:6379"
@@ -78,3 +79,34 @@ def test_a_token_that_the_shell_itself_says_needs_no_file(data: Path, monkeypatc
     use_token(data, existing=EXISTING)
 
     assert (os.environ["RAY_AUTH_MODE"], TOKEN_PATH in os.environ, data.exists()) == ("token", False, False)
+
+
+def test_a_token_whose_writing_failed_is_made_whole_by_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty token would be taken for one at every later start, and no head of ours would come up."""
+    monkeypatch.setattr(Path, "write_text", _no_room)
+    monkeypatch.setattr(os, "fsync", _no_room)
+    with pytest.raises(OSError, match="No space left"):
+        make_token(tmp_path)
+    monkeypatch.undo()
+    assert not token_path(tmp_path).exists()
+
+    make_token(tmp_path)
+
+    assert len(token_path(tmp_path).read_text()) == 64
+
+
+def test_an_empty_token_of_an_earlier_version_is_made_anew(tmp_path: Path) -> None:
+    """It touched the file first and wrote it then: a death in between left it empty."""
+    path = token_path(tmp_path)
+    path.parent.mkdir()
+    path.touch()
+
+    make_token(tmp_path)
+
+    assert len(path.read_text()) == 64
+
+
+def _no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

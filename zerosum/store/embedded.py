@@ -47,6 +47,7 @@ from zerosum.store.postmaster import (
     launch_command,
 )
 from zerosum.store.role import ROLES, admin_connection, ensure_roles
+from zerosum.whole_file import EVERYBODY_READS, sync_folder, write_whole
 
 ADMIN = "zerosum_admin"
 DATABASE = "zerosum"
@@ -247,7 +248,7 @@ class EmbeddedPostgres:
         missing = [role for role in (ADMIN, *ROLES) if role not in known]
         if missing:
             known |= {role: secrets.token_urlsafe(32) for role in missing}
-            _write(self._secrets_file, json.dumps(known, indent=2) + "\n", mode=0o600)
+            write_whole(self._secrets_file, json.dumps(known, indent=2) + "\n")
         return known
 
     def _keep_port(self) -> int:
@@ -257,7 +258,7 @@ class EmbeddedPostgres:
             return int(self._port_file.read_text())
         else:
             port = _free_port()
-        _write(self._port_file, f"{port}\n", mode=0o644)
+        write_whole(self._port_file, f"{port}\n", mode=EVERYBODY_READS)
         return port
 
     def _make_cluster(self, binaries: Path, account: Account, password: str) -> None:
@@ -286,15 +287,15 @@ class EmbeddedPostgres:
             except subprocess.CalledProcessError as failed:
                 raise Unavailable(f"initdb in {self._data_dir} failed: {failed.stderr.strip()[-500:]}") from failed
         half.rename(self._cluster)
-        _sync_folder(self._data_dir)
+        sync_folder(self._data_dir)
 
     def _write_settings(self, port: int) -> None:
         files = {"hba_file": str(self._data_dir / "pg_hba.conf"), "log_directory": str(self._data_dir / "log")}
         settings = {**_SETTINGS, **files, "port": str(port)}
         lines = ["# Written at every start by zerosum.store.embedded, where each number has its reason."]
         lines += [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in settings.items()]
-        _write(self._data_dir / "postgresql.conf", "\n".join(lines) + "\n", mode=0o644)
-        _write(self._data_dir / "pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n", mode=0o644)
+        write_whole(self._data_dir / "postgresql.conf", "\n".join(lines) + "\n", mode=EVERYBODY_READS)
+        write_whole(self._data_dir / "pg_hba.conf", f"host all all {HOST}/32 scram-sha-256\n", mode=EVERYBODY_READS)
 
     def _launch(self, binaries: Path, account: Account, port: int) -> None:
         configuration = f"--config_file={self._data_dir / 'postgresql.conf'}"
@@ -341,26 +342,6 @@ def _url(role: str, password: str, port: int, database: str = DATABASE) -> str:
 def _read_secrets(path: Path) -> dict[str, str]:
     found: dict[str, str] = json.loads(path.read_text())
     return found
-
-
-def _write(path: Path, content: str, *, mode: int) -> None:
-    # Whole or not at all, also when the power fails: a half-written secret could not be made again.
-    half = path.with_name(path.name + ".new")
-    with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    half.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _make_folder(path: Path, account: Account) -> None:
