@@ -17,10 +17,11 @@ import structlog
 
 from actors.admission import Admission
 from actors.answer import Accepted, Answer, Busy, Failed, InFlight
+from actors.loop import start_loop
 from actors.outcome import News
 from zerosum import limits
 from zerosum.domain.identity import EntityKey, slot_of
-from zerosum.errors import Unavailable
+from zerosum.errors import Retryable, Unavailable
 
 C = TypeVar("C")
 _log = structlog.get_logger()
@@ -46,6 +47,10 @@ class ShardLink(Protocol):
 
 _Queued = tuple[C, "asyncio.Future[Answer]", float]
 """A command, its answer, and since when (s) it waits."""
+
+
+def _nobody(_: str) -> None:
+    """Nobody ends with this front."""
 
 
 class Front(Generic[C]):
@@ -76,11 +81,11 @@ class Front(Generic[C]):
         self._recent: OrderedDict[EntityKey, bytes] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self) -> None:
-        """Begins to listen for outcomes, where this service has any."""
+    def start(self, end: Callable[[str], object] = _nobody) -> None:
+        """Begins to listen for outcomes, where this service has any. `end` ends the server, where it cannot listen any more."""
         if self._stored_reply is not None:
             for position in range(len(self._links)):
-                self._spawn(self._listen(position))
+                self._keep(start_loop(self._listen(position), "a front's wait for outcomes", end))
 
     async def stop(self) -> None:
         """Stops listening and sending. What waits is answered as unavailable: it may have been recorded."""
@@ -108,7 +113,7 @@ class Front(Generic[C]):
             self._lanes[lane].append((command, answers[-1], loop.time()))
             if lane not in self._senders:
                 self._senders.add(lane)
-                self._spawn(self._send_all(*lane))
+                self._keep(asyncio.get_running_loop().create_task(self._send_all(*lane)))
         return [await answer for answer in answers]
 
     def _is_full(self, lane: tuple[int, bool]) -> bool:
@@ -116,7 +121,7 @@ class Front(Generic[C]):
         return not is_inner and bool(self._admissions) and not self._admissions[shard].admits(self._waiting[lane])
 
     async def _send_all(self, shard: int, is_inner: bool) -> None:
-        """Sends what waits in the lane, call after call, until nothing does."""
+        """Sends what waits in the lane, call after call, until nothing does: also after a call that failed."""
         lane, loop = self._lanes[shard, is_inner], asyncio.get_running_loop()
         try:
             while lane:
@@ -131,11 +136,15 @@ class Front(Generic[C]):
     async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
         try:
             answers = await self._ask(shard, is_inner, [command for command, _, _ in batch])
-            for (_, waiter, _), answer in zip(batch, answers, strict=True):
+            for (_, waiter, _), answer in list(
+                zip(batch, answers, strict=True)
+            ):  # as many, before the first is believed
                 if not waiter.done():
                     waiter.set_result(answer)
             if self._admissions and not is_inner:
                 self._admissions[shard].answered(self._mean_wait_ms(shard, batch), self._waiting[shard, is_inner])
+        except Exception:  # noqa: BLE001 - whoever waits is answered, and the lane goes on with those behind
+            _log.exception("a call to a shard failed", shard=shard)
         finally:
             self._waiting[shard, is_inner] -= len(batch)
             _abandon(batch)
@@ -219,7 +228,7 @@ class Front(Generic[C]):
     async def _read(self, entity: EntityKey) -> bytes | None:
         try:
             return await self._stored_reply(entity) if self._stored_reply is not None else None
-        except Unavailable:
+        except Retryable:
             return None
 
     def _deliver(self, entity: EntityKey, reply: bytes) -> None:
@@ -230,8 +239,7 @@ class Front(Generic[C]):
             if not waiter.done():
                 waiter.set_result(reply)
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

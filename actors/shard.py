@@ -19,6 +19,7 @@ import structlog
 
 from actors.answer import Answer, Busy, Failed
 from actors.batch import Batcher, Outcome, Waiting
+from actors.loop import start_loop
 from actors.memory import Memory
 from actors.outcome import Outcomes
 from actors.turn import Binding, Run, Versioned
@@ -118,22 +119,22 @@ class Shard(Generic[S, C]):
             expects_replays=self._expects_replays, on_conflict=self._conflicted,
         )  # fmt: skip
         loops = (self._serve(batcher), self._keep_time(), self._sweep())
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
-        for task in self._tasks:
-            task.add_done_callback(self._loop_ended)
-
-    def _loop_ended(self, task: "asyncio.Task[None]") -> None:
-        """A loop that ends by itself is a bug: without it the shard would only seem to live, so it ends whole."""
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a loop of the shard failed", exc_info=task.exception())
-            self._end(f"a loop of the shard failed: {task.exception()!r}")
+        self._tasks = [start_loop(loop, "a loop of the shard", self.end) for loop in loops]
 
     async def stop(self) -> None:
         """Stops serving. A commit under way is finished by the store; what waits is answered as unavailable."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._end("the shard was stopped")
+        self.end("the shard was stopped")
+
+    def end(self, reason: str) -> None:
+        """Serves nothing from now on, and says so (`ended`): its process ends. What waits is answered as unavailable."""
+        self.ended.set()
+        self.outcomes.end()
+        for lane in (self._inner, self._callers):
+            while lane:
+                lane.popleft().answer(Failed("Unavailable", reason))
 
     # ---- mailboxes -------------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class Shard(Generic[S, C]):
             self._inner.append(Waiting(command, self._binding.entity(command), answers.at(place)))
         self._work.set()
         if self.ended.is_set():
-            self._end("the shard has ended")
+            self.end("the shard has ended")
         return await answers.whole
 
     def tell(self, command: C) -> None:
@@ -192,7 +193,7 @@ class Shard(Generic[S, C]):
         except Superseded as end:
             self.figures.fenced += 1
             _log.warning("superseded: this copy of the shard ends", slots=len(self._slots), reason=str(end))
-            self._end(str(end))
+            self.end(str(end))
 
     def _collect(self) -> list[Waiting[C]]:
         """All that waits, inner lane first, up to the size of one commit."""
@@ -237,13 +238,6 @@ class Shard(Generic[S, C]):
         heapq.heappush(self._timers, (due_at_ms, key, todo_id))
         if self._timers[0][0] == due_at_ms:
             self._rescheduled.set()
-
-    def _end(self, reason: str) -> None:
-        self.ended.set()
-        self.outcomes.end()
-        for lane in (self._inner, self._callers):
-            while lane:
-                lane.popleft().answer(Failed("Unavailable", reason))
 
     def _conflicted(self) -> None:
         self.figures.conflicts += 1

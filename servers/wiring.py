@@ -7,7 +7,6 @@ Invariant: this is the only place that knows the concrete classes; everything be
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,13 +16,14 @@ from actors import ray_cluster
 from actors.clock import SystemClock
 from actors.front import Front, slots_of_shard
 from actors.host import Host
+from actors.loop import start_loop
 from actors.payment import PaymentBinding
 from actors.posting import ledger_binding, wallet_binding
 from actors.runner import Runner
 from actors.shard import Shard
 from servers.collector import settle
 from servers.keys import read_key, token_provider, webhook_secrets
-from servers.log import log_to
+from servers.log import log_to, logger_of
 from servers.main import Served, serve_grpc
 from servers.metric import Metrics
 from servers.monitor import Watch, watch_dead_letters, watch_in_flight, watch_shards
@@ -48,6 +48,8 @@ from zerosum.store.migrate import require_revision
 from zerosum.store.opening import open_reader, open_store
 from zerosum.store.preflight import preflight
 from zerosum.v1 import ledger_pb2_grpc, payment_pb2_grpc, wallet_pb2_grpc
+
+_log = logger_of("ledger")
 
 Service = Literal["payment", "wallet", "ledger", "reconciliation"]
 
@@ -116,7 +118,7 @@ async def wallet_host(settings: Settings, slots: Sequence[int]) -> Host:
 
 async def ledger_host(settings: Settings, slots: Sequence[int]) -> Host:
     """A shard of the ledger; rolls up checkpoints of accounts without a balance row."""
-    return await _posting_host(settings, "ledger", ledger_binding(), slots, [_keep_checkpoints])
+    return await _posting_host(settings, "ledger", ledger_binding(), slots, [keep_checkpoints])
 
 
 async def _posting_host(
@@ -131,7 +133,7 @@ async def _posting_host(
     )  # fmt: skip
     await shard.start(None)
     settle()
-    running = [asyncio.create_task(chore(store.database, slots)) for chore in chores]
+    running = [start_loop(chore(store.database, slots), f"a chore of {service}", shard.end) for chore in chores]
 
     async def end_chores() -> None:
         for task in running:
@@ -141,11 +143,17 @@ async def _posting_host(
     return Host(shard, partial(close_all, [end_chores, shard.stop, store.close]))
 
 
-async def _keep_checkpoints(database: Any, slots: Sequence[int]) -> None:
+async def keep_checkpoints(
+    database: Any, slots: Sequence[int], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Rolls up for ever. What `roll_up` cannot do now it does later: without checkpoints balances are slower to read, and as
+    exact, which is no reason to end a shard that serves."""
     while True:
-        await asyncio.sleep(limits.CHECKPOINT_EVERY_S)
-        with contextlib.suppress(Retryable):
+        await sleep(limits.CHECKPOINT_EVERY_S)
+        try:
             await roll_up(database, slots)
+        except (Retryable, Misconfigured) as trouble:
+            _log.warning("no checkpoints", reason=str(trouble))
 
 
 def log_to_file(settings: Settings, service: str, slots: Sequence[int]) -> None:
@@ -174,8 +182,8 @@ async def serve_payment(settings: Settings) -> None:
         stored_reply=reader.reply,
         waiting_max=settings.admission_max,
     )
-    front.start()
     stop = asyncio.Event()
+    front.start(partial(_end_server, stop))
     watches = shard_watches(settings, metrics, links, stop)
     watches.append(watch_in_flight(reader, settings.in_flight_alert_ms, metrics))
     watches.append(watch_dead_letters(reader, metrics))
@@ -252,7 +260,9 @@ async def serve_service(
     closers: Sequence[Callable[[], Awaitable[object]]],
     stop: asyncio.Event,
 ) -> None:
-    running = [asyncio.create_task(watch) for watch in watches]
+    """The server process of a service, until a signal, or until a watch fails: it ends then, so that its supervisor starts it
+    anew with all its alarms. `watches` run beside it; `closers` after the drain. Raises as `serve_grpc`."""
+    running = [start_loop(watch, f"a watch of the {service} server", partial(_end_server, stop)) for watch in watches]
 
     async def end_watches() -> None:
         for task in running:
@@ -260,6 +270,10 @@ async def serve_service(
         await asyncio.gather(*running, return_exceptions=True)
 
     await serve_grpc(settings, service, served, port=port, metrics=metrics, closers=[end_watches, *closers], stop=stop)
+
+
+def _end_server(stop: asyncio.Event, _reason: str) -> None:
+    stop.set()
 
 
 _FACTORIES: dict[Service, str] = {"reconciliation": "servers.wiring_reconciliation"}
@@ -284,6 +298,7 @@ def _posting_front(links: Sequence[Any], binding: Any) -> Front[Any]:
 
 
 def shard_watches(settings: Settings, metrics: Metrics, links: Sequence[Any], stop: asyncio.Event) -> list[Watch]:
+    """What every server watches; a service adds its own. `stop` is set where Ray is lost for good."""
     return [watch_shards(links, metrics, settings.ray_address, stop)]
 
 
@@ -306,6 +321,7 @@ def _is_fact(command: m.CheckoutCommand) -> bool:
 
 
 async def close_all(closers: Sequence[Callable[[], Any]]) -> None:
+    """Closes one after another, in this order. Raises what one of them raises; those behind it stay open then."""
     for close in closers:
         await close()
 

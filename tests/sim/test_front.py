@@ -8,12 +8,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from actors.answer import Answer, Applied, Busy
+import pytest
+
+from actors.answer import Answer, Applied, Busy, Failed
 from actors.front import Front
 from actors.outcome import News
 from tests.sim.virtual import run
 from zerosum.domain.identity import EntityKey, Tenant
-from zerosum.errors import Unavailable
+from zerosum.errors import Misconfigured, SerializationConflict, Unavailable
 from zerosum.limits import ADMISSION_WAIT_MS, CALL_PACE_MS
 
 CALL_MS = 10
@@ -157,3 +159,83 @@ def test_the_time_a_shard_was_away_is_not_taken_for_a_crowd() -> None:
 
     assert all(is_served for _, is_served in waits)
     assert max(wait_ms for wait_ms, _ in waits) > 2_900
+
+
+class OddLink(Link):
+    """A shard whose first call brings what no call should, and whose news are always that some may be missing."""
+
+    async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
+        answers = await super().submit(commands, is_inner)
+        return answers if len(self.calls) > 1 else [*answers, *answers]
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        return News(epoch=1, position=1, replies=[], is_reset=True)
+
+
+def test_a_call_that_fails_is_answered_and_the_lane_goes_on_with_those_behind_it() -> None:
+    """Nobody waits for somebody else to come: what is left in the lane is sent."""
+    front = _front(OddLink())
+
+    async def story() -> tuple[Answer, Answer]:
+        first = asyncio.create_task(front.submit(["a"]))
+        await asyncio.sleep(CALL_MS / 2_000)
+        async with asyncio.timeout(60):
+            (behind,) = await front.submit(["b"])
+            (failed,) = await first
+        await front.stop()
+        return failed, behind
+
+    failed, behind = run(story())
+    assert failed == Failed("Unavailable", "the server stopped asking the shard")
+    assert behind == Applied(is_replay=False)
+
+
+def _listens(trouble: Exception) -> tuple[list[str], int]:
+    """What ends a server that cannot read a reply while it listens, and how often it tried within a minute."""
+    ended, tries = list[str](), list[EntityKey]()
+
+    async def unreadable(entity: EntityKey) -> bytes | None:
+        tries.append(entity)
+        raise trouble
+
+    key = EntityKey(Tenant("acme"), "co-1")
+    link = PacedNews()
+    front: Front[Any] = Front(
+        links=[link], entity_of=lambda _: key, is_inner=lambda _: False, stored_reply=unreadable
+    )  # fmt: skip
+
+    async def story() -> None:
+        waiter = asyncio.create_task(front.outcome(key, 60_000))
+        await asyncio.sleep(0)
+        front.start(ended.append)
+        await asyncio.sleep(1)
+        waiter.cancel()
+        await front.stop()
+
+    run(story())
+    return ended, len(tries)
+
+
+class PacedNews(OddLink):
+    """Asks ten times a second to look at everything."""
+
+    async def outcomes(self, epoch: int, position: int) -> News:
+        await asyncio.sleep(0.1)
+        return await super().outcomes(epoch, position)
+
+
+def test_a_front_that_cannot_listen_any_more_ends_its_server() -> None:
+    """It would only seem to live: every waiter would pay the silence, 2 s, before it looks into the database."""
+    ended, tries = _listens(Misconfigured("the database is not as this revision wants it"))
+
+    assert (len(ended), tries) == (1, 1)
+    assert ended[0].startswith("a front's wait for outcomes failed: Misconfigured(")
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("away"), SerializationConflict("again")])
+def test_a_front_listens_on_while_the_database_is_away(trouble: Exception) -> None:
+    """Verifies the test above: what passes ends nobody."""
+    ended, tries = _listens(trouble)
+
+    assert ended == []
+    assert tries > 1
