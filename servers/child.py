@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from actors.loop import start_loop
 from servers.log import logger_of
 from zerosum.errors import Misconfigured
 
@@ -55,12 +56,13 @@ HEALTHY_AFTER_S = 10.0
 _GUARD_LOOK_S = 0.02
 """A guard takes 0.05 s to start and as long again to end a session."""
 
-_CANNOT_START = (OSError, subprocess.SubprocessError, RuntimeError)
+CANNOT_START = (OSError, subprocess.SubprocessError, RuntimeError)
 """A machine that is full: no fork, memory or file, within the fork too, or no thread that waits for the child's end."""
 
 
 class Child:
-    """A command kept running. `end_signal`: how it is asked to stop; after `grace_s` it is killed."""
+    """A command kept running. `end_signal`: how it is asked to stop; after `grace_s` it is killed. `on_lost`: nobody
+    watches it any more, which is a bug, and why."""
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Child:
         is_group: bool = False,
         on_exit: Callable[[str, int], None] | None = None,
         on_start: Callable[[], None] = lambda: None,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.restarts = 0
@@ -85,6 +88,7 @@ class Child:
         self._is_group = is_group
         self._on_exit = on_exit
         self._on_start = on_start
+        self._on_lost = on_lost
         self._guard: subprocess.Popen[bytes] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -98,7 +102,7 @@ class Child:
     async def start(self) -> None:
         """Starts it and keeps it running until `stop`. Raises OSError: it cannot be started, and nothing is tried again."""
         await self._launch()
-        self._keeper = asyncio.create_task(self._keep())
+        self._keeper = start_loop(self._keep(), f"the supervision of {self.name}", self._on_lost)
 
     async def stop(self) -> None:
         """Asks it to end, waits, and kills what does not."""
@@ -161,7 +165,7 @@ class Child:
         """One try; what cannot be started now is tried again for ever."""
         try:
             await self._launch()
-        except _CANNOT_START as full:
+        except CANNOT_START as full:
             _log.error("a child cannot be started", child=self.name, reason=str(full))
             return False
         self.restarts += 1

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from servers.child import CANNOT_START
 from servers.log import logger_of
 from zerosum.errors import Misconfigured
 from zerosum.settings import Settings
@@ -62,7 +63,7 @@ async def export_once(settings: Settings) -> None:
             *_command("export", ["--heads", str(heads_path(settings))]), env=_environment(settings),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    except (OSError, Misconfigured) as trouble:
+    except (Misconfigured, *CANNOT_START) as trouble:
         _log.error("heads cannot be exported", reason=str(trouble))
         return
     try:

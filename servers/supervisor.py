@@ -21,12 +21,13 @@ from http import HTTPStatus
 from pathlib import Path
 
 from actors import ray_cluster
-from servers.child import Child, free_port, run_once, until_listening
+from actors.loop import start_loop
+from servers.child import CANNOT_START, Child, free_port, run_once, until_listening
 from servers.heads import export_once, keep_exporting
 from servers.keys import make_keys, read_key
 from servers.log import log_to, logger_of
 from servers.run_file import run_file_of, write_run_file
-from zerosum.errors import Misconfigured, ZerosumError
+from zerosum.errors import Bug, Misconfigured, ZerosumError
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
@@ -58,7 +59,8 @@ class Simulated:
 
 
 class System:
-    """Everything of one deployment on one machine. `start`, `run_until` a signal, `stop`."""
+    """Everything of one deployment on one machine. `start`, wait for `ending`, `stop`. `lost`: what it cannot supervise
+    any more, and why; it ends then, as it would only seem to supervise."""
 
     def __init__(
         self, settings: Settings, simulated: Simulated | None, *, tell: Callable[[str], None] = lambda _: None
@@ -78,6 +80,7 @@ class System:
         self._psp_port = free_port() if simulated else 0
         self._ray_port = free_port()
         self._is_up = False
+        self.ending, self.lost = asyncio.Event(), list[str]()
         ray_address = settings.ray_address or f"{LOOPBACK}:{self._ray_port}"
         self._owns_ray = not settings.ray_address
         self._has_joined = False
@@ -112,7 +115,9 @@ class System:
             self._tell("database")
             self._database.start()
             self._database_pid = self._database.pid
-            self._watcher = asyncio.create_task(self._keep_database(self._database))
+            self._watcher = start_loop(
+                self._keep_database(self._database), "the supervision of the database", self._lose
+            )
         migrate(self._admin_url())
         if self._owns_ray:
             self._tell("Ray head")
@@ -192,11 +197,15 @@ class System:
         self._reviving = asyncio.ensure_future(asyncio.to_thread(database.start))
         try:
             await asyncio.shield(self._reviving)
-        except (ZerosumError, OSError) as trouble:  # OSError: its own small files cannot be written either
+        except (ZerosumError, *CANNOT_START) as trouble:  # its own small files cannot be written either
             _log.error("the database does not start", reason=str(trouble))
             return False
         self._database_pid = database.pid
         return True
+
+    def _lose(self, reason: str) -> None:
+        self.lost.append(reason)
+        self.ending.set()
 
     def database_pid(self) -> int | None:
         """The postmaster's process id, for those who test what happens when it dies."""
@@ -211,6 +220,7 @@ class System:
         child = Child(
             name, argv, env={**self.environment(), **secrets}, log=self._log_of(name), is_group=is_group,
             on_start=self._write_run_file, end_signal=signal.SIGKILL if is_group else signal.SIGTERM, on_exit=self._child_ended,
+            on_lost=self._lose,
         )  # fmt: skip
         self.children[name] = child
         await child.start()
@@ -322,9 +332,9 @@ def log_beside_children(settings: Settings) -> None:
 
 
 async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
-    """Starts the system, says that it is ready, and stops it cleanly on SIGINT or SIGTERM."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    """Starts the system, says that it is ready, and stops it cleanly on SIGINT or SIGTERM. Raises Bug where its supervision has
+    failed; it is stopped then too, and whoever started it may do so again."""
+    loop, ended = asyncio.get_running_loop(), system.ending
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
     starting = asyncio.create_task(system.start())
@@ -342,6 +352,8 @@ async def run_until_signal(system: System, ready: Callable[[], None]) -> None:
     finally:
         waiting.cancel()
         await system.stop()
+    if system.lost:
+        raise Bug("; ".join(system.lost))
 
 
 EXAMPLE = """

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from subprocess import TimeoutExpired
 from types import SimpleNamespace
 from typing import Any
 
@@ -283,13 +284,14 @@ async def test_a_monkey_after_whom_nothing_comes_back_stops_and_has_told_each_st
     assert {each.wrong for each in seen} == {"nobody serves"}
 
 
-class FullDisk:
-    """A database that has ended; at its first start not even its settings can be written."""
+class FullMachine:
+    """A database that has ended; its first start meets trouble."""
 
     pid = 7
 
-    def __init__(self) -> None:
+    def __init__(self, trouble: Exception) -> None:
         self.starts = 0
+        self._trouble = trouble
 
     def poll(self) -> int | None:
         """None once it runs."""
@@ -299,13 +301,24 @@ class FullDisk:
         """Fails once."""
         self.starts += 1
         if self.starts == 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise self._trouble
 
 
 @pytest.mark.slow
-async def test_a_database_whose_own_files_do_not_fit_on_the_disk_is_tried_again(tmp_path: Path) -> None:
-    """D6: the supervisor goes on trying, whatever a start failed with."""
-    system, database = System(Settings(data_dir=tmp_path, database_url="postgresql://nowhere"), None), FullDisk()
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("can't start new thread"),
+        TimeoutExpired("initdb", 10),
+    ],
+)
+async def test_a_database_that_does_not_start_on_a_full_machine_is_tried_again(
+    tmp_path: Path, trouble: Exception
+) -> None:
+    """D6: the supervisor goes on trying, whatever a start failed with: its own files do not fit on the disk, for one."""
+    system = System(Settings(data_dir=tmp_path, database_url="postgresql://nowhere"), None)
+    database = FullMachine(trouble)
     keeping = asyncio.create_task(system._keep_database(database))  # type: ignore[arg-type]  # what it needs of one
 
     await until("it runs", lambda: system.database_pid() == database.pid, within_s=10.0)

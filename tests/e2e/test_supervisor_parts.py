@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from servers.supervisor import Simulated, System
+from servers.child import Child
+from servers.supervisor import Simulated, System, run_until_signal
+from zerosum.errors import Bug
 from zerosum.settings import Settings, environment_with
 
 
@@ -68,3 +70,32 @@ def test_a_childs_environment_keeps_what_is_not_ours(tmp_path: Path) -> None:
 
     assert environment.items() >= {"PATH": "/bin", "RAY_AUTH_MODE": "token", "ZEROSUM_DATA_DIR": str(tmp_path)}.items()
     assert "ZEROSUM_PERSON" not in environment
+
+
+class Unwatched(System):
+    """A system that is up, of which one child's supervision meets what cannot happen."""
+
+    has_stopped = False
+
+    async def start(self) -> None:
+        """Starts a child that ends at once."""
+
+        def odd(_: str, code: int) -> None:
+            raise ValueError(f"no child ends with {code}")
+
+        child = Child("edge", ["true"], env={}, log=self._data / "log", on_exit=odd, on_lost=self._lose)
+        await child.start()
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+        self.has_stopped = True
+
+
+async def test_a_supervisor_that_cannot_watch_a_child_any_more_stops_everything_and_says_why(tmp_path: Path) -> None:
+    """It would only seem to supervise: whoever started it is told by its exit status, and may start it again."""
+    system = Unwatched(Settings(data_dir=tmp_path, database_url="postgresql://nowhere"), None)
+
+    with pytest.raises(Bug, match="the supervision of edge failed: ValueError"):
+        await run_until_signal(system, lambda: None)
+
+    assert system.has_stopped
