@@ -6,18 +6,19 @@ The specification's cases: the ledger's write fails, the wallet's write fails af
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pytest
 
 from tests.sim.faults import PLACES_MAX, CrashDoors, keep_alive
-from tests.sim.house import TENANT, Doors, House, checkout, rows
+from tests.sim.house import TENANT, Doors, House, checkout, rows, webhook
 from tests.sim.proof import findings
-from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, STORED_AFTER, ScriptedPsp
+from tests.sim.psp import DROP_REQUEST, DROP_RESPONSE, LATE, STORED_AFTER, Object, ScriptedPsp
 from tests.sim.virtual import run
 from zerosum.domain.account import CloseAccount
 from zerosum.domain.checkout_state import Checkout, CheckoutStatus
 from zerosum.domain.identity import EntityKey, Key, OrderId
-from zerosum.domain.message import OnPartial
+from zerosum.domain.message import ObjectStatus, OnPartial
 from zerosum.domain.order import OrderStatus
 from zerosum.domain.refund import RefundCause, RefundStatus, RequestRefund
 from zerosum.domain.todo import TodoState
@@ -178,6 +179,108 @@ def test_all_or_none_counts_an_order_that_had_to_go_back() -> None:
         CheckoutStatus.REVERSED, [RefundCause.ACCOUNT_CLOSED, RefundCause.CHECKOUT_FAILED],
     )  # fmt: skip
     assert findings(house) == []
+
+
+@pytest.mark.parametrize("is_refunded", [True, False], ids=["refunded", "refund refused"])
+@pytest.mark.parametrize("services", SIDES, ids="-".join)
+def test_all_or_none_counts_an_order_that_had_to_go_back_before_another_was_paid(
+    services: tuple[str, ...], is_refunded: bool
+) -> None:
+    """What a closed account decides does not hang on when the others are paid, nor on what became of its own refund."""
+
+    async def story() -> tuple[Checkout, House]:
+        house, first, second = await both_wait_for_3ds(services)
+        first.token = "tok_visa" if is_refunded else "tok_no_refund"
+        await passes_3ds(house, first)
+        await house.until(lambda: "ENDED" in refund_states(house))
+        await passes_3ds(house, second)
+        return await house.settle("c-1"), house
+
+    done, house = run(story())
+
+    ended = RefundStatus.SUCCEEDED if is_refunded else RefundStatus.FAILED
+    assert told_of_refunds(done) == [
+        [(RefundCause.ACCOUNT_CLOSED, ended)], [(RefundCause.CHECKOUT_FAILED, RefundStatus.SUCCEEDED)],
+    ]  # fmt: skip
+    assert [case.is_resolved for case in done.mismatches.values()] == [is_refunded]
+    assert is_refunded == (findings(house) == [])
+
+
+@pytest.mark.parametrize("is_refunded", [True, False], ids=["refunded", "refund refused"])
+@pytest.mark.parametrize("services", SIDES, ids="-".join)
+def test_all_or_none_counts_a_refused_charge_that_somebody_had_asked_back_already(
+    services: tuple[str, ...], is_refunded: bool
+) -> None:
+    """Its one refund is the requested one; that wallet or ledger refused the capture holds all the same."""
+
+    async def story() -> tuple[Checkout, House]:
+        house, first, second = await both_wait_for_3ds(services)
+        first.token = "tok_visa" if is_refunded else "tok_no_refund"
+        for peer in house.peers.values():
+            peer.failures = 2
+        await passes_3ds(house, first)
+        await house.tell(
+            EntityKey(TENANT, "c-1"), RequestRefund(ORDER, Key("r-1"), None, "REQUESTED_BY_CUSTOMER", "fin")
+        )
+        await house.until(lambda: "ENDED" in refund_states(house))
+        await passes_3ds(house, second)
+        return await house.settle("c-1"), house
+
+    done, house = run(story())
+
+    ended = RefundStatus.SUCCEEDED if is_refunded else RefundStatus.FAILED
+    assert told_of_refunds(done) == [
+        [(RefundCause.REQUESTED, ended)], [(RefundCause.CHECKOUT_FAILED, RefundStatus.SUCCEEDED)],
+    ]  # fmt: skip
+    assert is_refunded == (findings(house) == [])
+
+
+def test_all_or_none_keeps_the_others_where_an_order_was_only_asked_back() -> None:
+    """A refund that somebody asks for is no order that could not be paid."""
+
+    async def story() -> tuple[Checkout, House]:
+        house, first, second = await both_wait_for_3ds(())
+        await passes_3ds(house, first)
+        await house.tell(
+            EntityKey(TENANT, "c-1"), RequestRefund(ORDER, Key("r-1"), None, "REQUESTED_BY_CUSTOMER", "fin")
+        )
+        await house.until(lambda: "ENDED" in refund_states(house))
+        await passes_3ds(house, second)
+        return await house.settle("c-1"), house
+
+    done, house = run(story())
+
+    assert told_of_refunds(done) == [[(RefundCause.REQUESTED, RefundStatus.SUCCEEDED)], []]
+    assert findings(house) == []
+
+
+async def both_wait_for_3ds(closed: Collection[str]) -> tuple[House, Object, Object]:
+    """A checkout of two orders, all or none, whose buyer has yet to pass 3-D Secure; its first seller is closed."""
+    house = await House().start()
+    await close(house, closed)
+    await house.pay(checkout("c-1", 1_000, 2_000, token="tok_3ds", on_partial=OnPartial.REVERSE))
+    of = {obj.order_id: obj for obj in house.psp.objects.values()}
+    return house, of["c-1-o0"], of["c-1-o1"]
+
+
+async def passes_3ds(house: House, paid: Object) -> None:
+    """The buyer passes it, and the PSP says so."""
+    house.psp.pay_now(paid.id)
+    told = replace(
+        webhook(f"evt_{paid.id}", ObjectStatus.CHARGED, paid.id), order_id=OrderId(paid.order_id), money=paid.money,
+        reference=paid.order_id,
+    )  # fmt: skip
+    await house.tell(EntityKey(TENANT, "c-1"), told)
+
+
+def refund_states(house: House) -> set[str]:
+    """Whether refunds are PENDING, or ENDED one way or the other."""
+    return {"PENDING" if row["status"] == "PENDING" else "ENDED" for row in rows(house, "payment", "refunds")}
+
+
+def told_of_refunds(done: Checkout) -> list[list[tuple[RefundCause, RefundStatus]]]:
+    """By order, in their order: each refund's cause and end."""
+    return [[(refund.cause, refund.status) for refund in order.refunds] for order in done.orders.values()]
 
 
 def test_all_or_none_asks_no_second_time_for_a_charge_that_people_must_send_back() -> None:

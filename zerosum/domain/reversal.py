@@ -80,24 +80,27 @@ def request_refund(draft: Draft, command: RequestRefund) -> Refusal | None:
 
 
 def reverse_unless_all_paid(draft: Draft) -> None:
-    """The caller wanted all or none: once every order is final and one was not paid, or had to go back, all others go back."""
+    """The caller wanted all or none: once every order is final and one was not paid, or could not be kept, all others go back.
+
+    Whenever that shows, and whatever became of that one's own refund: a charge that its account cannot take is nobody's sale.
+    """
     if draft.checkout.on_partial is not m.OnPartial.REVERSE:
         return
     orders = list(draft.checkout.orders.values())
     if not all(order.is_terminal for order in orders):
         return
-    paid = [order for order in orders if order.status is OrderStatus.SUCCESS and not _is_going_back(order)]
+    paid = [order for order in orders if order.status is OrderStatus.SUCCESS and not _is_refused(draft, order)]
     if len(paid) == len(orders):
         return
     for order in paid:
-        is_people_s = _case_of(draft, order) is not None  # it left the seller's books, and its refund failed
-        if order.refund is None and not is_people_s and not any(refund.is_reversal for refund in order.refunds):
+        if order.refund is None and not any(refund.is_reversal for refund in order.refunds):
             open_refund(draft, order, RefundCause.CHECKOUT_FAILED, reason="another order was not paid")
 
 
-def _is_going_back(order: Order) -> bool:
-    refund = order.refund
-    return refund is not None and refund.cause is RefundCause.ACCOUNT_CLOSED
+def _is_refused(draft: Draft, order: Order) -> bool:
+    """Wallet or ledger has refused the capture for good. It stays so: what brought it is done, and nothing was taken."""
+    taken = {TodoKind.CREDIT_WALLET: order.wallet_updated, TodoKind.POST_JOURNAL: order.ledger_updated}
+    return any(_is_done(draft, kind, order.id, 1) and not is_taken for kind, is_taken in taken.items())
 
 
 def refused(draft: Draft, todo: Todo, reason: Reason | None) -> bool:
