@@ -33,14 +33,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a command leads to: what happened, and every to-do it opened, moved or closed (in its new state).
+    """What a command leads to: what happened, and the state after all of it, to-dos included. No event = nothing changed.
 
-    `runs`: ids of the to-dos whose effects start once this is committed. `after`: the state with all of it. No event =
-    nothing changed.
+    `runs`: ids of the to-dos whose effects start once this is committed.
     """
 
     events: tuple[m.Event, ...]
-    todos: tuple[Todo, ...]
     runs: tuple[str, ...]
     after: Checkout
 
@@ -53,7 +51,7 @@ class Draft:
         self.now_ms = now_ms
         self.policy = policy
         self._events: list[m.Event] = []
-        self._todos: dict[str, Todo] = {}
+        self._is_todo_changed = False
         self._fresh: list[Todo] = []
         self._runs: list[str] = []
 
@@ -72,9 +70,9 @@ class Draft:
 
     def decision(self) -> Decision:
         """All of it. Raises Bug where a to-do changed without an event."""
-        if self._todos and not self._events:
+        if self._is_todo_changed and not self._events:
             raise Bug("a to-do changed and nothing happened")
-        return Decision(tuple(self._events), tuple(self._todos.values()), tuple(self._runs), self.checkout)
+        return Decision(tuple(self._events), tuple(self._runs), self.checkout)
 
     def happen(self, event: m.Event) -> None:
         """Records that something happened."""
@@ -125,7 +123,6 @@ class Draft:
     def move(self, todo: Todo, event: str, reason: str) -> None:
         """Puts a to-do into a new state, as an event of its own."""
         self.happen(m.TodoMoved(event, todo, reason))
-        self._todos[todo.id] = todo
 
     def finish(self, todo: Todo) -> None:
         """Marks a to-do done where nothing else happened that would tell."""
@@ -154,7 +151,7 @@ class Draft:
             self._runs.remove(todo.id)
 
     def _put(self, todo: Todo) -> None:
-        self._todos[todo.id] = todo
+        self._is_todo_changed = True
         self._fresh.append(todo)
 
     # ---- cases -----------------------------------------------------------------------------------------------
