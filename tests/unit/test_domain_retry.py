@@ -1,4 +1,4 @@
-"""The retry table is total, waits stay in their bounds, and budgets end before harm. Source: failures.md rows S2, S6, P33."""
+"""Every kind of to-do has a budget, waits stay in bounds, and budgets end before harm. Source: failures.md rows S2, S6, P33."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerosum.domain.identity import OrderId
-from zerosum.domain.message import Trouble
 from zerosum.domain.retry import (
     BUDGETS,
-    RETRYABLE,
     Budget,
     backoff_ceiling_ms,
     backoff_ms,
     due_after_ms,
-    is_retryable,
     is_spent,
     parse_retry_after,
     poll_after_ms,
@@ -45,14 +42,6 @@ caps = st.integers(1, 3_600_000)
 
 def todo(kind: TodoKind, *, tries: int = 0, created_at_ms: int = NOW_MS) -> Todo:
     return Todo("t", kind, OrderId("o"), 1, tries, created_at_ms, TodoState.OPEN, "", created_at_ms)
-
-
-def test_every_trouble_is_retryable_or_not() -> None:
-    assert set(Trouble) == set(RETRYABLE)
-
-
-def test_only_a_refusal_of_our_own_effect_is_for_people_at_once() -> None:
-    assert [trouble for trouble in Trouble if not is_retryable(trouble)] == [Trouble.REFUSED]
 
 
 def test_every_kind_of_todo_has_a_budget() -> None:

@@ -22,7 +22,7 @@ from zerosum.domain.record import replace
 from zerosum.domain.refund import RequestRefund
 from zerosum.domain.refusal import Reason, Refusal
 from zerosum.domain.report import report
-from zerosum.domain.retry import due_after_ms, is_spent
+from zerosum.domain.retry import AFTER, AfterTrouble, due_after_ms, is_spent
 from zerosum.domain.reversal import (
     advance,
     is_not_covered,
@@ -147,24 +147,30 @@ def _answer(draft: Draft) -> None:
 
 
 def record_trouble(draft: Draft, command: m.RecordTrouble) -> None:
-    """A run brought nothing to believe: run it again later, ask instead, or leave it to people. Nothing is given up here."""
+    """A run brought nothing to believe: run it again later, ask instead, or leave it to people, as the table has it. Nothing
+    is given up here."""
     todo = draft.checkout.todos.get(command.todo_id)
     if todo is None or not todo.is_open or todo.tries != command.tries:
         return  # a later run, or its end, has overtaken this one
-    if command.trouble is m.Trouble.REFUSED:
-        if not refused(draft, todo, command.refusal):
-            draft.die(todo, command.reason)
-    elif command.trouble is m.Trouble.STORED_FAILURE and todo.kind is TodoKind.PREPARE:
-        _prepare_anew(draft, todo, command.reason)
-    else:
-        by_ms = due_after_ms(
-            todo.tries + todo.number - 1,
-            command.jitter_ppm,
-            base_ms=draft.policy.backoff_base_ms,
-            cap_ms=draft.policy.backoff_cap_ms,
-            retry_after_ms=command.retry_after_ms,
-        )
-        draft.defer(todo, by_ms=by_ms, reason=f"{command.trouble}: {command.reason}")
+    match AFTER[command.trouble, todo.kind]:
+        case AfterTrouble.AGAIN:
+            _defer(draft, todo, command)
+        case AfterTrouble.ANEW:
+            _prepare_anew(draft, todo, command.reason)
+        case AfterTrouble.NEVER:
+            if not refused(draft, todo, command.refusal):
+                draft.die(todo, command.reason)
+
+
+def _defer(draft: Draft, todo: Todo, command: m.RecordTrouble) -> None:
+    by_ms = due_after_ms(
+        todo.tries + todo.number - 1,
+        command.jitter_ppm,
+        base_ms=draft.policy.backoff_base_ms,
+        cap_ms=draft.policy.backoff_cap_ms,
+        retry_after_ms=command.retry_after_ms,
+    )
+    draft.defer(todo, by_ms=by_ms, reason=f"{command.trouble}: {command.reason}")
 
 
 def _prepare_anew(draft: Draft, todo: Todo, reason: str) -> None:

@@ -2,8 +2,8 @@
 
 A to-do that brought no result waits `due_after_ms` and runs again while its budget lasts: in time where the outcome may be
 unknown (the PSP's horizon less a margin), in tries elsewhere. Over budget it becomes a dead letter *before* it runs, the
-state of the money untouched. What lives here only counts; who decides is `checkout.py`. Source: design section 3 "To-dos",
-failures.md rows S2, S6, P33.
+state of the money untouched. What follows from a trouble is the table `AFTER`; who does it is `checkout.py`. Source: design
+section 3 "To-dos", failures.md rows S2, S6, P33.
 
 Invariant: everything is integer arithmetic over what is handed in, chance and clock included, so that a replay waits alike.
 """
@@ -12,6 +12,8 @@ import re
 from calendar import timegm
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final
 
 from zerosum.domain.message import Trouble
 from zerosum.domain.todo import Todo, TodoKind
@@ -27,13 +29,34 @@ from zerosum.limits import (
 
 # ---- whether -------------------------------------------------------------------------------------------------------
 
-RETRYABLE: dict[Trouble, bool] = {
-    Trouble.NOT_SENT: True,
-    Trouble.OUTCOME_UNKNOWN: True,  # under the same key, or by asking: never under a new one
-    Trouble.STORED_FAILURE: True,  # by asking; the same key would replay the failure
-    Trouble.REFUSED: False,  # a peer's "no" to one of our own effects is for people
+
+class AfterTrouble(StrEnum):
+    """What follows from a run that brought no result."""
+
+    AGAIN = "again"
+    """The to-do waits, and runs again while its budget lasts: under the key it has, whether that run sends or asks."""
+    ANEW = "anew"
+    """Its operation is abandoned, and the next number of it goes, under a key of its own."""
+    NEVER = "never"
+    """It does not run again: the refusal is part of a story (`reversal.py` knows which are), or it is a dead letter."""
+
+
+_OF_ANY_KIND: Final[dict[Trouble, AfterTrouble]] = {
+    Trouble.NOT_SENT: AfterTrouble.AGAIN,
+    Trouble.OUTCOME_UNKNOWN: AfterTrouble.AGAIN,  # under the same key, or by asking: never under a new one
+    Trouble.STORED_FAILURE: AfterTrouble.AGAIN,  # the key brings no more, but asking does; a refund does both in turn
+    Trouble.REFUSED: AfterTrouble.NEVER,
 }
-"""Whether a to-do goes on after a trouble. False: a dead letter at once."""
+_OF_ONE_KIND: Final[dict[tuple[Trouble, TodoKind], AfterTrouble]] = {
+    (Trouble.STORED_FAILURE, TodoKind.PREPARE): AfterTrouble.ANEW,  # nothing to ask about, and no money moves by it
+}
+
+AFTER: Final[dict[tuple[Trouble, TodoKind], AfterTrouble]] = {
+    (trouble, kind): _OF_ONE_KIND.get((trouble, kind), after)
+    for trouble, after in _OF_ANY_KIND.items()
+    for kind in TodoKind
+}
+"""Total over Trouble and TodoKind. Which runs send and which ask does not hang on the trouble: see `effect.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +89,6 @@ BUDGETS: dict[TodoKind, Budget] = {
     TodoKind.ANSWER: Budget(tries_max=None, ends_with_horizon=False),
 }
 """Total over TodoKind."""
-
-
-def is_retryable(trouble: Trouble) -> bool:
-    """Whether a to-do goes on after this trouble; False makes it a dead letter."""
-    return RETRYABLE[trouble]
 
 
 def is_spent(todo: Todo, now_ms: int, horizon_ms: int) -> bool:
