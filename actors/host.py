@@ -33,12 +33,14 @@ class Host:
 
 
 class Counted(Protocol):
-    """What stands within a host: counters by name (a dataclass with slots), and the word that this copy must end."""
+    """What stands within a host: counters by name (a dataclass with slots), the word that this copy must end, and why."""
 
     @property
     def figures(self) -> Any: ...
     @property
     def ended(self) -> asyncio.Event: ...
+    @property
+    def end_reason(self) -> str: ...
 
 
 class Hosted(Protocol):

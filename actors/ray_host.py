@@ -2,7 +2,8 @@
 
 Ray is disposable here. `max_restarts=-1` brings a dead shard's process back; `max_task_retries=0` because retries are
 ours. That an actor is alone is never trusted: a copy that starts raises the epoch of its slots, and a copy that finds
-itself fenced ends its process. Source: design section 3, "Uniqueness of an actor is never trusted".
+itself fenced ends its process, as one does whose shard failed. Source: design section 3, "Uniqueness of an actor is never
+trusted".
 
 Invariant: no state lives here; killing this process at any point loses nothing.
 """
@@ -25,7 +26,7 @@ from zerosum.errors import Unavailable
 _log = structlog.get_logger()
 
 LAST_WORDS_S = 1.0
-"""A fenced copy lives this long to tell its callers, then ends."""
+"""A copy whose shard has ended lives this long to tell its callers, then ends."""
 
 
 class ShardActor:
@@ -66,12 +67,15 @@ class ShardActor:
         module, _, name = self._factory.partition(":")
         factory: HostFactory = getattr(importlib.import_module(module), name)
         host = await factory(self._settings, self._slots)
-        self._watcher = asyncio.create_task(self._end_when_fenced(host))
+        self._watcher = asyncio.create_task(self._end_with_its_shard(host))
         return host
 
-    async def _end_when_fenced(self, host: Hosted) -> None:
-        await host.shard.ended.wait()
-        _log.warning("this copy of the shard was fenced and ends", slots=list(self._slots), pid=os.getpid())
+    async def _end_with_its_shard(self, host: Hosted) -> None:
+        shard = host.shard
+        await shard.ended.wait()
+        _log.warning(
+            "the shard's process ends with its shard", reason=shard.end_reason, slots=list(self._slots), pid=os.getpid()
+        )
         await asyncio.sleep(LAST_WORDS_S)
         os._exit(0)
 

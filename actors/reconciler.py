@@ -70,6 +70,7 @@ class Reconciler:
     ) -> None:
         self.figures = Figures()
         self.ended = asyncio.Event()
+        self.end_reason = ""
         self._files = files
         self._runs = runs
         self._outbox = outbox

@@ -5,7 +5,8 @@ webhooks, settlement lines and claims have a lane that admission never refuses. 
 collects; when it returns, all that waits goes, and in a crowd a moment later (`BATCH_PACE_MS`). Source: design section 3,
 docs/adr/0007.
 
-Invariant: at most one batch is under way, and an entity's commands are taken in the order they came.
+Invariant: at most one batch is under way, and within a lane an entity's commands are taken in the order they came. The inner
+lane goes first: a webhook or a result overtakes what callers asked earlier, so no rule may hang on the order between lanes.
 """
 
 import asyncio
@@ -71,6 +72,7 @@ class Figures:
 class Shard(Generic[S, C]):
     """Hosts the entities of `slots`. `start` raises their epochs; `submit` and `tell` are its two lanes.
 
+    `ended`: it serves nobody any more; `end_reason`: why, in a sentence for people, "" while it lives.
     `pace_ms`: how soon after a batch of many the next may begin; 0 where whoever calls sends lists that waited already.
     `expects_replays`: see `Batcher`.
     """
@@ -106,6 +108,7 @@ class Shard(Generic[S, C]):
         self.outcomes = Outcomes()
         self.figures = Figures()
         self.ended = asyncio.Event()
+        self.end_reason = ""
 
     async def start(self, effects: Effects | None) -> None:
         """Takes the slots (every older copy is fenced from now on) and begins to serve. Raises Unavailable."""
@@ -130,6 +133,7 @@ class Shard(Generic[S, C]):
 
     def end(self, reason: str) -> None:
         """Serves nothing from now on, and says so (`ended`): its process ends. What waits is answered as unavailable."""
+        self.end_reason = self.end_reason or reason  # the first is why; later ones only find it ended
         self.ended.set()
         self.outcomes.end()
         for lane in (self._inner, self._callers):

@@ -222,6 +222,6 @@ def mine(arena: Arena, name: str) -> Checkout:
 def refusals(arena: Arena) -> int:
     """How often copies of this shard that Ray hosts have said that they were superseded and end."""
     return sum(
-        path.read_text(encoding="utf-8", errors="replace").count("this copy of the shard was fenced and ends")
+        path.read_text(encoding="utf-8", errors="replace").count("superseded: this copy of the shard ends")
         for path in (arena.settings.data_dir / "logs").glob("shard-payment-*.log")
     )

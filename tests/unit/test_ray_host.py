@@ -1,18 +1,22 @@
-"""A shard's actor: a start that failed is tried again by the next call, whatever it met."""
+"""A shard's actor: a start that failed is tried again by the next call, and the process of a shard that ended says why."""
 
 import asyncio
+import os
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from actors import ray_host
 from actors.packing import pack, unpack
 from actors.ray_host import ShardActor
 from zerosum.errors import Misconfigured, Unavailable
 
 met: Iterator[Exception] = iter(())
 starts: list[object] = []
+hosted: list[Any] = []
 
 
 async def factory(settings: Any, slots: Sequence[int]) -> Any:
@@ -25,7 +29,8 @@ async def factory(settings: Any, slots: Sequence[int]) -> Any:
     async def submit(commands: Sequence[Any], is_inner: bool) -> Sequence[int]:
         return [len(starts)]
 
-    shard = SimpleNamespace(ended=asyncio.Event(), figures=SimpleNamespace(__slots__=()))
+    shard = SimpleNamespace(ended=asyncio.Event(), end_reason="", figures=SimpleNamespace(__slots__=()))
+    hosted.append(shard)
     return SimpleNamespace(shard=shard, submit=submit)
 
 
@@ -47,3 +52,24 @@ async def test_a_start_that_failed_is_tried_again_by_the_next_call(
 
     assert list(first) == [trouble, trouble]
     assert then == [[2], [2]]
+
+
+@pytest.mark.parametrize("reason", ["slot 3 was taken by epoch 8", "a loop of the shard failed: Bug('b')"])
+async def test_a_process_whose_shard_ended_tells_the_true_reason_and_ends(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two copies and a bug of ours are told apart: people do other things about them."""
+    exits: list[int] = []
+    monkeypatch.setattr(ray_host, "LAST_WORDS_S", 0)
+    monkeypatch.setattr(os, "_exit", exits.append)
+    actor = ShardActor(f"{__name__}:factory", None, (0,))
+    await actor.submit(pack(((), False)))
+    shard = hosted[-1]
+
+    with capture_logs() as said:
+        shard.end_reason = reason
+        shard.ended.set()
+        await actor._watcher
+
+    assert exits == [0]
+    assert [(line["event"], line["reason"]) for line in said] == [("the shard's process ends with its shard", reason)]
