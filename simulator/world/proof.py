@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from simulator.psp.stripe.objects import Charge
 from simulator.world.database import SERVICES, Database
-from simulator.world.proof_refund import closed_is_closed, given_back, refunds_are_right, refused_by_psp
+from simulator.world.proof_refund import all_or_none, closed_is_closed, given_back, refunds_are_right, refused_by_psp
 from simulator.world.psp import Psp
 from zerosum.store.chain import GENESIS
 
@@ -49,6 +49,7 @@ def findings(database: Database, psp: Psp, told: Mapping[str, set[bytes]], carri
         *_charges(database, psp),
         *_cases(database, psp),
         *refunds_are_right(database),
+        *all_or_none(database),
         *closed_is_closed(database),
         *_given_up(database, psp),
         *_keys(database, psp),

@@ -3,11 +3,13 @@
 Invariant: likewise, nothing here asks a rule of the product.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from simulator.world.database import Database
+
+_FINAL: Final = frozenset({"SUCCESS", "FAILED", "CANCELED"})
 
 
 def given_back(database: Database) -> set[str]:
@@ -51,6 +53,32 @@ def refunds_are_right(database: Database) -> list[str]:
     for name in success:
         if any((name, number) not in known for order_id, number in asked if order_id == name):
             wrong.append(f"I14: the PSP was asked to give order {name} back without a refund of ours")
+    return wrong
+
+
+def all_or_none(database: Database) -> list[str]:
+    """I14 of a checkout that wanted all or none: all of its orders are final, and one was not paid, or wallet or ledger refused
+    what it took. Then of the others none is kept: its reversal was tried at least, or it went back because somebody asked."""
+    sold = {row["checkout_id"] for row in database.rows("payment", "payment_events") if row["on_partial"] == "REVERSE"}
+    refused = {
+        row["payment_order_id"] for row in database.rows("payment", "history") if row["type"] == "PostingRefused"
+    }
+    back = {
+        row["payment_order_id"]
+        for row in database.rows("payment", "refunds")
+        if row["cause"] != "REQUESTED" or row["status"] != "FAILED"
+    }
+    orders: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in database.rows("payment", "payment_orders"):
+        orders[row["checkout_id"]].append(row)
+    wrong: list[str] = []
+    for checkout_id in sorted(sold):
+        rows = orders[checkout_id]
+        paid = {row["payment_order_id"] for row in rows if row["payment_order_status"] == "SUCCESS"} - refused
+        if len(paid) < len(rows) and all(row["payment_order_status"] in _FINAL for row in rows):
+            wrong.extend(
+                f"I14: order {name} is kept, though its checkout wanted all or none" for name in sorted(paid - back)
+            )
     return wrong
 
 

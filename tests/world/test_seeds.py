@@ -156,6 +156,14 @@ def test_a_psp_that_is_gone_for_longer_than_it_remembers_keys_carries_nothing_ou
     assert all(result.virtual_s > 3_600 for result in results)
 
 
+def test_all_or_none_holds_whenever_the_one_that_failed_shows() -> None:
+    """I14: the account of one order is closed and its refund has ended before the other, whose buyer was slow, is paid."""
+    result = run_seed(70001)
+
+    assert result.findings == []
+    assert result.met["refund CHECKOUT_FAILED SUCCEEDED"] > 0
+
+
 def test_webhooks_that_come_three_days_late_change_nothing() -> None:
     """S5, S6: by then everything is settled by asking; they are recorded all the same."""
     result = run_seed(8, mix=Mix(webhook_delay_ms_max=3 * 24 * 3_600_000))
