@@ -64,7 +64,7 @@ SEEDS: Mapping[str, int] = {
     "closed-account-credited": 2,
     "second-refund-key": 3,
     "refund-unproven": 3,
-    "refund-per-report": 184,
+    "refund-per-report": 364,
     "wallet-not-taken-back": 2,
     "refused-refund-kept": 7,
     "suspense-skipped": 5,
