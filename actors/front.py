@@ -136,9 +136,8 @@ class Front(Generic[C]):
     async def _send(self, shard: int, is_inner: bool, batch: list[_Queued[C]]) -> None:
         try:
             answers = await self._ask(shard, is_inner, [command for command, _, _ in batch])
-            for (_, waiter, _), answer in list(
-                zip(batch, answers, strict=True)
-            ):  # as many, before the first is believed
+            pairs = list(zip(batch, answers, strict=True))  # as many, before the first is believed
+            for (_, waiter, _), answer in pairs:
                 if not waiter.done():
                     waiter.set_result(answer)
             if self._admissions and not is_inner:
