@@ -1,6 +1,7 @@
 """A day in one house: what is settled leaves memory after its audit, and what stays is audited from where it was left."""
 
 import io
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -24,20 +25,29 @@ _TELL = (
 )
 
 
+def after_each_round(monkeypatch: pytest.MonkeyPatch, act: Callable[[House], None]) -> None:
+    """Acts on the house once what was audited has left its memory."""
+    forget = House.forget
+
+    def forget_and_act(house: House) -> None:
+        forget(house)
+        act(house)
+
+    monkeypatch.setattr(House, "forget", forget_and_act)
+
+
 @pytest.mark.slow
 def test_rounds_of_one_house_are_right_and_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """I5, I7 and I22 go on from what earlier rounds left; after each round only wallets, owners and heads are in memory."""
     left: list[set[str]] = []
-    forget = House.forget
 
-    def forget_and_look(house: House) -> None:
-        forget(house)
+    def look(house: House) -> None:
         stores = house.database.stores.values()
         left.append({name for store in stores for name, table in store.tables.items() if table.rows})
         psp = house.psp
         assert (len(psp.engine.account.charges), len(psp.engine.keys), len(psp.book.records)) == (0, 0, 0)
 
-    monkeypatch.setattr(House, "forget", forget_and_look)
+    after_each_round(monkeypatch, look)
     out = io.StringIO()
 
     result = soak(SEED, hours=HOURS, rate=RATE, out=out)
@@ -51,15 +61,13 @@ def test_rounds_of_one_house_are_right_and_leave_nothing_behind(monkeypatch: pyt
 @pytest.mark.slow
 def test_a_wallet_that_loses_money_between_two_rounds_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is carried over is held against what comes. Method: after the first round a wallet's row loses a cent. I5."""
-    forget = House.forget
 
     def lose_a_cent(house: House) -> None:
-        forget(house)
         wallets: MemoryTable = house.database.stores["wallet"].tables["wallets"]
         for key, row in list(wallets.rows.items())[:1]:
             wallets.replace(key, {**row, "pending_minor": row["pending_minor"] - 1})
 
-    monkeypatch.setattr(House, "forget", lose_a_cent)
+    after_each_round(monkeypatch, lose_a_cent)
 
     findings = soak(SEED, hours=HOURS, rate=RATE, out=io.StringIO()).findings
 
@@ -70,13 +78,11 @@ def test_a_wallet_that_loses_money_between_two_rounds_is_found(monkeypatch: pyte
 def test_no_copy_lives_on_for_a_round_beside_its_successor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a day grows slower with each split. Method: whoever has a successor at a round's end is gone by the next."""
     older: list[set[str]] = []
-    forget = House.forget
 
-    def forget_and_look(house: House) -> None:
-        forget(house)
+    def look(house: House) -> None:
         older.append({party.name for party in house.processes} - {party.name for party in house.living.values()})
 
-    monkeypatch.setattr(House, "forget", forget_and_look)
+    after_each_round(monkeypatch, look)
 
     result = soak(SEED, hours=5 / 6, rate=RATE, out=io.StringIO())
 

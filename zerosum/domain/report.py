@@ -55,7 +55,7 @@ def report(draft: Draft, fact: m.Report) -> None:
 
 
 def _foreign_object(draft: Draft, order: Order, fact: m.Report) -> None:
-    """A charge of it goes to suspense. One that no journal can say is a case all the same: people post it by hand."""
+    """A charge of it goes to suspense. One that no journal can say is a case all the same: people give it back."""
     if fact.status is _IS.REFUNDED:
         _given_back_by_people(draft, order, fact)
     if fact.status is not _IS.CHARGED:
