@@ -234,16 +234,18 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def free_ports(count: int, offset: int, host: str = "127.0.0.1") -> int:
-    """The first of so many free ports in a row, each with the one `offset` above it, where its metrics are; above Ray's workers
-    and below the kernel's own. Processes begin to look at different places. Raises Misconfigured where there are none."""
+    """The first of so many free ports in a row, each with the one `offset` above it, where its metrics are. Processes begin to
+    look at different places. Raises Misconfigured where there are none."""
     for base in range(_PORT_FIRST + os.getpid() % 500 * 10, _PORT_END, 10):
         if all(_is_free(host, base + place + beside) for place in range(count) for beside in (0, offset)):
             return base
     raise Misconfigured("there are no free ports for a system")
 
 
-_PORT_FIRST = 21_000
+_PORT_FIRST = 23_000
 _PORT_END = 32_000
+"""Above Ray's workers and the embedded databases (`zerosum.store.embedded`: a look at the port of one that is just starting
+would end it), below the kernel's own."""
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from servers import child as supervision
 from servers.child import Child
+from zerosum.store import embedded
 
 WAITS = [sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"]
 FULL = [BlockingIOError(errno.EAGAIN, "no fork"), subprocess.SubprocessError("no memory"), RuntimeError("no thread")]
@@ -166,6 +167,13 @@ async def test_killing_a_child_that_has_just_ended_is_no_failure(make: Callable[
     await starts.until(2)
 
     assert child.restarts == 1
+
+
+def test_a_system_never_looks_at_a_port_that_may_be_a_databases() -> None:
+    """A look is a bind: a database that binds the same port in that instant ends. Method: a thousand ports of databases."""
+    of_databases = [embedded._free_port() for _ in range(1_000)]
+
+    assert max(of_databases) < supervision.free_ports(1, offset=100)
 
 
 def _runs(pid: int) -> bool:

@@ -64,9 +64,10 @@ _RETRY_EVERY_S = 0.1
 """How often a start is looked at, and tried again while the last sessions of a crashed run are still leaving."""
 
 _PORT_FIRST = 20_000
-_PORT_COUNT = 12_000
+_PORT_COUNT = 3_000
 _PORT_TRIES = 100
-"""20,000 to 31,999: above Ray's workers (10,002-19,999), below the kernel's ports for outgoing connections (from 32,768).
+"""20,000 to 22,999: above Ray's workers (10,002-19,999), below those that a system's servers look for (`servers.child`, from
+23,000) and below the kernel's ports for outgoing connections (from 32,768).
 
 A port of those could be taken by any client while the server is down, even by our own: one that keeps connecting to a
 closed port of that range ends up connected to itself.
