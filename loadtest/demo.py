@@ -26,6 +26,7 @@ from rich.console import Console
 from actors.front import slots_of_shard
 from loadtest import verdict
 from loadtest.certificate import EXECUTING_AT_KILL_MIN, Event, Facts, Phase
+from loadtest.clock import wall_ms
 from loadtest.display import Display, View
 from loadtest.probe import Books, Psp, average_batch, is_refused, memory_mb, shard_figures
 from loadtest.reconciliation import IN_THE_BOOKS_AFTER_MS, deliver, reconcile
@@ -114,14 +115,13 @@ class Run:
 
     def mark(self, label: str) -> None:
         """Something was done to the system now."""
-        self.events.append(Event(_now_ms(), label))
+        self.events.append(Event(wall_ms(), label))
         self.view.marks.append(label)
         self.display.say(f"  {label}", style="magenta")
 
     def metrics_url(self) -> str:
         """The payment server's Prometheus page."""
-        settings = self.system.settings
-        return f"http://{settings.reach_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+        return self.system.settings.metrics_url_of("payment")
 
 
 def demo(settings: Settings, **options: Any) -> int:
@@ -174,11 +174,11 @@ async def _perform(run: Run, console: Console) -> int:
         await _first_half(run)
         await _second_half(run)
         await _drain(run)
-        at_rest_ms = _now_ms()  # callers who had no answer came again until now
+        at_rest_ms = wall_ms()  # callers who had no answer came again until now
         faults_met = await asyncio.to_thread(run.psp.faults_met)
         run.view.phase = "settlement and audit"
         run.display.show(run.view)
-        await asyncio.sleep(max(0.0, at_rest_ms + IN_THE_BOOKS_AFTER_MS + 1_000 - _now_ms()) / 1_000)
+        await asyncio.sleep(max(0.0, at_rest_ms + IN_THE_BOOKS_AFTER_MS + 1_000 - wall_ms()) / 1_000)
         delivered = await asyncio.to_thread(deliver, run.psp, seed=run.plan.seed)
         reconciled = await asyncio.to_thread(reconcile, run.system.settings, delivered, run.folder)
         await export_once(run.system.settings)
@@ -221,7 +221,7 @@ async def _plant_canaries(run: Run) -> None:
 async def _first_half(run: Run) -> None:
     """50 requests a second, two reads to a write, at a PSP that behaves."""
     before = await asyncio.to_thread(shard_figures, run.metrics_url())
-    await _load(run, "steady-50", 0.0, Phase(name="no faults", from_ms=_now_ms(), until_ms=0), _nothing)
+    await _load(run, "steady-50", 0.0, Phase(name="no faults", from_ms=wall_ms(), until_ms=0), _nothing)
     after = await asyncio.to_thread(shard_figures, run.metrics_url())
     run.average_batch = average_batch(before, after)
     run.memory_mb = await asyncio.to_thread(memory_mb)
@@ -232,7 +232,7 @@ async def _second_half(run: Run) -> None:
     await asyncio.to_thread(run.psp.set_faults, run.plan.faults())
     run.mark("PSP faults on")
     phase = Phase(
-        name="PSP faults, kills" if run.plan.kills else "PSP faults", from_ms=_now_ms(), until_ms=0, has_faults=True
+        name="PSP faults, kills" if run.plan.kills else "PSP faults", from_ms=wall_ms(), until_ms=0, has_faults=True
     )
     await _load(run, "checkouts-50", run.plan.tps, phase, _kill if run.plan.kills else _nothing)
 
@@ -259,12 +259,12 @@ async def _load(run: Run, profile: str, tps: float, phase: Phase, meanwhile: Cal
                 if phase.has_faults and run.view.load.elapsed_ms >= plan.seconds * 1_000 and phase.until_ms == 0:
                     await asyncio.to_thread(run.psp.set_faults, {})
                     run.mark("PSP faults off")
-                    phase = replace(phase, until_ms=_now_ms())
+                    phase = replace(phase, until_ms=wall_ms())
             await side
         finally:
             side.cancel()
         run.disagreements += load.status().disagreements
-    run.phases.append(replace(phase, until_ms=phase.until_ms or _now_ms()))
+    run.phases.append(replace(phase, until_ms=phase.until_ms or wall_ms()))
 
 
 async def _run_side(meanwhile: Callable[[Run], Awaitable[None]], run: Run) -> None:
@@ -302,11 +302,11 @@ async def _kill(run: Run) -> None:
 async def _drain(run: Run) -> None:
     """Waits until nothing is owed any more."""
     run.view.phase, run.view.share = "draining", 0.0
-    ended_ms = next((event.t_ms for event in run.events if event.label == "PSP faults off"), _now_ms())
+    ended_ms = next((event.t_ms for event in run.events if event.label == "PSP faults off"), wall_ms())
     began_s = time.monotonic()
     while time.monotonic() - began_s < DRAIN_LIMIT_S:
         if run.view.open_todos == 0 and await asyncio.to_thread(run.books.open_todos) == 0:
-            run.drained_ms = _now_ms() - ended_ms
+            run.drained_ms = wall_ms() - ended_ms
             break
         run.view.share = (time.monotonic() - began_s) / DRAIN_LIMIT_S
         run.display.show(run.view)
@@ -322,7 +322,7 @@ async def _record_statuses(run: Run) -> None:
         run.view.orders = await asyncio.to_thread(run.books.orders_by_status)
         run.view.open_todos = await asyncio.to_thread(run.books.open_todos)
         if run.view.orders:
-            statuses.write(_now_ms(), run.view.orders)
+            statuses.write(wall_ms(), run.view.orders)
         await asyncio.sleep(1.0)
 
 
@@ -334,7 +334,3 @@ def _settings_shown(run: Run) -> dict[str, str]:
         **shown,
         "Python": sys.version.split()[0],
     }
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

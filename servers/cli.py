@@ -18,6 +18,7 @@ from servers.cli_frame import AsJson, DataDir, exit_with, settings_of, show, tol
 from servers.cli_ledger import ledger
 from servers.cli_money import account, refund
 from servers.cli_simulate import simulate
+from zerosum.service import Server
 
 if TYPE_CHECKING:
     from servers.operator_client import Operator
@@ -39,16 +40,6 @@ Tenant = Annotated[str, typer.Option(help="Whose: one tenant's only.")]
 AGE_MAX_MS = 100 * 366 * 24 * 3_600 * 1_000
 
 
-class Service(StrEnum):
-    """What `serve` serves."""
-
-    PAYMENT = "payment"
-    WALLET = "wallet"
-    LEDGER = "ledger"
-    RECONCILIATION = "reconciliation"
-    EDGE = "edge"
-
-
 class Sabotage(StrEnum):
     """Damage the audit must find."""
 
@@ -61,22 +52,22 @@ class Sabotage(StrEnum):
 
 
 @main.command()
-def serve(service: Service, data_dir: DataDir = None) -> None:
+def serve(server: Server, data_dir: DataDir = None) -> None:
     """Serve one service in this process, until a signal comes."""
     import asyncio
 
     with told():
-        asyncio.run(_server_of(service)(settings_of(data_dir)))
+        asyncio.run(_server_of(server)(settings_of(data_dir)))
 
 
-def _server_of(service: Service) -> Callable[["Settings"], Any]:
-    if service is Service.EDGE:
+def _server_of(server: Server) -> Callable[["Settings"], Any]:
+    if server == "edge":
         from servers.edge import serve_edge
 
         return serve_edge
     from servers import wiring
 
-    serve_service: Callable[[Settings], Any] = getattr(wiring, f"serve_{service}")
+    serve_service: Callable[[Settings], Any] = getattr(wiring, f"serve_{server}")
     return serve_service
 
 

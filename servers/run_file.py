@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from zerosum.errors import Misconfigured
+from zerosum.service import SERVERS, SERVICES
 from zerosum.settings import Settings
 from zerosum.whole_file import EVERYBODY_READS, write_whole
-
-_SERVICES = ("payment", "wallet", "ledger", "reconciliation")
 
 
 def write_run_file(settings: Settings, pids: Mapping[str, int | None]) -> None:
     """Writes it anew. `pids`: by name; None where a process does not run just now. Raises OSError, on a full disk for one."""
     host = settings.reach_host
-    ports: dict[str, int] = {name: getattr(settings, f"{name}_port") for name in (*_SERVICES, "edge")}
-    offset = settings.metrics_port_offset
-    run = {
-        "edge": f"http://{host}:{ports['edge']}", "psp": settings.psp_url,
-        "metrics": {name: f"http://{host}:{port + offset}/metrics" for name, port in ports.items()},
-        **{name: f"{host}:{ports[name]}" for name in _SERVICES}, "pids": dict(pids), "ray": settings.ray_address,
+    run: dict[str, Any] = {
+        "edge": f"http://{host}:{settings.edge_port}", "psp": settings.psp_url,
+        "metrics": {server: settings.metrics_url_of(server) for server in SERVERS},
+        **{service: f"{host}:{settings.port_of(service)}" for service in SERVICES},
+        "pids": dict(pids), "ray": settings.ray_address,
     }  # fmt: skip
     write_whole(run_file_of(settings.data_dir), json.dumps(run, indent=2) + "\n", mode=EVERYBODY_READS)
 

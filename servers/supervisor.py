@@ -28,14 +28,12 @@ from servers.keys import make_keys, read_key
 from servers.log import log_to, logger_of
 from servers.run_file import run_file_of, write_run_file
 from zerosum.errors import Bug, Misconfigured, ZerosumError
+from zerosum.service import SERVERS, SERVICES, Server, Service
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
 _log = logger_of("supervisor")
-
-SERVICES = ("payment", "wallet", "ledger", "reconciliation")
-"""The servers that join Ray."""
 
 LOOPBACK = "127.0.0.1"
 """Where Ray's head and the simulator listen, whatever `ZEROSUM_BIND_HOST` says of the servers."""
@@ -132,15 +130,13 @@ class System:
             self._tell("PSP simulator")
             await self._start_child("psp", self._simulator_command(self._simulated), port=self._psp_port)
         self._tell("ledger, wallet, payment and reconciliation servers")
-        ports = {"ledger": self.settings.ledger_port, "wallet": self.settings.wallet_port}
-        ports |= {"payment": self.settings.payment_port, "edge": self.settings.edge_port}
-        ports["reconciliation"] = self.settings.reconciliation_port
-        for name, port in ports.items():
-            await self._start_child(name, self._serve_command(name), port=port, is_awaited=False)
-        for name, port in ports.items():
-            await self._await_child(name, port, host=self.settings.reach_host)
+        for server in SERVERS:
+            port = self.settings.port_of(server)
+            await self._start_child(server, self._serve_command(server), port=port, is_awaited=False)
+        for server in SERVERS:
+            await self._await_child(server, self.settings.port_of(server), host=self.settings.reach_host)
         self._tell("shards")
-        await asyncio.gather(*(self._await_shards(name, ports[name]) for name in SERVICES))
+        await asyncio.gather(*(self._await_shards(service) for service in SERVICES))
         self._is_up = True
         self._exporter = asyncio.create_task(keep_exporting(self.settings))
         self._write_run_file()
@@ -149,7 +145,7 @@ class System:
         """Stops everything in reverse order. Ray's processes are killed: they hold nothing, and Ray takes 6 s to end them."""
         self._is_up = False
         run_file_of(self._data).unlink(missing_ok=True)
-        doors = [self.children[name] for name in ("edge", *SERVICES) if name in self.children]
+        doors = [self.children[server] for server in SERVERS if server in self.children]
         await asyncio.gather(*(door.stop() for door in doors))
         if self._has_joined:
             await self._end_shards()
@@ -233,9 +229,9 @@ class System:
     def _child_ended(self, name: str, _code: int) -> None:
         """Servers of a Ray that is lost go with it: no call of theirs can end, and the next head is another cluster."""
         if name == "ray":
-            for server in SERVICES:
-                if server in self.children:
-                    self.children[server].kill()
+            for service in SERVICES:
+                if service in self.children:
+                    self.children[service].kill()
 
     async def _await_child(self, name: str, port: int, *, host: str) -> None:
         child = self.children[name]
@@ -246,21 +242,18 @@ class System:
         if not await until_listening(host, port, is_alive=has_patience, timeout_s=READY_TIMEOUT_S):
             raise Misconfigured(f"{name} does not serve on {host}:{port}; see {self._log_of(name)}")
 
-    async def _await_shards(self, name: str, port: int) -> None:
+    async def _await_shards(self, service: Service) -> None:
         """Waits until every shard of a service has told its figures: only then does a call find it ready."""
-        url = f"http://{self.settings.reach_host}:{port + self.settings.metrics_port_offset}/metrics"
-        wanted = {"payment": self.settings.checkout_shards, "wallet": self.settings.account_shards}
-        wanted |= {"ledger": self.settings.ledger_shards, "reconciliation": 1}
-        shards = wanted[name]
+        url, shards = self.settings.metrics_url_of(service), self.settings.shards_of(service)
         loop = asyncio.get_running_loop()
         end_s = loop.time() + READY_TIMEOUT_S
         while await asyncio.to_thread(_count_shards, url) < shards:
             if loop.time() > end_s:
-                raise Misconfigured(f"the shards of {name} do not serve; see {self._data / 'logs'}")
+                raise Misconfigured(f"the shards of {service} do not serve; see {self._data / 'logs'}")
             await asyncio.sleep(0.1)
 
-    def _serve_command(self, name: str) -> list[str]:
-        return [sys.executable, "-m", "servers.cli", "serve", name]
+    def _serve_command(self, server: Server) -> list[str]:
+        return [sys.executable, "-m", "servers.cli", "serve", server]
 
     def _ray_command(self) -> list[str]:
         ray = str(Path(sys.executable).parent / "ray")

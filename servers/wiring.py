@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from actors import ray_cluster
 from actors.clock import SystemClock
@@ -41,6 +41,7 @@ from zerosum.psp.gateway import Gateway
 from zerosum.psp.limiter import Limiter
 from zerosum.psp.stripe import PSP as STRIPE
 from zerosum.risk.allow_list import AllowList
+from zerosum.service import Service
 from zerosum.settings import Settings
 from zerosum.store.checkpoint import roll_up
 from zerosum.store.embedded import EmbeddedPostgres
@@ -50,15 +51,6 @@ from zerosum.store.preflight import preflight
 from zerosum.v1 import ledger_pb2_grpc, payment_pb2_grpc, wallet_pb2_grpc
 
 _log = logger_of("ledger")
-
-Service = Literal["payment", "wallet", "ledger", "reconciliation"]
-
-SHARDS_OF: dict[Service, Callable[[Settings], int]] = {
-    "payment": lambda settings: settings.checkout_shards,
-    "wallet": lambda settings: settings.account_shards,
-    "ledger": lambda settings: settings.ledger_shards,
-    "reconciliation": lambda _: 1,
-}
 
 
 def database_url(settings: Settings, role: str) -> str:
@@ -285,7 +277,7 @@ def links_of(settings: Settings, service: Service) -> list[Any]:
     from actors.ray_host import RayLink
 
     ray_cluster.join(settings.ray_address, settings.deployment)
-    shards, space = SHARDS_OF[service](settings), ray_cluster.namespace(settings.deployment)
+    shards, space = settings.shards_of(service), ray_cluster.namespace(settings.deployment)
     factory = f"{_FACTORIES.get(service, 'servers.wiring')}:{service}_host"
     return [
         RayLink(f"{service}-{number}-of-{shards}", space, factory, settings, slots_of_shard(number, shards))

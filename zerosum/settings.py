@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zerosum import limits
+from zerosum.service import Server, Service
 
 PREFIX: Final = "ZEROSUM_"
 
@@ -116,6 +117,22 @@ class Settings(BaseSettings):
     def reach_host(self) -> str:
         """The host under which this machine finds its own servers: whoever listens everywhere is on loopback, too."""
         return _reached(self.bind_host)
+
+    def port_of(self, server: Server) -> int:
+        """Where it listens."""
+        port: int = getattr(self, f"{server}_port")
+        return port
+
+    def metrics_url_of(self, server: Server) -> str:
+        """Its Prometheus page, as this machine reaches it."""
+        return f"http://{self.reach_host}:{self.port_of(server) + self.metrics_port_offset}/metrics"
+
+    def shards_of(self, service: Service) -> int:
+        """How many shards serve it."""
+        shards: dict[Service, int] = {
+            "payment": self.checkout_shards, "wallet": self.account_shards, "ledger": self.ledger_shards, "reconciliation": 1,
+        }  # fmt: skip
+        return shards[service]
 
     @field_validator("bind_host")
     @classmethod

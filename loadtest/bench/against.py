@@ -30,6 +30,7 @@ from loadtest.bench.plan import SELLERS
 from loadtest.bench.stage import Stage
 from loadtest.bench.system import PSP_AT_ONCE
 from loadtest.calls import SERVICE, ProtoCodec
+from loadtest.clock import wall_ms
 from loadtest.journeys import CREATE
 from loadtest.naive import step
 from loadtest.naive.database import NaiveDatabase
@@ -140,7 +141,7 @@ class _Crowd:
         shape = Shape(
             orders_min=1, orders_max=1, sellers=SELLERS, hot_share=float(sellers == HOT), currencies=ONE_CURRENCY
         )
-        baskets = checkouts(shape, seed=next(self._numbers), run_id=f"{time.time_ns() // 1_000_000:x}")
+        baskets = checkouts(shape, seed=next(self._numbers), run_id=f"{wall_ms():x}")
         latencies_ms: list[float] = []
         failed: list[str] = []
         before_ms, began_s = _cpu_ms(door), time.monotonic()

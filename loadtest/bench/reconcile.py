@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +32,7 @@ from rich.table import Table
 from loadtest.bench.finding import console_for, write_json
 from loadtest.bench.reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
 from loadtest.bench.reconcile_work import URL_VARIABLE
+from loadtest.clock import wall_ms
 from loadtest.planted import Case, Judgement, judge
 from simulator.psp import settlement_file
 from simulator.psp.damage import Plan
@@ -85,7 +85,7 @@ class _Made:
 
 
 def _make(admin_url: str, folder: Path, *, lines: int, rate: float, seed: int, console: Console) -> _Made:
-    now_ms = int(time.time() * 1_000)
+    now_ms = wall_ms()
     today_ms = now_ms - now_ms % DAY_MS
     day = Head(from_ms=today_ms - DAY_MS, to_ms=today_ms, created_ms=today_ms)
     after = Head(from_ms=today_ms, to_ms=today_ms + DAY_MS, created_ms=today_ms + DAY_MS)

@@ -63,7 +63,7 @@ class Recovery:
         settings = system.settings
         token = token_path(settings.data_dir, "service").read_text(encoding="ascii")
         self._metadata = (("authorization", f"Bearer {token}"),)
-        self._metrics = f"http://{settings.reach_host}:{settings.payment_port + settings.metrics_port_offset}/metrics"
+        self._metrics = settings.metrics_url_of("payment")
 
     async def after_shard(self) -> float:
         """Seconds without checkout shard 0."""

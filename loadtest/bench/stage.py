@@ -20,7 +20,8 @@ from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.recovery import CHANNEL, Recovery
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.staircase import Step, cpu_a_checkout, step_of
-from loadtest.bench.system import auditor_url, metrics_pages
+from loadtest.bench.system import auditor_url
+from loadtest.clock import wall_ms
 from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
 from loadtest.sample import Percentiles
 from servers.keys import read_key, token_path
@@ -81,7 +82,7 @@ class Stage:
         self._number = 0
         settings = system.settings
         self._psp = Psp(system.psp_url, read_key(settings.data_dir, "psp_admin_token"))
-        self._metrics = metrics_pages(system)["payment"]
+        self._metrics = settings.metrics_url_of("payment")
         self.journals: list[Path] = []
 
     async def behave(self, profile: PspProfile) -> None:
@@ -141,7 +142,7 @@ class Stage:
         folder.mkdir()
         return LoadPlan(
             target=settings.payment_address, token_file=str(token_path(settings.data_dir, "service")),
-            folder=str(folder), tps=tps, seconds=seconds, seed=self._number, run_id=f"{time.time_ns() // 1_000_000:x}",
+            folder=str(folder), tps=tps, seconds=seconds, seed=self._number, run_id=f"{wall_ms():x}",
             orders=demand.orders, hot_share=demand.hot_share, reads_per_checkout=demand.reads,
         )  # fmt: skip
 

@@ -18,13 +18,12 @@ from servers.child import free_ports
 from servers.log import log_to
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
+from zerosum.service import SERVERS, SERVICES, Service
 from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 
 PSP_AT_ONCE: Final = ("--gather-ms", "1")
 """The simulator's own book waits 1 ms for company, so that a PSP that answers at once does."""
-
-_SERVICES: Final = ("payment", "wallet", "ledger", "reconciliation")
 
 
 def folder_of(settings: Settings, what: str) -> Path:
@@ -64,9 +63,9 @@ def of_its_own(settings: Settings) -> Settings:
 
 def with_free_ports(settings: Settings) -> Settings:
     """The same settings on ports that nobody uses now. Raises Misconfigured where there are none."""
-    base = free_ports(len(_SERVICES) + 1, settings.metrics_port_offset, settings.bind_host)
-    ports = {f"{name}_port": base + place for place, name in enumerate((*_SERVICES, "edge"))}
-    addresses = {f"{name}_address": f"{settings.reach_host}:{ports[f'{name}_port']}" for name in _SERVICES}
+    base = free_ports(len(SERVERS), settings.metrics_port_offset, settings.bind_host)
+    ports = {f"{name}_port": base + place for place, name in enumerate(SERVERS)}
+    addresses = {f"{name}_address": f"{settings.reach_host}:{ports[f'{name}_port']}" for name in SERVICES}
     return settings.model_copy(update={**ports, **addresses})
 
 
@@ -79,11 +78,9 @@ async def card_of(system: System) -> Card:
     )
 
 
-def metrics_pages(system: System) -> dict[str, str]:
+def metrics_pages(system: System) -> dict[Service, str]:
     """The Prometheus page of each service."""
-    settings, offset = system.settings, system.settings.metrics_port_offset
-    ports = {name: getattr(settings, f"{name}_port") + offset for name in _SERVICES}
-    return {name: f"http://{settings.reach_host}:{port}/metrics" for name, port in ports.items()}
+    return {service: system.settings.metrics_url_of(service) for service in SERVICES}
 
 
 def auditor_url(system: System) -> str:

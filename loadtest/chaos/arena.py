@@ -23,9 +23,10 @@ from loadtest.chaos.wait import EVERY_S, TROUBLE, WITHIN_S, NeverCame, Patience
 from loadtest.journal import Journal
 from loadtest.probe import Books, Psp, is_refused, shard_figures
 from servers.keys import DEMO_TENANT, HOUSE_FINANCE, read_key, token_path
-from servers.supervisor import SERVICES, Simulated, System
-from servers.wiring import SHARDS_OF, Service, database_url
+from servers.supervisor import Simulated, System
+from servers.wiring import database_url
 from zerosum.errors import Misconfigured
+from zerosum.service import SERVICES, Service
 from zerosum.settings import Settings, environment_with
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.v1 import reconciliation_pb2 as pb
@@ -39,10 +40,6 @@ REST_LIMIT_S: Final = 900.0
 
 COMPARED_WITHIN_S: Final = 60.0
 """For one comparison of everything: a second one begun beside it would make both slower."""
-
-_NAMES: Final[dict[str, Service]] = {
-    "payment": "payment", "wallet": "wallet", "ledger": "ledger", "reconciliation": "reconciliation",
-}  # fmt: skip
 
 ROLES_CUT: Final = ("payment", "wallet", "ledger", "reconciler")
 """Database roles whose connections go through the proxy."""
@@ -132,19 +129,16 @@ class Arena:
 
     # ---- who is who ------------------------------------------------------------------------------------------------
 
-    def shards(self, service: str) -> dict[int, int]:
+    def shards(self, service: Service) -> dict[int, int]:
         """The process of each shard that lives, by its number, as its server's metrics tell it. Blocking."""
-        settings = self.settings
-        ports = {"payment": settings.payment_port, "wallet": settings.wallet_port, "ledger": settings.ledger_port}
-        ports["reconciliation"] = settings.reconciliation_port
-        url = f"http://{settings.reach_host}:{ports[service] + settings.metrics_port_offset}/metrics"
-        found = {int(shard): int(figures.get("pid", 0)) for shard, figures in shard_figures(url).items()}
+        figures_of = shard_figures(self.settings.metrics_url_of(service))
+        found = {int(shard): int(figures.get("pid", 0)) for shard, figures in figures_of.items()}
         return {shard: pid for shard, pid in found.items() if process.is_alive(pid)}
 
-    def all_shards(self, service: str) -> dict[int, int] | None:
+    def all_shards(self, service: Service) -> dict[int, int] | None:
         """The same, once every one of them lives."""
         found = self.shards(service)
-        return found if len(found) == SHARDS_OF[_NAMES[service]](self.settings) else None
+        return found if len(found) == self.settings.shards_of(service) else None
 
     def child(self, name: str) -> int | None:
         """The process of a child of the supervisor: payment, wallet, ledger, edge, psp, ray; and database."""

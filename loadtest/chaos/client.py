@@ -14,6 +14,7 @@ import grpc
 from actors.front import shard_of
 from loadtest.calls import ProtoCodec
 from loadtest.chaos.wait import WITHIN_S, NeverCame, Patience
+from loadtest.clock import wall_ms
 from loadtest.journal import Journal
 from loadtest.journeys import CREATE, VIEW_PAYMENT
 from loadtest.outcome import FINAL_STATUSES, OK, may_retry, result_of
@@ -78,7 +79,7 @@ class Buyer:
     async def ask(self, checkout: Checkout, *, timeout_s: float = ATTEMPT_S) -> Told:
         """Once."""
         call = uuid4().hex
-        self._journal.intend(call, checkout, fingerprint=fingerprint(checkout), sent_ms=_now_ms())
+        self._journal.intend(call, checkout, fingerprint=fingerprint(checkout), sent_ms=wall_ms())
         try:
             body = await self._create(self._codec.submit(checkout), timeout=timeout_s, metadata=self._metadata)
             told = Told(OK, bytes(body), self._codec.told(body))
@@ -86,7 +87,7 @@ class Buyer:
             told = Told(error.code().name)
         self._journal.answer(
             call, checkout, result=result_of(told.code), code=told.code, replayed=False, orders=told.statuses,
-            reply_sha256=hashlib.sha256(told.body).hexdigest() if told.code == OK else "", answered_ms=_now_ms(),
+            reply_sha256=hashlib.sha256(told.body).hexdigest() if told.code == OK else "", answered_ms=wall_ms(),
         )  # fmt: skip
         return told
 
@@ -139,7 +140,3 @@ class Buyer:
                 break
         if to_the_end:
             await self.until_done(checkout, within_s=max(0.0, end_s - time.monotonic()))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

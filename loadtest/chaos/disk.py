@@ -36,6 +36,7 @@ from loadtest.chaos.client import Told, new_checkout
 from loadtest.chaos.money import ONCE, movement_of
 from loadtest.chaos.scenario import Scenario, told
 from loadtest.chaos.wait import WITHIN_S, NeverCame, Patience, until
+from loadtest.clock import wall_ms
 from loadtest.outcome import OK
 from loadtest.shape import Checkout
 from servers.supervisor import log_beside_children
@@ -150,7 +151,7 @@ async def _in_time(settings: Settings, seed: int, disk: SmallDisk, scenario: Sce
 
 
 async def _disk_full(arena: Arena, disk: SmallDisk, scenario: Scenario) -> None:
-    began_ms = time.time_ns() // 1_000_000
+    began_ms = wall_ms()
     kept, refused = dict[Checkout, Told](), dict[Checkout, Told]()
     await arena.buyer.until_served("first")
     for _ in range(ACKNOWLEDGED):
@@ -245,7 +246,7 @@ async def _judge(arena: Arena, kept: dict[Checkout, Told], refused: dict[Checkou
 async def _audit(arena: Arena, began_ms: int) -> str:
     """What the audit of all of it says against it."""
     (arena.run_folder / "samples.jsonl").touch()
-    phase = Phase(name="disk full", from_ms=began_ms, until_ms=time.time_ns() // 1_000_000, has_faults=True)
+    phase = Phase(name="disk full", from_ms=began_ms, until_ms=wall_ms(), has_faults=True)
     facts = Facts(seed=0, command="", drained_ms=0, disagreements=0, faults_injected={})
     material = verdict.Material(
         settings=arena.settings, folder=arena.run_folder, settlement=await asyncio.to_thread(arena.psp.settle),

@@ -12,7 +12,7 @@ Invariant: a cell is good only when its harm was seen; a cell that could not be 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -26,10 +26,12 @@ from loadtest.chaos.money import ENDS, movement_of
 from loadtest.chaos.proxy import Cut
 from loadtest.chaos.result import Result, Results
 from loadtest.chaos.wait import TROUBLE, NeverCame, reason_of, until
+from loadtest.clock import wall_ms
 from loadtest.shape import Checkout
 from servers.keys import DEMO_TENANT
 from zerosum.crash import Act, Point, Process, place_order
 from zerosum.domain.identity import EntityKey
+from zerosum.service import Service
 
 WRONG_MAX: Final = 3
 """A system that does not come back is told within minutes, not after each of 150 cells has waited for it."""
@@ -40,7 +42,7 @@ Tell = Callable[[Result], None]
 
 _RISK: Final = (Point.RISK_BEFORE, Point.RISK_AFTER)
 _COMMIT: Final = {Point.COMMIT_BEFORE: Cut.BEFORE, Point.COMMIT_AFTER: Cut.AFTER}
-_SERVICE_OF: Final = {
+_SERVICE_OF: Final[Mapping[Process, Service]] = {
     Process.PAYMENT_SHARD: "payment", Process.WALLET_SHARD: "wallet", Process.LEDGER_SHARD: "ledger",
 }  # fmt: skip
 _POSTERS: Final = (Process.WALLET_SHARD, Process.LEDGER_SHARD)
@@ -73,7 +75,7 @@ def stops_of(cells: Sequence[Cell], stop_s: float) -> dict[str, float]:
 
 async def run_cell(arena: Arena, cell: Cell, *, stop_s: float) -> Result:
     """One cell from rest to rest."""
-    at_ms, pid, recovery_s, wrong = time.time_ns() // 1_000_000, 0, None, ""
+    at_ms, pid, recovery_s, wrong = wall_ms(), 0, None, ""
     checkout = new_checkout("point")
     try:
         told = await journey.set_out(arena, cell.case.journey, checkout)

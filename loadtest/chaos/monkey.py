@@ -18,6 +18,8 @@ from loadtest.chaos import process
 from loadtest.chaos.arena import Arena
 from loadtest.chaos.case import Harm
 from loadtest.chaos.wait import EVERY_S, TROUBLE, WITHIN_S, NeverCame, Patience, reason_of, until
+from loadtest.clock import wall_ms
+from zerosum.service import Service
 
 STOP_MIN_S: Final = 1.0
 PAUSE_S: Final = (1.0, 4.0)
@@ -66,7 +68,7 @@ def _child(name: str) -> Find:
     return lambda arena: [pid] if (pid := arena.child(name)) is not None else []
 
 
-def _shard(service: str, number: int) -> Find:
+def _shard(service: Service, number: int) -> Find:
     return lambda arena: [pid] if (pid := arena.shards(service).get(number)) is not None else []
 
 
@@ -157,10 +159,10 @@ async def rampage(
 async def strike(arena: Arena, name: str, harm: Harm, stop_s: float) -> Strike:
     """Hurts one target and waits until it serves again."""
     target, pids, wrong, recovery_s = TARGETS[name], list[int](), "", None
-    t_ms = time.time_ns() // 1_000_000
+    t_ms = wall_ms()
     try:
         pids = await _hit(arena, name, harm)
-        t_ms, began_s = time.time_ns() // 1_000_000, time.monotonic()
+        t_ms, began_s = wall_ms(), time.monotonic()
         if harm is Harm.STOP:
             await arena.resume_after(pids, stop_s)
             began_s = time.monotonic()

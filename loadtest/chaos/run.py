@@ -14,7 +14,6 @@ interrupted ends with a verdict, and the verdict with its reasons.
 import asyncio
 import os
 import signal
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from loadtest.chaos.split import stopped_with_locks, two_deployments
 from loadtest.chaos.standstill import watch_standstill
 from loadtest.chaos.story import POINTS, Plan, Story, last_line
 from loadtest.chaos.wait import NeverCame, reason_of, until
+from loadtest.clock import wall_ms
 from loadtest.run import EXIT_CLEAN, EXIT_UNANSWERED, LoadOptions, LoadProcess
 from loadtest.status_file import StatusFile
 from servers.keys import DEMO_TENANT
@@ -133,7 +133,7 @@ class _Run:
                 )
 
     async def _perform(self) -> None:
-        began_ms = _now_ms()
+        began_ms = wall_ms()
         with self._part("nobody was served at first"):
             await self._arena.buyer.until_served("first")
         still = self._arena.run_folder / "standstill.log"
@@ -150,7 +150,7 @@ class _Run:
                     self._console.print(f"calls of Ray's made to fail: {self._story.rpc_failures:,}", highlight=False)
             with self._part("Ray lost"):
                 await self._lost_ray()
-            self._phases.append(Phase(name="points, scenarios", from_ms=began_ms, until_ms=_now_ms(), has_faults=True))
+            self._phases.append(Phase(name="points, scenarios", from_ms=began_ms, until_ms=wall_ms(), has_faults=True))
             with self._part("the monkey"):
                 await self._monkey()
             drained_ms = await self._drain()
@@ -197,7 +197,7 @@ class _Run:
         if not self._plan.split_brain:
             return
         for scenario in (stopped_with_locks, two_deployments, paused_raylet):
-            at_ms = _now_ms()
+            at_ms = wall_ms()
             split = await scenario(self._arena)
             self._story.splits.append(split)
             self._mark(at_ms, f"split brain: {split.title}")
@@ -210,7 +210,7 @@ class _Run:
         if not self._plan.lost_ray:
             return
         for scenario in (lost_name, ray_without_a_past):
-            at_ms = _now_ms()
+            at_ms = wall_ms()
             found = await scenario(self._arena)
             self._mark(at_ms, found.title)
             self._tell_scenario(found)
@@ -219,7 +219,7 @@ class _Run:
         seconds = self._plan.minutes * 60
         if not seconds:
             return
-        arena, began_ms = self._arena, _now_ms()
+        arena, began_ms = self._arena, wall_ms()
         await self._set_faults(FAULTS)
 
         async def tell(strike: Strike) -> None:
@@ -232,9 +232,9 @@ class _Run:
             try:
                 await rampage(arena, seed=self._plan.seed, seconds=seconds, stop_s=self._plan.stop_s, tell=tell)
             finally:
-                self._phases.append(Phase(name="monkey", from_ms=began_ms, until_ms=_now_ms(), has_faults=True))
+                self._phases.append(Phase(name="monkey", from_ms=began_ms, until_ms=wall_ms(), has_faults=True))
             await self._set_faults({})
-            self._mark(_now_ms(), "PSP faults off")
+            self._mark(wall_ms(), "PSP faults off")
             await until("the load has ended", lambda: load.poll() is not None)
             if load.poll() not in (EXIT_CLEAN, EXIT_UNANSWERED):
                 raise NeverCame(f"the load ended with {load.poll()}; see {arena.run_folder / 'locust.log'}")
@@ -285,12 +285,12 @@ class _Run:
         statuses = StatusFile(self._arena.run_folder / "statuses.jsonl")
         while True:
             if orders := await asyncio.to_thread(self._arena.books.orders_by_status):
-                statuses.write(_now_ms(), orders)
+                statuses.write(wall_ms(), orders)
             await asyncio.sleep(1.0)
 
     def _stood_still(self, seconds: float) -> None:
         self._story.stood_still_s += seconds
-        self._mark(_now_ms(), f"this run itself stood still for {seconds:g} s")
+        self._mark(wall_ms(), f"this run itself stood still for {seconds:g} s")
         self._say(f"    this run itself stood still for {seconds:g} s", None, "")
 
     def _count_rpc_failures(self) -> int:
@@ -327,7 +327,3 @@ def _print_recoveries(story: Story, console: Console) -> None:
         )
     if table.row_count:
         console.print(table)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

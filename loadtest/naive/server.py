@@ -7,7 +7,6 @@ Invariant: a reply is given after the last step of every order is committed.
 # ruff: noqa: N802 - names and arguments of methods are the contract's
 
 import asyncio
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -15,6 +14,7 @@ from typing import Any, Final, NoReturn
 import grpc
 from sqlalchemy.exc import IntegrityError
 
+from loadtest.clock import wall_ms
 from loadtest.naive import step
 from loadtest.naive.database import NaiveDatabase
 from loadtest.naive.model import EXECUTING, FAILED, NOT_STARTED, SUCCESS, PaymentEvent, PaymentOrder
@@ -55,7 +55,7 @@ class NaiveServicer:
         UNAVAILABLE, ABORTED: money may have moved.
         """
         amounts = await _amounts_minor(request, context)
-        make_event = partial(_event, request, amounts, time.time_ns() // 1_000_000)
+        make_event = partial(_event, request, amounts, wall_ms())
         try:
             event = await self._database.transact(partial(step.store, make_event=make_event))
             orders = await asyncio.gather(*(self._execute(order, event.credit_card_info) for order in event.orders))
