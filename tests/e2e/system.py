@@ -34,11 +34,12 @@ FASTER: Mapping[str, object] = {
     "effect_lease_ms": 4_000,
     "psp_timeout_ms": 2_500,
     "backoff_cap_ms": 1_000,
+    "in_flight_alert_ms": 2_000,
     "reconcile_tick_ms": 1_000,
     "reconcile_lease_ms": 6_000,
 }
 """A to-do that a dead shard left is taken up when its lease ends: 4 s instead of 15 s. The watched folder is looked at every
-second."""
+second, and an order is in flight for too long after two."""
 
 START_WITHIN_S = 120.0
 STOP_WITHIN_S = 60.0
