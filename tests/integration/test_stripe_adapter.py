@@ -151,11 +151,25 @@ async def test_what_waits_for_someone_is_reported_so(adapter: StripeAdapter, tok
     assert (await adapter.call(ask(PspVerb.CONFIRM, object_id))).status is status
 
 
-async def test_a_prepare_with_an_unknown_payment_method_is_refused(adapter: StripeAdapter) -> None:
-    """There is no object: nothing can be paid."""
-    report = await adapter.call(ask(PspVerb.PREPARE, token="pm_unknown"))
+async def test_a_customers_payment_method_pays_for_several_orders(psp: PspProcess, adapter: StripeAdapter) -> None:
+    """Customer and payment method travel as one token, each to its own parameter."""
+    for number in (1, 2):
+        own = {"key": f"prepare-{number}", "order_id": OrderId(f"o-{number}"), "token": "cus_9s6.pm_card_visa"}
+        object_id = await prepared(adapter, **own)
+        confirmed = await adapter.call(
+            ask(PspVerb.CONFIRM, object_id, key=f"confirm-{number}", order_id=own["order_id"])
+        )
+        assert confirmed.status is ObjectStatus.CHARGED
 
-    assert (report.status, report.reason, report.object_id) == (ObjectStatus.REFUSED, "PAYMENT_METHOD_UNKNOWN", "")
+    assert len(psp.truth_of("charge")) == 2
+
+
+@pytest.mark.parametrize("token", ["pm_none", "9s6.pm_card_visa", "cus_9s6.pm_none"])
+async def test_a_prepare_that_names_what_is_not_there_is_refused(adapter: StripeAdapter, token: str) -> None:
+    """The payment method or its customer: there is no object."""
+    report = await adapter.call(ask(PspVerb.PREPARE, token=token))
+
+    assert (report.status, report.reason) == (ObjectStatus.REFUSED, "PAYMENT_METHOD_UNKNOWN")
 
 
 async def test_an_act_that_comes_too_late_reports_what_the_object_is(adapter: StripeAdapter) -> None:

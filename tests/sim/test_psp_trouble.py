@@ -255,6 +255,27 @@ def test_without_any_webhook_and_with_every_first_answer_lost_all_is_settled_by_
     assert findings(run(tell())) == []
 
 
+def test_a_confirm_that_is_never_executed_becomes_a_dead_letter_long_before_its_budget_ends() -> None:
+    """P33: not thousands of numbers a day. The order stays EXECUTING, uncharged; a replay goes on where it stopped."""
+
+    async def tell() -> tuple[House, str, int]:
+        house = await House(psp=ScriptedPsp(always={"confirm": DROP_REQUEST})).start()
+        await house.submit(checkout("c-1", 1_000))
+        await house.settle("c-1")
+        (dead,) = [row for row in rows(house, "payment", "todos") if row["state"] == "DEAD"]
+        sent = house.psp.counts["confirm"]
+        house.psp.always.clear()
+        await house.tell(C1, m.ReplayTodo(dead["todo_id"], Key("replay-1"), "ann"))
+        await house.settle("c-1")
+        return house, dead["reason"], sent
+
+    house, reason, sent = run(tell())
+
+    assert (sent, reason) == (limits.NUMBERS_MAX, "sent under 50 numbers, and never executed")
+    assert findings(house) == []
+    assert sum(house.psp.charges.values()) == 1
+
+
 # ---- S9 to S11 -----------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,15 @@ def test_prepare_sends_everything_that_lets_the_object_be_found(monkeypatch: pyt
     ]
 
 
+def test_a_payment_method_of_a_customer_is_sent_with_its_customer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only such a one may pay a second time, as it does for a checkout of several orders."""
+    sent = scripted(monkeypatch, always(intent()))
+    call(request(PspVerb.PREPARE, token="cus_9s6.pm_1Nf"))
+
+    ((_, _, parameters, _),) = sent
+    assert (parameters["customer"], parameters["payment_method"]) == ("cus_9s6", "pm_1Nf")
+
+
 @pytest.mark.parametrize("verb", [PspVerb.CONFIRM, PspVerb.CANCEL])
 def test_confirm_and_cancel_name_the_object_and_nothing_else(monkeypatch: pytest.MonkeyPatch, verb: PspVerb) -> None:
     """Parameters would have to be stored, to be the same on every re-send."""

@@ -136,6 +136,48 @@ def test_any_other_refusal_after_prepare_is_unknown(body: dict[str, Any], verb: 
     assert outcome(invalid(404, **body), verb) is Unsettled
 
 
+METHOD_NOS: list[dict[str, Any]] = [
+    {"param": "payment_method"},  # "previously used without being attached to a Customer": no code
+    {"code": "payment_method_unexpected_state", "payment_intent": intent("requires_confirmation")},
+    {"code": "payment_intent_incompatible_payment_method", "payment_intent": intent("requires_payment_method")},
+]
+
+
+@pytest.mark.parametrize("body", METHOD_NOS)
+def test_a_payment_method_that_no_confirm_will_charge_is_a_decline(body: dict[str, Any]) -> None:
+    """Under the next number it would be refused again. The decline is believed once the intent is canceled."""
+    report = outcome(invalid(**body), PspVerb.CONFIRM)
+
+    assert isinstance(report, Report)
+    assert (report.status, report.reason) == (ObjectStatus.DECLINED, "PAYMENT_METHOD_UNUSABLE")
+    assert (report.object_id, report.reference) == (request(PspVerb.CONFIRM).object_id, "o-1")
+
+
+def test_a_payment_method_that_is_refused_where_the_intent_was_charged_is_no_decline() -> None:
+    """The object is believed before the error about it."""
+    report = outcome(invalid(param="payment_method", payment_intent=intent("succeeded")), PspVerb.CONFIRM)
+
+    assert isinstance(report, Report)
+    assert report.status is ObjectStatus.CHARGED
+
+
+@pytest.mark.parametrize(
+    ("trouble", "verb"),
+    [
+        (invalid(404, param="payment_method"), PspVerb.CONFIRM),
+        (invalid(code="resource_missing", param="payment_method"), PspVerb.CONFIRM),
+        (invalid(code="lock_timeout", param="payment_method"), PspVerb.CONFIRM),
+        (invalid(code="parameter_unknown", param="payment_method"), PspVerb.CONFIRM),
+        (invalid(param="return_url"), PspVerb.CONFIRM),
+        (error(stripe.InvalidRequestError, 400, {"type": "proxy", "param": "payment_method"}), PspVerb.CONFIRM),
+        (invalid(param="payment_method"), PspVerb.CANCEL),
+    ],
+)
+def test_what_is_not_said_of_the_payment_method_is_no_decline(trouble: stripe.StripeError, verb: PspVerb) -> None:
+    """A missing object, a lock, a gateway's page: ask, do not conclude."""
+    assert outcome(trouble, verb) is Unsettled
+
+
 REFUND_NOS = ["charge_disputed", "refund_disputed_payment", "charge_not_refundable", "charge_expired_for_capture"]
 
 

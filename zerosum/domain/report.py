@@ -19,7 +19,8 @@ from zerosum.domain.late_charge import charged_late, given_back, late_charge_of,
 from zerosum.domain.order import Attempt, OperationKind, OperationState, Order, OrderEvent, OrderStatus
 from zerosum.domain.retry import poll_after_ms
 from zerosum.domain.reversal import ask_again_for_refund, came_back, declined, proven
-from zerosum.domain.todo import PSP_KINDS, TodoKind, todo_id
+from zerosum.domain.todo import PSP_KINDS, Todo, TodoKind, todo_id
+from zerosum.limits import NUMBERS_MAX
 
 _MOVING = frozenset({OrderStatus.EXECUTING, OrderStatus.PENDING, OrderStatus.AUTHORIZED})
 _KIND, _STATE, _IS, _CASE = OperationKind, OperationState, m.ObjectStatus, m.MismatchKind
@@ -173,13 +174,17 @@ def _unconfirmed(draft: Draft, order: Order, fact: m.Report) -> None:
     if kind is _KIND.CONFIRM and second is not None:
         draft.die(todo, f"{second.kind}: {second.detail}")
     elif kind in (_KIND.CONFIRM, _KIND.CANCEL):
-        _next_number(draft, order, kind)
+        _next_number(draft, order, todo)
 
 
-def _next_number(draft: Draft, order: Order, kind: OperationKind) -> None:
-    attempt = order.attempt
-    if attempt is not None:
-        since_ms = _budget_since_ms(draft, order, kind)
+def _next_number(draft: Draft, order: Order, todo: Todo) -> None:
+    """Sends it under a new number, up to `NUMBERS_MAX` in one budget: what is never executed is for people to look at."""
+    kind, attempt = OperationKind(todo.kind.value), order.attempt
+    since_ms = _budget_since_ms(draft, order, kind)
+    sent = sum(1 for each in order.operations if each.kind is kind and each.started_at_ms >= since_ms)
+    if sent >= NUMBERS_MAX:
+        draft.die(todo, f"sent under {sent} numbers, and never executed")
+    elif attempt is not None:
         draft.settle(order.id, kind, _STATE.NOT_EXECUTED, "")
         draft.start(order.id, kind, psp=attempt.psp, object_id=attempt.object_id, since_ms=since_ms)
 
@@ -225,7 +230,7 @@ def _declined(draft: Draft, order: Order, fact: m.Report) -> None:
         draft.settle(order.id, _KIND.CONFIRM, _STATE.DECLINED, fact.reason)
         draft.start(order.id, _KIND.CANCEL, psp=order.attempt.psp, object_id=order.attempt.object_id)
     elif todo is not None and todo.kind is TodoKind.CANCEL and fact.source is m.ReportSource.POLL:
-        _next_number(draft, order, _KIND.CANCEL)
+        _next_number(draft, order, todo)
 
 
 def _canceled(draft: Draft, order: Order, fact: m.Report) -> None:

@@ -131,7 +131,7 @@ def _refuse_create(form: Form) -> Outcome | None:
         return invalid(f"Invalid capture_method: must be one of {', '.join(_CAPTURE_METHODS)}", param="capture_method")
     if form.get("confirm", "false") not in ("true", "false"):
         return invalid("Invalid boolean", param="confirm")
-    return _refuse_method_types(form) or _refuse_token(form) or _refuse_metadata(form)
+    return _refuse_method_types(form) or _refuse_token(form) or _refuse_customer(form) or _refuse_metadata(form)
 
 
 def _refuse_amount(text: str) -> Outcome | None:
@@ -160,6 +160,14 @@ def _refuse_method_types(form: Form) -> Outcome | None:
     if "card" not in allowed.values():
         return invalid("No payment method of this kind can be paid with here.", param="allowed_payment_method_types")
     return None
+
+
+def _refuse_customer(form: Form) -> Outcome | None:
+    """Every customer is there, as long as the name is one."""
+    customer = form.get("customer")
+    if customer is None or customer.startswith("cus_"):
+        return None
+    return missing("Customer", customer[:40], param="customer", status=400)
 
 
 def _refuse_token(form: Form) -> Outcome | None:
@@ -293,6 +301,7 @@ _CREATE_PARAMS: Final = frozenset(
         "amount",
         "currency",
         "payment_method",
+        "customer",
         "confirm",
         "capture_method",
         "transfer_group",

@@ -3,6 +3,7 @@
     error                                   prepare              confirm, cancel, refund, read
     CardError (402)                         what the intent in it is; without one: REFUSED / Unsettled
     InvalidRequestError (400, 404)          REFUSED              what the intent in it is, else Unsettled;
+                                                                 a confirm's 400 about the payment method: DECLINED;
                                                                  a refund's 400: REFUND_FAILED, but for `ASK_ABOUT`
     RateLimitError (429)                    TurnedAway, Retry-After obeyed; lock_timeout: Unsettled
     AuthenticationError, PermissionError    TurnedAway, logged as an error: no call will pass until people act
@@ -18,14 +19,16 @@ from typing import Final
 
 import stripe
 
-from zerosum.domain.message import Report, ReportSource
+from zerosum.domain.message import ObjectStatus, Report, ReportSource
 from zerosum.domain.request import PspRequest, PspVerb
 from zerosum.domain.retry import parse_retry_after
 from zerosum.errors import OutcomeUnknown, StoredFailure
 from zerosum.psp.stripe.mapping import (
     Json,
     Unreadable,
+    confirm_refused,
     decline_reason,
+    method_refusal,
     refund_refused,
     refusal_reason,
     refused,
@@ -41,8 +44,9 @@ ASK_ABOUT: Final = frozenset(
         "idempotency_key_in_use", "lock_timeout", "rate_limit",  # what holds it may be our own request of before
     }
 )  # fmt: skip
-"""Codes of a 400 to a refund that leave open what becomes of it: made already, or not yet. Every other says that this refund is
-not made, and a twin of the request that is still on its way is told the same. Source: docs.stripe.com/error-codes."""
+"""Codes of a 400 to a refund, or to a confirm, that leave open what becomes of it: made already, or not yet. Every other to a
+refund says that it is not made, and a twin of the request that is still on its way is told the same. Source:
+docs.stripe.com/error-codes."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,15 +85,27 @@ def _invalid(error: stripe.StripeError, request: PspRequest, now_ms: int) -> Rep
     if _is_refund_refused(error, request):
         _log.warning("refund of order %s refused: %s", request.order_id, _told(error))
         return refund_refused(request)
-    shown = _shown_intent(error, request)
+    shown, reason = _shown_intent(error, request), _confirm_refused(error, request)
+    if reason and (shown is None or shown.status is ObjectStatus.UNCONFIRMED):
+        return confirm_refused(request, reason)
     if shown is not None:
         return shown
     raise _unknown(error, now_ms)
 
 
 def _is_refund_refused(error: stripe.StripeError, request: PspRequest) -> bool:
-    is_answer = error.http_status == _BAD_REQUEST and _is_about(error, "invalid_request_error")
-    return request.verb is PspVerb.REFUND and is_answer and _body(error).get("code") not in ASK_ABOUT
+    return request.verb is PspVerb.REFUND and _is_no(error) and _body(error).get("code") not in ASK_ABOUT
+
+
+def _confirm_refused(error: stripe.StripeError, request: PspRequest) -> str:
+    """Why this payment method will never be charged by a confirm, "" where the error does not say so. Such a 400 comes again
+    under every number; what its object becomes is proven by its cancel, as after any decline."""
+    is_about_method = request.verb is PspVerb.CONFIRM and _is_no(error) and _body(error).get("code") not in ASK_ABOUT
+    return method_refusal(_body(error)) if is_about_method else ""
+
+
+def _is_no(error: stripe.StripeError) -> bool:
+    return error.http_status == _BAD_REQUEST and _is_about(error, "invalid_request_error")
 
 
 def _turned_away(error: stripe.StripeError, _: PspRequest, now_ms: int) -> Report:

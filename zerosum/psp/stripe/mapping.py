@@ -152,6 +152,14 @@ def refund_refused(request: PspRequest) -> Report:
     )  # fmt: skip
 
 
+def confirm_refused(request: PspRequest, reason: str) -> Report:
+    """Stripe would not charge this payment method, for good: as a decline, which is believed once the object is canceled."""
+    source, status = ReportSource.ANSWER, ObjectStatus.DECLINED
+    return Report(
+        source, request.order_id, request.psp, request.object_id, status, request.money, request.order_id, reason
+    )
+
+
 def refused(request: PspRequest, reason: str) -> Report:
     """Stripe would not create the object, or could not: there is none, and nothing that could be paid."""
     source = ReportSource.ANSWER
@@ -240,7 +248,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "amount_too_large": "AMOUNT_TOO_LARGE",
     "invalid_charge_amount": "AMOUNT_NOT_SUPPORTED",
     "invalid_currency": "CURRENCY_NOT_SUPPORTED",
-    "resource_missing": "PAYMENT_METHOD_UNKNOWN",  # what a prepare names is a payment method and nothing else
+    "resource_missing": "PAYMENT_METHOD_UNKNOWN",  # or its customer: a prepare names nothing else
     "payment_method_unexpected_state": "PAYMENT_METHOD_UNUSABLE",
     "payment_method_unactivated": "PAYMENT_METHOD_UNUSABLE",
     "payment_method_not_available": "PAYMENT_METHOD_UNUSABLE",
@@ -253,6 +261,15 @@ REFUSED_PARAMETERS: Final[Mapping[str, str]] = {
     "currency": "CURRENCY_NOT_SUPPORTED",
     "payment_method": "PAYMENT_METHOD_UNUSABLE",
 }
+
+METHOD_REFUSALS: Final[Mapping[str, str]] = {
+    "payment_method_unexpected_state": "PAYMENT_METHOD_UNUSABLE",
+    "payment_method_unactivated": "PAYMENT_METHOD_UNUSABLE",
+    "payment_method_not_available": "PAYMENT_METHOD_UNUSABLE",
+    "payment_intent_incompatible_payment_method": "PAYMENT_METHOD_UNUSABLE",
+}
+"""Stripe's codes for a payment method that no confirm will charge; without a code the parameter at fault tells: one that was
+used before, without a customer, has none. Source: docs.stripe.com/error-codes."""
 
 CANCELS: Final[Mapping[str, str]] = {
     "automatic": "EXPIRED_AT_PSP",
@@ -274,6 +291,12 @@ def refusal_reason(error: Json) -> str:
     """Our reason for an object that was not created. Total."""
     by_code = _word(REFUSALS, error.get("code"))
     return by_code or _word(REFUSED_PARAMETERS, error.get("param")) or REFUSED_BY_PSP
+
+
+def method_refusal(error: Json) -> str:
+    """Our reason for a payment method that was refused at its confirm; "" where something else was. Total."""
+    is_at_fault = error.get("code") is None and error.get("param") == "payment_method"
+    return _word(METHOD_REFUSALS, error.get("code")) or (REFUSED_PARAMETERS["payment_method"] if is_at_fault else "")
 
 
 def _cancel_reason(word: object) -> str:
