@@ -42,7 +42,7 @@ def _keep_grpc_out_of_forks() -> None:
 @bench.command("card")
 def card(json_file: JsonFile = None, data_dir: DataDir = None) -> None:
     """What this machine can do: fdatasync, one-row commits, gRPC echo, Ray hop; of a system of its own at rest."""
-    from loadtest.bench.command import card as run_card
+    from loadtest.bench.command import run_card
 
     with told():
         exit_with(run_card(settings_of(data_dir), json_file=json_file))
@@ -73,7 +73,7 @@ def checkout(
     data_dir: DataDir = None,
 ) -> None:
     """The knee: the highest rate held with p95 below 300 ms and no error, in steps of +25 %; then the database is killed."""
-    from loadtest.bench.command import checkout as run_checkout
+    from loadtest.bench.command import run_checkout
 
     with told():
         exit_with(run_checkout(
@@ -95,8 +95,7 @@ def hot(
     data_dir: DataDir = None,
 ) -> None:
     """The knee of one hot seller beside that of a thousand, in turn, and their ratio; or both beside the textbook's."""
-    from loadtest.bench.command import hot as run_hot
-    from loadtest.bench.command import hot_against_naive
+    from loadtest.bench.command import run_hot, run_hot_against_naive
     from zerosum.errors import Misconfigured
 
     with told():
@@ -108,7 +107,7 @@ def hot(
             callers = [int(each) if each.isascii() and each.isdecimal() else 0 for each in given]
             if min(callers) < 1:
                 raise Misconfigured(f"--in-flight: numbers of callers such as 16,64, and not {in_flight!r}")
-            exit_with(hot_against_naive(
+            exit_with(run_hot_against_naive(
                 settings_of(data_dir), in_flight=callers, seconds=seconds, count=rounds, json_file=json_file
             ))  # fmt: skip
             return
@@ -126,7 +125,7 @@ def shed(
     data_dir: DataDir = None,
 ) -> None:
     """Twice the knee: what is taken on waits for a bounded time, the rest is turned away with RetryInfo, nothing is lost."""
-    from loadtest.bench.command import shed as run_shed
+    from loadtest.bench.command import run_shed
 
     with told():
         exit_with(run_shed(settings_of(data_dir), psp=psp, at=knee, tps=tps, seconds=seconds, json_file=json_file))
@@ -141,7 +140,7 @@ def fan(
     data_dir: DataDir = None,
 ) -> None:
     """What more sellers in a checkout cost: 1, 3, 10 and 30 orders each, at one rate of orders."""
-    from loadtest.bench.command import fan as run_fan
+    from loadtest.bench.command import run_fan
 
     with told():
         exit_with(run_fan(
@@ -152,7 +151,7 @@ def fan(
 @bench.command("cost")
 def cost(seconds: StepSeconds = 15.0, json_file: JsonFile = None, data_dir: DataDir = None) -> None:
     """What a checkout costs: commits, rows, WAL, RPCs, all servers' calls through Ray, CPU by process, idle memory."""
-    from loadtest.bench.command import cost as run_cost
+    from loadtest.bench.command import run_cost
 
     with told():
         exit_with(run_cost(settings_of(data_dir), seconds=seconds, json_file=json_file))
@@ -188,7 +187,7 @@ def memory(
     data_dir: DataDir = None,
 ) -> None:
     """Proportional memory under a steady load, by process, and whether it still grows."""
-    from loadtest.bench.command import memory as run_memory
+    from loadtest.bench.command import run_memory
 
     with told():
         exit_with(run_memory(settings_of(data_dir), tps=tps, seconds=seconds, json_file=json_file))
@@ -201,7 +200,7 @@ def recovery(
     data_dir: DataDir = None,
 ) -> None:
     """How long nobody is served after a shard, the server or Ray was killed."""
-    from loadtest.bench.recovery import recovery as run_recovery
+    from loadtest.bench.recovery import run_recovery
 
     with told():
         exit_with(run_recovery(settings_of(data_dir), repeats=repeats, json_file=json_file))
@@ -233,7 +232,7 @@ def post(
     data_dir: DataDir = None,
 ) -> None:
     """Ledger postings in process, ours and peers', in turn; then the database is killed."""
-    from loadtest.bench.command import post_over_rpc
+    from loadtest.bench.command import run_post_over_rpc
     from loadtest.bench.post import PostPlan, bench_post
     from loadtest.peers.table import OURS, PEERS, Peers, ours
     from servers.log import configure_logs
@@ -249,7 +248,7 @@ def post(
         configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
         settings = settings_of(data_dir)
         if rpc:
-            exit_with(post_over_rpc(settings, seconds=seconds, count=rounds, json_file=json_file))
+            exit_with(run_post_over_rpc(settings, seconds=seconds, count=rounds, json_file=json_file))
             return
         peers: Peers = {**PEERS, OURS: partial(ours, shards=shards)}
         exit_with(bench_post(settings, plan, command=command, json_file=json_file, peers=peers))

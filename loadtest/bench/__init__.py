@@ -8,7 +8,8 @@ what happens past it; `hot.py` sets one seller beside a thousand, `fan.py` and `
 * `generator.py`: the open-loop load, a process of its own; `plan.py` is what it is to do, `sample_file.py` what it saw.
 * `staircase.py`: steps and the knee. `psp_profile.py`: how the simulator delays. `kept.py`: acknowledged is stored.
 * `finding.py`: what a bench tells, as table and JSON; `page.py`: the same as a page with plots.
-* `system.py`: the system under the bench. `echo.py`, `ray_hop.py`, `reconcile_work.py`: processes of their own.
+* `system.py`: the system under the bench; `served.py`: whether it serves.
+* `echo.py`, `ray_hop.py`, `reconcile_work.py`: processes of their own.
 
 Invariant: a figure is told with the command that brings it again, and what makes it void stands beside it.
 """

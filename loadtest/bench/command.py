@@ -13,12 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench import against, machine, post_rpc, steady
-from loadtest.bench import checkout as knee
-from loadtest.bench import cost as counted
-from loadtest.bench import fan as wide
-from loadtest.bench import hot as hot_seller
-from loadtest.bench import shed as past_the_knee
+from loadtest.bench import against, checkout, cost, fan, hot, machine, post_rpc, shed, steady
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell
 from loadtest.bench.kept import kill_and_compare
@@ -38,7 +33,7 @@ Measure = Callable[[System, Stage], Awaitable[Finding]]
 """Measures; the machine's part of the finding is put beside it here."""
 
 
-def card(settings: Settings, *, json_file: Path | None) -> int:
+def run_card(settings: Settings, *, json_file: Path | None) -> int:
     """Takes the card of a system of its own at rest. 0 when it could measure."""
     console = console_for(json_file)
     taken = asyncio.run(_card(settings, console))
@@ -52,7 +47,7 @@ def card(settings: Settings, *, json_file: Path | None) -> int:
     return 0
 
 
-def checkout(
+def run_checkout(
     settings: Settings,
     *,
     psp: str,
@@ -68,24 +63,24 @@ def checkout(
     command = f"zerosum bench checkout --psp {psp} --orders {orders} --mix {mix} --tps {tps:g} --rounds {count}"
 
     async def measure(system: System, stage: Stage) -> Finding:
-        found = await knee.rounds(system, stage, demand, count=count, tps=tps, seconds=seconds)
-        return knee.finding_of(found, demand, command=f"{command} --seconds {seconds:g}")
+        found = await checkout.rounds(system, stage, demand, count=count, tps=tps, seconds=seconds)
+        return checkout.finding_of(found, demand, command=f"{command} --seconds {seconds:g}")
 
     return _tell(settings, "checkout", measure, json_file)
 
 
-def hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
+def run_hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
     """The knee of one hot seller beside that of a thousand, in turn."""
 
     async def measure(system: System, stage: Stage) -> Finding:
-        pairs = await hot_seller.pairs(system, stage, count=count, tps=tps, seconds=seconds)
+        pairs = await hot.pairs(system, stage, count=count, tps=tps, seconds=seconds)
         command = f"zerosum bench hot --tps {tps:g} --seconds {seconds:g} --rounds {count}"
-        return hot_seller.finding_of(pairs, command=command)
+        return hot.finding_of(pairs, command=command)
 
     return _tell(settings, "hot", measure, json_file)
 
 
-def hot_against_naive(
+def run_hot_against_naive(
     settings: Settings, *, in_flight: Sequence[int], seconds: float, count: int, json_file: Path | None
 ) -> int:
     """Ours and the textbook in turn."""
@@ -99,7 +94,7 @@ def hot_against_naive(
     return _tell(settings, "hot", measure, json_file)
 
 
-def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
+def run_post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
     """PostJournals on a system of its own."""
 
     async def measure(system: System, _: Stage) -> Finding:
@@ -110,45 +105,47 @@ def post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: 
     return _tell(settings, "post", measure, json_file)
 
 
-def shed(settings: Settings, *, psp: str, at: float | None, tps: float, seconds: float, json_file: Path | None) -> int:
+def run_shed(
+    settings: Settings, *, psp: str, at: float | None, tps: float, seconds: float, json_file: Path | None
+) -> int:
     """Twice the knee, for some seconds; `at`: the knee, if it is known."""
     demand = demand_of(psp=psp, orders=1, mix="0:1")
 
     async def measure(system: System, stage: Stage) -> Finding:
-        seen = await past_the_knee.overload(system, stage, demand, knee=at, tps=tps, seconds=seconds)
+        seen = await shed.overload(system, stage, demand, knee=at, tps=tps, seconds=seconds)
         command = f"zerosum bench shed --psp {psp} --knee {seen.knee_per_s:g} --seconds {seconds:g}"
-        return past_the_knee.finding_of(seen, command=command)
+        return shed.finding_of(seen, command=command)
 
     return _tell(settings, "shed", measure, json_file)
 
 
-def fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
+def run_fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
     """What more sellers in a checkout cost."""
 
     async def measure(system: System, stage: Stage) -> Finding:
         psp = PSP_PROFILES["zero"]
-        found = await wide.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
+        found = await fan.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench fan --orders-per-s {orders_per_s:g} --seconds {seconds:g} --rounds {count}"
-        return wide.finding_of(found, command=command, losses=kept.losses)
+        return fan.finding_of(found, command=command, losses=kept.losses)
 
     return _tell(settings, "fan", measure, json_file)
 
 
-def cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
-    """What a checkout costs, counted."""
+def run_cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
+    """What a checkout costs, cost."""
 
     async def measure(system: System, stage: Stage) -> Finding:
-        found = await counted.costs(system, stage, seconds=seconds)
-        idle, processes = counted.idle_bytes(), processes_by_name()
+        found = await cost.costs(system, stage, seconds=seconds)
+        idle, processes = cost.idle_bytes(), processes_by_name()
         kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench cost --seconds {seconds:g}"
-        return counted.finding_of(found, idle, processes, command=command, losses=kept.losses)
+        return cost.finding_of(found, idle, processes, command=command, losses=kept.losses)
 
     return _tell(settings, "cost", measure, json_file)
 
 
-def memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:
+def run_memory(settings: Settings, *, tps: float, seconds: float, json_file: Path | None) -> int:
     """Memory over time under a steady load, by process."""
     command = f"zerosum bench memory --tps {tps:g} --seconds {seconds:g}"
 

@@ -4,7 +4,7 @@
     server    the payment server: the same, for any checkout
     ray       Ray's head and all its processes: the same
 
-Invariant: the clock runs from the signal to a final reply over gRPC; what is asked again is asked with the same key.
+Invariant: the clock runs from the signal to a final reply over gRPC (`served.py`).
 """
 
 import asyncio
@@ -15,55 +15,33 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
-import grpc
 from rich.console import Console
 from rich.table import Table
 
-from actors.front import shard_of
 from loadtest.bench.finding import console_for, write_json
+from loadtest.bench.served import Buyer, buyer_of
 from loadtest.bench.system import folder_of, own_system
 from loadtest.probe import shard_figures
 from servers.child import HEALTHY_AFTER_S
-from servers.keys import DEMO_TENANT, token_path
 from servers.supervisor import System
-from zerosum.domain.identity import EntityKey
 from zerosum.settings import Settings
-from zerosum.v1 import payment_pb2 as pb
-from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
 
 GOALS_S: Final = {"shard": 5.0, "server": 3.0, "ray": 30.0}
 """Median and worst are to stay below, on two cores that do nothing else."""
 
-ASK_EVERY_S: Final = 0.02
-ATTEMPT_S: Final = 15.0
-GIVE_UP_S: Final = 120.0
 CALM_S: Final = HEALTHY_AFTER_S + 1
 """Between two kills: a child that dies sooner than 10 s after its start is started again more slowly."""
-
-CARD: Final = "pm_card_visa"
-
-CHANNEL: Final = (
-    ("grpc.enable_retries", 0),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 100),
-)
-"""Of a caller who asks again by himself and wants to know at once that somebody is back."""
 
 
 class Recovery:
     """A running system, and what it takes to bring parts of it back."""
 
-    def __init__(self, system: System, payments: Any) -> None:
+    def __init__(self, system: System, buyer: Buyer) -> None:
         self._system = system
-        self._payments = payments
-        settings = system.settings
-        token = token_path(settings.data_dir, "service").read_text(encoding="ascii")
-        self._metadata = (("authorization", f"Bearer {token}"),)
-        self._metrics = settings.metrics_url_of("payment")
+        self._buyer = buyer
+        self._metrics = system.settings.metrics_url_of("payment")
 
     async def after_shard(self) -> float:
         """Seconds without checkout shard 0."""
@@ -87,44 +65,11 @@ class Recovery:
 
         return await self._after(kill)
 
-    async def until_served(self) -> None:
-        """Returns when a new checkout of shard 0 has a final reply. Raises TimeoutError.
-
-        A reply that is not final (its shard died in the middle, a lease must end first) is followed by another checkout.
-        """
-        request = self._checkout()
-        async with asyncio.timeout(GIVE_UP_S):
-            while not (reply := await self._final(request)):
-                request = self._checkout() if reply is False else request
-                await asyncio.sleep(ASK_EVERY_S)
-
     async def _after(self, kill: Callable[[], object]) -> float:
         began_s = time.monotonic()
         kill()
-        await self.until_served()
+        await self._buyer.until_served()
         return time.monotonic() - began_s
-
-    async def _final(self, request: pb.CreatePaymentRequest) -> bool | None:
-        """Whether the reply says that it is paid; None: there is no reply."""
-        try:
-            response = await self._payments.CreatePayment(request, timeout=ATTEMPT_S, metadata=self._metadata)
-        except grpc.aio.AioRpcError:
-            return None
-        return all(order.status == pb.ORDER_STATUS_SUCCESS for order in response.payment.payment_orders)
-
-    def _checkout(self) -> pb.CreatePaymentRequest:
-        shards = self._system.settings.checkout_shards
-        while True:
-            checkout_id = f"recovery-{uuid4().hex[:12]}"
-            if shard_of(EntityKey(DEMO_TENANT, checkout_id), shards) == 0:
-                break
-        order = pb.PaymentOrderRequest(
-            payment_order_id=f"{checkout_id}-a", seller_account="seller-recovery", amount="12.50", currency="USD"
-        )
-        return pb.CreatePaymentRequest(
-            checkout_id=checkout_id, buyer_info=pb.BuyerInfo(buyer_account="buyer-recovery"),
-            payment_method=pb.PaymentMethod(token=CARD), payment_orders=[order],
-        )  # fmt: skip
 
 
 def _session(leader: int) -> list[int]:
@@ -137,7 +82,7 @@ def _session(leader: int) -> list[int]:
     return members
 
 
-def recovery(settings: Settings, *, repeats: int, json_file: Path | None) -> int:
+def run_recovery(settings: Settings, *, repeats: int, json_file: Path | None) -> int:
     """Starts a system of its own, kills and measures, stops it. 0 when it could measure."""
     console = console_for(json_file)
     found = asyncio.run(_measure(settings, repeats, console))
@@ -154,10 +99,10 @@ async def _measure(settings: Settings, repeats: int, console: Console) -> dict[s
     found: dict[str, list[float]] = {}
     async with (
         own_system(settings, folder_of(settings, "recovery"), console) as system,
-        grpc.aio.insecure_channel(system.settings.payment_address, options=CHANNEL) as channel,
+        buyer_of(system) as buyer,
     ):
-        subject = Recovery(system, PaymentServiceStub(channel))
-        await subject.until_served()
+        subject = Recovery(system, buyer)
+        await buyer.until_served()
         measures: dict[str, Callable[[], Awaitable[float]]] = {
             "shard": subject.after_shard, "server": subject.after_server, "ray": subject.after_ray
         }  # fmt: skip

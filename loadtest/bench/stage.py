@@ -10,15 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import grpc
 from rich.console import Console
 
 from loadtest.bench.added import added
 from loadtest.bench.load import Load, run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import PspProfile
-from loadtest.bench.recovery import CHANNEL, Recovery
 from loadtest.bench.sample_file import Ending
+from loadtest.bench.served import buyer_of
 from loadtest.bench.staircase import Step, cpu_a_checkout, step_of
 from loadtest.bench.system import auditor_url
 from loadtest.clock import wall_ms
@@ -26,7 +25,6 @@ from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_proce
 from loadtest.sample import Percentiles
 from servers.keys import read_key, token_path
 from servers.supervisor import System
-from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
 
 OWED_SHARE: Final = 0.01
 """A step is drained when of a hundred checkouts it offered one is owed something: a fault of the PSP is retried later."""
@@ -133,8 +131,8 @@ class Stage:
 
     async def until_served(self) -> None:
         """Returns when a new checkout is final again. Raises TimeoutError."""
-        async with grpc.aio.insecure_channel(self._system.settings.payment_address, options=CHANNEL) as channel:
-            await Recovery(self._system, PaymentServiceStub(channel)).until_served()
+        async with buyer_of(self._system) as buyer:
+            await buyer.until_served()
 
     def _plan(self, demand: Demand, tps: float, seconds: float) -> LoadPlan:
         self._number += 1

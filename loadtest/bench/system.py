@@ -72,10 +72,7 @@ def with_free_ports(settings: Settings) -> Settings:
 async def card_of(system: System) -> Card:
     """The card of the machine, on the disk, the database and the Ray of this system."""
     settings = system.settings
-    embedded = EmbeddedPostgres(settings.data_dir / "postgres")
-    return await asyncio.to_thread(
-        take_card, embedded.urls()["admin"], settings.data_dir, ray_address=settings.ray_address
-    )
+    return await asyncio.to_thread(take_card, admin_url(system), settings.data_dir, ray_address=settings.ray_address)
 
 
 def metrics_pages(system: System) -> dict[Service, str]:
@@ -86,3 +83,8 @@ def metrics_pages(system: System) -> dict[Service, str]:
 def auditor_url(system: System) -> str:
     """The database as the auditor's role sees it."""
     return database_url(system.settings, "auditor")
+
+
+def admin_url(system: System) -> str:
+    """The database as its administrator sees it, as SQLAlchemy writes it."""
+    return system.settings.database_url or EmbeddedPostgres(system.settings.data_dir / "postgres").urls()["admin"]
