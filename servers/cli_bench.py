@@ -72,7 +72,7 @@ def checkout(
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """The knee: the highest rate held with p95 below 300 ms and no error, in steps of +25 %; then the database is killed."""
+    """The knee: the highest rate held with p95 below 300 ms and no error, in steps of +25 %; the database is killed at last."""
     from loadtest.bench.command import run_checkout
 
     with told():

@@ -1,8 +1,7 @@
 """`zerosum bench checkout`: the highest rate of checkouts that the system holds, and what a checkout costs on the way there.
 
 Open loop: buyers come when they come. Steps of +25 % until p95 is above 300 ms or anything fails; the knee is the last step,
-held once more for 20 s. Then the database is killed, and everything that was acknowledged must be stored. Several times over.
-Source: speed.md "The bench".
+held once more for 20 s. Several times over. Source: speed.md "The bench".
 
 Invariant: a knee is told as the median of its rounds with their range, never as the best.
 """
@@ -10,18 +9,15 @@ Invariant: a knee is told as the median of its rounds with their range, never as
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from loadtest.bench.finding import Cell, Finding, spread_of
-from loadtest.bench.kept import Kept, kill_and_compare
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import STEP, Climb, Step, climb
 from loadtest.plot import Chart, Line
 from loadtest.probe import GENERATOR, NOT_THE_SYSTEM, SIMULATOR
-from servers.supervisor import System
 
 HELD_S: Final = 20.0
 """How long the knee is held."""
@@ -41,51 +37,41 @@ _COLOURS: Final = ("--c1", "--c2", "--c3", "--c4", "--c5", "--p50", "--p99")
 _COLOUR_OF_OTHERS: Final = "--c6"
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One climb, and what was stored of it after the database was killed."""
-
-    climb: Climb
-    kept: Kept
-
-
-async def rounds(
-    system: System, stage: Stage, demand: Demand, *, count: int, tps: float, seconds: float
-) -> list[Round]:
-    """So many climbs, the first from `tps`, the others from below the knee before them."""
-    found: list[Round] = []
+async def climbs(stage: Stage, demand: Demand, *, count: int, tps: float, seconds: float) -> list[Climb]:
+    """So many, the first from `tps`, the others from below the knee before them."""
+    found: list[Climb] = []
     await stage.behave(demand.psp)
     for _ in range(count):
-        found.append(await one_round(system, stage, demand, tps=tps, seconds=seconds))
-        knee = found[-1].climb.knee_per_s
+        found.append(await one_climb(stage, demand, tps=tps, seconds=seconds))
+        knee = found[-1].knee_per_s
         tps = max(1.0, knee / _BEFORE_THE_KNEE) if knee is not None else tps / _BEFORE_THE_KNEE
     return found
 
 
-async def one_round(system: System, stage: Stage, demand: Demand, *, tps: float, seconds: float) -> Round:
-    """A climb from a system at rest, and the kill that follows it."""
+async def one_climb(stage: Stage, demand: Demand, *, tps: float, seconds: float) -> Climb:
+    """A climb whose last step is the knee, held for long."""
 
     async def offer(rate: float, is_long: bool) -> Step:
         return await stage.offer(demand, rate, max(HELD_S, seconds) if is_long else seconds, is_long=is_long)
 
-    await stage.until_served()
-    climbed = await climb(offer, tps)
-    journals, stage.journals = stage.journals, []
-    kept = await kill_and_compare(system, journals)
-    return Round(climbed, kept)
+    return await climb(offer, tps)
+
+
+def lowest_knee(found: Sequence[Climb]) -> float:
+    """A rate that the system holds; where none was held, the lowest that was tried."""
+    return min(each.knee_per_s or min(step.offered_per_s for step in each.steps) for each in found)
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------
 
 
-def finding_of(found: Sequence[Round], demand: Demand, *, command: str) -> Finding:
-    """The rounds as one finding."""
-    steps = [step for each in found for step in each.climb.steps]
-    knees = [each.climb.knee_per_s or 0.0 for each in found]
+def finding_of(found: Sequence[Climb], demand: Demand, *, command: str) -> Finding:
+    """The climbs as one finding."""
+    steps = [step for each in found for step in each.steps]
+    knees = [each.knee_per_s or 0.0 for each in found]
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
         columns=COLUMNS, rows=tuple(_row(group) for group in _groups(steps, _by_rate_and_length)),
-        losses=tuple(loss for each in found for loss in each.kept.losses),
         notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
     )  # fmt: skip
 
@@ -132,17 +118,15 @@ def _ended(group: Sequence[Step], ending: Ending) -> int:
     return sum(step.endings.get(ending, 0) for step in group)
 
 
-def _notes(found: Sequence[Round], knees: Sequence[float], steps: Sequence[Step], demand: Demand) -> list[str]:
+def _notes(found: Sequence[Climb], knees: Sequence[float], steps: Sequence[Step], demand: Demand) -> list[str]:
     asked = f"{demand.orders} order{'s' if demand.orders > 1 else ''} a checkout"
     beside = f", {demand.reads} reads beside each" if demand.reads else ""
     notes = [
         f"PSP {demand.psp.name}: {demand.psp.summary}; {asked}{beside}; p95 held to {demand.limit_ms:.0f} ms",
         f"knee, median of {len(found)}: {spread_of(knees)} checkouts/s, "
         f"{statistics.median(knees) * demand.orders:,.0f} orders/s",
-        f"{sum(each.kept.acknowledged for each in found):,} acknowledged checkouts looked for after the database was "
-        "killed, once a round",
     ]
-    reasons = {step.not_held for each in found for step in each.climb.steps[-2:] if step.not_held}
+    reasons = {step.not_held for each in found for step in each.steps[-2:] if step.not_held}
     notes += [f"past the knee: {'; '.join(sorted(reasons))}"] if reasons else []
     late_ms = max(step.late_p95_ms for step in steps)
     notes += [f"the load generator itself sent up to {late_ms:.0f} ms late at p95"] if late_ms > LATE_MAX_MS else []

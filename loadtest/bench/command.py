@@ -1,5 +1,8 @@
 """What stands behind the commands of `zerosum bench`: a system is started, measured, stopped; the finding is told.
 
+A run on a system: the card, the measurement, the card again with the system at rest, and as the last act the kill of the
+database in the midst of a load (`kept.py`), which no figure and no card can see.
+
 Invariant: one card before and one after each run, on the very system that is measured, stands in every finding; the status is
 the finding's own: 1 when something acknowledged is not stored, and 0 whatever the figures are.
 """
@@ -8,7 +11,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +19,7 @@ from rich.console import Console
 from loadtest.bench import against, checkout, cost, fan, hot, machine, post_rpc, shed, steady
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell
-from loadtest.bench.kept import kill_and_compare
+from loadtest.bench.kept import TPS, Kept
 from loadtest.bench.page import draw_and_tell
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
@@ -29,8 +32,20 @@ from zerosum.settings import Settings
 READS_MAX = 100
 """Reads to a checkout. From the first step's 50 checkouts/s on that is 5,000 reads/s: more than one generator can send."""
 
-Measure = Callable[[System, Stage], Awaitable[Finding]]
-"""Measures; the machine's part of the finding is put beside it here."""
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A finding without the machine's part of it, which is put beside it here.
+
+    `demand`, at `tps` a second: under what load the database is killed at last; None: nothing is killed here.
+    """
+
+    finding: Finding
+    demand: Demand | None = None
+    tps: float = TPS
+
+
+Measure = Callable[[System, Stage], Awaitable[Measured]]
 
 
 def run_card(settings: Settings, *, json_file: Path | None) -> int:
@@ -62,9 +77,10 @@ def run_checkout(
     demand = demand_of(psp=psp, orders=orders, mix=mix)
     command = f"zerosum bench checkout --psp {psp} --orders {orders} --mix {mix} --tps {tps:g} --rounds {count}"
 
-    async def measure(system: System, stage: Stage) -> Finding:
-        found = await checkout.rounds(system, stage, demand, count=count, tps=tps, seconds=seconds)
-        return checkout.finding_of(found, demand, command=f"{command} --seconds {seconds:g}")
+    async def measure(_: System, stage: Stage) -> Measured:
+        found = await checkout.climbs(stage, demand, count=count, tps=tps, seconds=seconds)
+        finding = checkout.finding_of(found, demand, command=f"{command} --seconds {seconds:g}")
+        return Measured(finding, demand, checkout.lowest_knee(found))
 
     return _tell(settings, "checkout", measure, json_file)
 
@@ -72,10 +88,12 @@ def run_checkout(
 def run_hot(settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None) -> int:
     """The knee of one hot seller beside that of a thousand, in turn."""
 
-    async def measure(system: System, stage: Stage) -> Finding:
-        pairs = await hot.pairs(system, stage, count=count, tps=tps, seconds=seconds)
+    async def measure(_: System, stage: Stage) -> Measured:
+        pairs = await hot.pairs(stage, count=count, tps=tps, seconds=seconds)
         command = f"zerosum bench hot --tps {tps:g} --seconds {seconds:g} --rounds {count}"
-        return hot.finding_of(pairs, command=command)
+        return Measured(
+            hot.finding_of(pairs, command=command), hot.HOT, checkout.lowest_knee([each for _, each in pairs])
+        )
 
     return _tell(settings, "hot", measure, json_file)
 
@@ -85,11 +103,11 @@ def run_hot_against_naive(
 ) -> int:
     """Ours and the textbook in turn."""
 
-    async def measure(system: System, stage: Stage) -> Finding:
+    async def measure(system: System, stage: Stage) -> Measured:
         found = await against.compare(system, stage, in_flight=in_flight, rounds=count, seconds=seconds)
         callers = ",".join(map(str, in_flight))
         command = f"zerosum bench hot --against naive --in-flight {callers} --seconds {seconds:g} --rounds {count}"
-        return against.finding_of(found, command=command)
+        return Measured(against.finding_of(found, command=command))
 
     return _tell(settings, "hot", measure, json_file)
 
@@ -97,10 +115,10 @@ def run_hot_against_naive(
 def run_post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
     """PostJournals on a system of its own."""
 
-    async def measure(system: System, _: Stage) -> Finding:
+    async def measure(system: System, _: Stage) -> Measured:
         turns, acknowledged, lost = await post_rpc.measure(system, rounds=count, seconds=seconds)
         command = f"zerosum bench post --rpc --seconds {seconds:g} --rounds {count}"
-        return post_rpc.finding_of(turns, acknowledged, lost, command=command)
+        return Measured(post_rpc.finding_of(turns, acknowledged, lost, command=command))
 
     return _tell(settings, "post", measure, json_file)
 
@@ -111,10 +129,10 @@ def run_shed(
     """Twice the knee, for some seconds; `at`: the knee, if it is known."""
     demand = demand_of(psp=psp, orders=1, mix="0:1")
 
-    async def measure(system: System, stage: Stage) -> Finding:
-        seen = await shed.overload(system, stage, demand, knee=at, tps=tps, seconds=seconds)
+    async def measure(_: System, stage: Stage) -> Measured:
+        seen = await shed.overload(stage, demand, knee=at, tps=tps, seconds=seconds)
         command = f"zerosum bench shed --psp {psp} --knee {seen.knee_per_s:g} --seconds {seconds:g}"
-        return shed.finding_of(seen, command=command)
+        return Measured(shed.finding_of(seen, command=command), demand, seen.knee_per_s)
 
     return _tell(settings, "shed", measure, json_file)
 
@@ -122,12 +140,11 @@ def run_shed(
 def run_fan(settings: Settings, *, orders_per_s: float, seconds: float, count: int, json_file: Path | None) -> int:
     """What more sellers in a checkout cost."""
 
-    async def measure(system: System, stage: Stage) -> Finding:
+    async def measure(_: System, stage: Stage) -> Measured:
         psp = PSP_PROFILES["zero"]
         found = await fan.steps(stage, psp, count=count, orders_per_s=orders_per_s, seconds=seconds)
-        kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench fan --orders-per-s {orders_per_s:g} --seconds {seconds:g} --rounds {count}"
-        return fan.finding_of(found, command=command, losses=kept.losses)
+        return Measured(fan.finding_of(found, command=command), Demand(psp=psp), orders_per_s)
 
     return _tell(settings, "fan", measure, json_file)
 
@@ -135,12 +152,12 @@ def run_fan(settings: Settings, *, orders_per_s: float, seconds: float, count: i
 def run_cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
     """What a checkout costs, cost."""
 
-    async def measure(system: System, stage: Stage) -> Finding:
+    async def measure(system: System, stage: Stage) -> Measured:
         found = await cost.costs(system, stage, seconds=seconds)
         idle, processes = cost.idle_bytes(), processes_by_name()
-        kept = await kill_and_compare(system, stage.journals)
         command = f"zerosum bench cost --seconds {seconds:g}"
-        return cost.finding_of(found, idle, processes, command=command, losses=kept.losses)
+        finding = cost.finding_of(found, idle, processes, command=command, losses=())
+        return Measured(finding, Demand(psp=PSP_PROFILES["zero"]))
 
     return _tell(settings, "cost", measure, json_file)
 
@@ -149,9 +166,9 @@ def run_memory(settings: Settings, *, tps: float, seconds: float, json_file: Pat
     """Memory over time under a steady load, by process."""
     command = f"zerosum bench memory --tps {tps:g} --seconds {seconds:g}"
 
-    async def measure(_system: System, stage: Stage) -> Finding:
+    async def measure(_: System, stage: Stage) -> Measured:
         readings = await steady.memory_under(stage, console_for(json_file), tps=tps, seconds=seconds)
-        return steady.finding_of(readings, command=command)
+        return Measured(steady.finding_of(readings, command=command))
 
     return _tell(settings, "memory", measure, json_file)
 
@@ -178,15 +195,30 @@ def _tell(settings: Settings, what: str, measure: Measure, json_file: Path | Non
 
 async def _measured(settings: Settings, folder: Path, console: Console, measure: Measure) -> Finding:
     async with own_system(settings, folder, console) as system:
+        stage = Stage(system, folder, console)
+        await stage.rest()
         before = await card_of(system)
-        finding = await measure(system, Stage(system, folder, console))
-        return replace(finding, cards=(before, await card_of(system)), facts=machine.facts())
+        measured = await measure(system, stage)
+        await stage.rest()
+        finding = replace(measured.finding, cards=(before, await card_of(system)), facts=machine.facts())
+        if measured.demand is None:
+            return finding
+        return with_kept(finding, await stage.kill(measured.demand, measured.tps))
+
+
+def with_kept(finding: Finding, kept: Kept) -> Finding:
+    """The finding, and what became of everything that was acknowledged when the database was killed."""
+    return replace(
+        finding, losses=(*finding.losses, *kept.losses), doubts=(*finding.doubts, *kept.doubts),
+        notes=(*finding.notes, kept.note),
+    )  # fmt: skip
 
 
 async def _card(settings: Settings, console: Console) -> Card:
     folder = folder_of(settings, "card")
     try:
         async with own_system(settings, folder, console) as system:
+            await Stage(system, folder, console).rest()
             return await card_of(system)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

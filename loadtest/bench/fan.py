@@ -44,13 +44,13 @@ async def steps(stage: Stage, psp: PspProfile, *, count: int, orders_per_s: floa
     return found
 
 
-def finding_of(found: Found, *, command: str, losses: Sequence[str]) -> Finding:
+def finding_of(found: Found, *, command: str) -> Finding:
     """The rounds as one finding; ratios are of neighbours."""
     ten, one = (_cpu_an_order(found[width], width) for width in (_TOLD, 1))
     return Finding(
         bench="fan", command=command, headline=f"CPU an order at {_TOLD} sellers over one: {ratios(ten, one)}",
         columns=COLUMNS, rows=tuple(_row(width, found) for width in WIDTHS),
-        losses=tuple(losses), notes=(f"{len(found[1])} rounds, the widths in turn", *few_pairs(len(found[1]))),
+        notes=(f"{len(found[1])} rounds, the widths in turn", *few_pairs(len(found[1]))),
     )  # fmt: skip
 
 

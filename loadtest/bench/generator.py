@@ -192,7 +192,7 @@ class Generator:
                 acknowledged.append(f"{self._ids[each.ask.number]} {'final' if is_final else 'open'}\n")
         write_calls(self._plan.samples, calls)
         self._plan.journal.write_text("".join(acknowledged), encoding="ascii")
-        _say("done", codes=codes, unhinted=unhinted)
+        _say("done", codes=codes, unhinted=unhinted, began_s=self._began_s)
 
     def _is_final(self, body: bytes) -> bool:
         return all(status in FINAL_STATUSES for _, status in self._codec.told(body))

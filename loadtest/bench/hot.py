@@ -8,29 +8,29 @@ Invariant: spread and hot alternate on one system, so that what the machine does
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest.bench.checkout import Round, charts, one_round, system_cpu_ms
+from loadtest.bench.checkout import charts, one_climb, system_cpu_ms
 from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
-from loadtest.bench.staircase import STEP, Step
-from servers.supervisor import System
+from loadtest.bench.staircase import STEP, Climb, Step
 
 SPREAD: Final = Demand(psp=PSP_PROFILES["zero"])
 HOT: Final = Demand(psp=PSP_PROFILES["zero"], hot_share=1.0)
 
 COLUMNS: Final = ("seller", "knee/s", "p95 ms at the knee", "CPU ms at the knee, system")
 
-Pair = tuple[Round, Round]
+Pair = tuple[Climb, Climb]
+"""Spread, hot."""
 
 
-async def pairs(system: System, stage: Stage, *, count: int, tps: float, seconds: float) -> list[Pair]:
+async def pairs(stage: Stage, *, count: int, tps: float, seconds: float) -> list[Pair]:
     """So many climbs of each, spread first; later ones begin two steps below the knee of the first."""
     found: list[Pair] = []
     await stage.behave(SPREAD.psp)
     for _ in range(count):
-        spread = await one_round(system, stage, SPREAD, tps=tps, seconds=seconds)
-        tps = max(1.0, (spread.climb.knee_per_s or tps) / STEP**2)
-        found.append((spread, await one_round(system, stage, HOT, tps=tps, seconds=seconds)))
+        spread = await one_climb(stage, SPREAD, tps=tps, seconds=seconds)
+        tps = max(1.0, (spread.knee_per_s or tps) / STEP**2)
+        found.append((spread, await one_climb(stage, HOT, tps=tps, seconds=seconds)))
     return found
 
 
@@ -41,15 +41,14 @@ def finding_of(found: Sequence[Pair], *, command: str) -> Finding:
     return Finding(
         bench="hot", command=command, headline=f"hot over spread: {ratio}", columns=COLUMNS,
         rows=(_row("a thousand", spread), _row("one", hot)),
-        losses=tuple(loss for pair in found for each in pair for loss in each.kept.losses),
-        charts=charts([step for each in hot for step in each.climb.steps]),
+        charts=charts([step for each in hot for step in each.steps]),
         notes=(
             f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller", *few_pairs(len(found))
         ),
     )  # fmt: skip
 
 
-def _row(name: str, found: Sequence[Round]) -> tuple[Cell, ...]:
+def _row(name: str, found: Sequence[Climb]) -> tuple[Cell, ...]:
     last = [step for each in found if (step := _held(each)) is not None]
     return (
         name, spread_of(_knee(each) for each in found),
@@ -58,10 +57,10 @@ def _row(name: str, found: Sequence[Round]) -> tuple[Cell, ...]:
     )  # fmt: skip
 
 
-def _knee(found: Round) -> float:
-    return found.climb.knee_per_s or 0.0
+def _knee(found: Climb) -> float:
+    return found.knee_per_s or 0.0
 
 
-def _held(found: Round) -> Step | None:
+def _held(found: Climb) -> Step | None:
     """The long step of the knee."""
-    return found.climb.steps[-1] if found.climb.knee_per_s is not None else None
+    return found.steps[-1] if found.knee_per_s is not None else None

@@ -21,7 +21,8 @@ from zerosum.errors import Unavailable
 class Load:
     """What came of a load. `calls`: those that were to be sent after the warm-up. `cpu_ms`: the generator's own, meanwhile.
 
-    `codes`: how often each gRPC status came, warm-up included. `unhinted`: calls shed without RetryInfo.
+    `codes`: how often each gRPC status came, warm-up included. `unhinted`: calls shed without RetryInfo. `began_s`: its first
+    instant, by `time.perf_counter`, which is one for all processes of a machine.
     """
 
     plan: LoadPlan
@@ -29,6 +30,11 @@ class Load:
     cpu_ms: float
     codes: Mapping[str, int]
     unhinted: int
+    began_s: float = 0.0
+
+    def ended_s(self, call: Call) -> float:
+        """When the call ended, by the same clock."""
+        return self.began_s + (call.offset_us + call.latency_us) / 1_000_000
 
 
 async def _nothing() -> None:
@@ -67,7 +73,8 @@ async def run_load(
         raise Unavailable(f"the load generator ended with status {code}; see {log}")
     from_us = plan.warm_up_s * 1_000_000
     calls = tuple(call for call in read_calls(plan.samples) if call.offset_us >= from_us)
-    return Load(plan, calls, told["offered"]["cpu_ms"], told["done"]["codes"], told["done"]["unhinted"])
+    done = told["done"]
+    return Load(plan, calls, told["offered"]["cpu_ms"], done["codes"], done["unhinted"], done["began_s"])
 
 
 def _environment() -> dict[str, str]:

@@ -16,6 +16,7 @@ from loadtest.journeys import arrivals
 from loadtest.shape import ONE_CURRENCY, Checkout, Shape, checkouts
 
 SELLERS: Final = 1_000
+WARM_UP_S: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class LoadPlan:
     seconds: float
     seed: int
     run_id: str
-    warm_up_s: float = 3.0
+    warm_up_s: float = WARM_UP_S
     orders: int = 1
     hot_share: float = 0.0
     reads_per_checkout: int = 0

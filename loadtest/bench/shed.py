@@ -1,8 +1,8 @@
 """`zerosum bench shed`: past the knee the system takes on what it can serve in time and turns the rest away, and loses nothing.
 
-The knee is found (or given), then twice that is offered for a minute, then half of it; then the database is killed and all that
-was acknowledged must be stored. What is turned away is RESOURCE_EXHAUSTED with RetryInfo: a single one without makes the run
-void, since its caller comes back at once. Whether p95 kept to the limit is told in words. Source: issue 5, point 7.
+The knee is found (or given), then twice that is offered for a minute, then half of it. What is turned away is
+RESOURCE_EXHAUSTED with RetryInfo: a single one without makes the run void, since its caller comes back at once. Whether p95
+kept to the limit is told in words. Source: issue 5, point 7.
 
 Invariant: latency is of what was taken on, from the intended instant; what was turned away is counted, never timed.
 """
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtest.bench.finding import Cell, Finding
-from loadtest.bench.kept import Kept, kill_and_compare
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.stage import Demand, Offered, Stage
 from loadtest.bench.staircase import Step, climb
 from loadtest.plot import Chart, Line
 from loadtest.sample import Percentiles, percentiles
-from servers.supervisor import System
 
 TIMES: Final = 2.0
 """The knee, so often."""
@@ -52,20 +50,15 @@ class Overload:
     knee_per_s: float
     offered: Offered
     after: Step
-    kept: Kept
 
 
-async def overload(
-    system: System, stage: Stage, demand: Demand, *, knee: float | None, tps: float, seconds: float
-) -> Overload:
+async def overload(stage: Stage, demand: Demand, *, knee: float | None, tps: float, seconds: float) -> Overload:
     """Finds the knee unless it is given, and goes beyond it."""
     await stage.behave(demand.psp)
-    await stage.until_served()
     knee_per_s = knee or await _knee(stage, demand, tps)
     offered = await stage.load(demand, knee_per_s * TIMES, seconds)
     after = await stage.offer(demand, knee_per_s / TIMES, AFTERWARDS_S)
-    journals, stage.journals = stage.journals, []
-    return Overload(knee_per_s, offered, after, await kill_and_compare(system, journals))
+    return Overload(knee_per_s, offered, after)
 
 
 async def _knee(stage: Stage, demand: Demand, tps: float) -> float:
@@ -103,7 +96,7 @@ def finding_of(seen: Overload, *, command: str) -> Finding:
         headline=f"at {TIMES:g} x the knee of {seen.knee_per_s:,.0f}/s: {whole.per_s(Ending.FINAL):,.0f} final/s, "
         f"p95 {told.p95_ms or 0:,.0f} ms, {turned_away:.0%} turned away",
         rows=(*(_row(f"{each.from_s:.0f} s", each) for each in windows), _row("all of it", whole)),
-        losses=seen.kept.losses, charts=_charts(windows, seen.offered.limit_ms),
+        charts=_charts(windows, seen.offered.limit_ms),
         doubts=(f"{load.unhinted} calls were turned away without RetryInfo",) if load.unhinted else (),
         notes=(
             _judged(told, seen.offered.limit_ms),
@@ -112,7 +105,6 @@ def finding_of(seen: Overload, *, command: str) -> Finding:
             + ", ".join(f"{code} {count}" for code, count in sorted(load.codes.items())),
             f"then {seen.after.offered_per_s:,.0f}/s: p95 {seen.after.latency.p95_ms or 0:,.0f} ms, "
             f"{seen.after.not_held or 'held'}",
-            f"{seen.kept.acknowledged:,} acknowledged checkouts looked for after the database was killed",
         ),
     )  # fmt: skip
 

@@ -13,17 +13,17 @@ from typing import Final
 from rich.console import Console
 
 from loadtest.bench.added import added
+from loadtest.bench.kept import Kept, kill_and_compare
 from loadtest.bench.load import Load, run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import PspProfile
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.served import buyer_of
 from loadtest.bench.staircase import Step, cpu_a_checkout, step_of
-from loadtest.bench.system import auditor_url
-from loadtest.clock import wall_ms
+from loadtest.bench.system import auditor_url, load_plan
 from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
 from loadtest.sample import Percentiles
-from servers.keys import read_key, token_path
+from servers.keys import read_key
 from servers.supervisor import System
 
 OWED_SHARE: Final = 0.01
@@ -31,6 +31,8 @@ OWED_SHARE: Final = 0.01
 
 DRAIN_PATIENCE_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.2
+CALM_S: Final = 3.0
+"""Of rest: what a load or a start leaves behind (webhooks, sweeps, a checkpoint) is over by then, or is there always."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,19 +131,25 @@ class Stage:
         finally:
             books.close()
 
-    async def until_served(self) -> None:
-        """Returns when a new checkout is final again. Raises TimeoutError."""
+    async def rest(self) -> None:
+        """Returns when the system serves, owes nothing any more and has had some calm seconds. Raises TimeoutError."""
         async with buyer_of(self._system) as buyer:
             await buyer.until_served()
+        await self.drain()
+        await asyncio.sleep(CALM_S)
+
+    async def kill(self, demand: Demand, tps: float) -> Kept:
+        """The database, in the midst of a load at this rate (`kept.py`); what is left of all journals. Raises Unavailable."""
+        journals, self.journals = self.journals, []
+        return await kill_and_compare(self._system, journals, tps=tps, orders=demand.orders, hot_share=demand.hot_share)
 
     def _plan(self, demand: Demand, tps: float, seconds: float) -> LoadPlan:
         self._number += 1
-        folder, settings = self._folder / f"load-{self._number}", self._system.settings
+        folder = self._folder / f"load-{self._number}"
         folder.mkdir()
-        return LoadPlan(
-            target=settings.payment_address, token_file=str(token_path(settings.data_dir, "service")),
-            folder=str(folder), tps=tps, seconds=seconds, seed=self._number, run_id=f"{wall_ms():x}",
-            orders=demand.orders, hot_share=demand.hot_share, reads_per_checkout=demand.reads,
+        return load_plan(
+            self._system, folder, tps=tps, seconds=seconds, seed=self._number, orders=demand.orders,
+            hot_share=demand.hot_share, reads=demand.reads,
         )  # fmt: skip
 
     async def _read(self, reading: _Reading) -> None:

@@ -14,7 +14,10 @@ from typing import Final
 from rich.console import Console
 
 from loadtest.bench.card import Card, take_card
+from loadtest.bench.plan import WARM_UP_S, LoadPlan
+from loadtest.clock import wall_ms
 from servers.child import free_ports
+from servers.keys import token_path
 from servers.log import log_to
 from servers.supervisor import Simulated, System
 from servers.wiring import database_url
@@ -73,6 +76,27 @@ async def card_of(system: System) -> Card:
     """The card of the machine, on the disk, the database and the Ray of this system."""
     settings = system.settings
     return await asyncio.to_thread(take_card, admin_url(system), settings.data_dir, ray_address=settings.ray_address)
+
+
+def load_plan(
+    system: System,
+    folder: Path,
+    *,
+    tps: float,
+    seconds: float,
+    seed: int = 0,
+    warm_up_s: float = WARM_UP_S,
+    orders: int = 1,
+    hot_share: float = 0.0,
+    reads: int = 0,
+) -> LoadPlan:
+    """A load on this system's payment server (`plan.py`), with ids that no other load of it has."""
+    settings = system.settings
+    return LoadPlan(
+        target=settings.payment_address, token_file=str(token_path(settings.data_dir, "service")), folder=str(folder),
+        tps=tps, seconds=seconds, seed=seed, run_id=f"{wall_ms():x}", warm_up_s=warm_up_s, orders=orders,
+        hot_share=hot_share, reads_per_checkout=reads,
+    )  # fmt: skip
 
 
 def metrics_pages(system: System) -> dict[Service, str]:

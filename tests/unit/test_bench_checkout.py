@@ -8,8 +8,8 @@ import pytest
 
 from loadtest.bench.added import added
 from loadtest.bench.card import Card
-from loadtest.bench.checkout import COLUMNS, Round, finding_of, system_cpu_ms
-from loadtest.bench.command import demand_of
+from loadtest.bench.checkout import COLUMNS, finding_of, lowest_knee, system_cpu_ms
+from loadtest.bench.command import demand_of, with_kept
 from loadtest.bench.finding import Finding, Spread, few_pairs
 from loadtest.bench.hot import finding_of as hot_finding_of
 from loadtest.bench.kept import Kept, compare, read_acknowledged
@@ -19,7 +19,6 @@ from loadtest.shape import ONE_CURRENCY, Shape, checkouts
 from zerosum.errors import Misconfigured
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
-KEPT = Kept(acknowledged=7)
 
 
 def _step(rate: float, latency_ms: int, *, is_long: bool = False) -> Step:
@@ -30,18 +29,18 @@ def _step(rate: float, latency_ms: int, *, is_long: bool = False) -> Step:
     )
 
 
-def _round(knee: float | None, *steps: Step, kept: Kept = KEPT) -> Round:
-    return Round(Climb(steps, knee), kept)
+def _climb(knee: float | None, *steps: Step) -> Climb:
+    return Climb(steps, knee)
 
 
-def _finding(*rounds: Round, psp: str = "zero", orders: int = 1) -> Finding:
+def _finding(*climbs: Climb, psp: str = "zero", orders: int = 1) -> Finding:
     demand = demand_of(psp=psp, orders=orders, mix="2:1")
-    return finding_of(rounds, demand, command="zerosum bench checkout")
+    return finding_of(climbs, demand, command="zerosum bench checkout")
 
 
 def test_the_knee_is_the_median_of_the_rounds_and_their_range_is_told() -> None:
     """Issue 5: medians and ranges, the headline last."""
-    finding = _finding(*(_round(knee, _step(50.0, 10)) for knee in (100.0, 80.0, 125.0)), orders=3)
+    finding = _finding(*(_climb(knee, _step(50.0, 10)) for knee in (100.0, 80.0, 125.0)), orders=3)
 
     assert finding.headline == "knee: 100 checkouts/s"
     assert any("100 (80 to 125) checkouts/s, 300 orders/s" in note for note in finding.notes)
@@ -49,8 +48,8 @@ def test_the_knee_is_the_median_of_the_rounds_and_their_range_is_told() -> None:
 
 
 def test_steps_of_a_rate_stand_in_one_row_and_long_ones_apart() -> None:
-    first = _round(50.0, _step(50.0, 10), _step(62.5, 400), _step(50.0, 12, is_long=True))
-    second = _round(50.0, _step(50.0, 30), _step(62.5, 200), _step(50.0, 14, is_long=True))
+    first = _climb(50.0, _step(50.0, 10), _step(62.5, 400), _step(50.0, 12, is_long=True))
+    second = _climb(50.0, _step(50.0, 30), _step(62.5, 200), _step(50.0, 14, is_long=True))
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in _finding(first, second).rows]
 
     assert [(row["offered/s"], row["held"]) for row in rows] == [
@@ -80,12 +79,12 @@ def test_added_latency_is_what_the_psp_did_not_take_payment_by_payment() -> None
     ours = added(calls, baskets, delays)
 
     assert (ours.count, ours.p50_ms, ours.p95_ms) == (2, 12.0, 30.0)
-    (row,) = _finding(_round(50.0, replace(_step(50.0, 230), added=ours))).rows
+    (row,) = _finding(_climb(50.0, replace(_step(50.0, 230), added=ours))).rows
     assert dict(zip(COLUMNS, row, strict=True))["added p95 ms"] == Spread((30.0,))
 
 
 def test_plots_have_latency_and_cpu_against_the_rate() -> None:
-    latency, cpu = _finding(_round(50.0, _step(62.5, 40), _step(50.0, 10), _step(50.0, 20, is_long=True))).charts
+    latency, cpu = _finding(_climb(50.0, _step(62.5, 40), _step(50.0, 10), _step(50.0, 20, is_long=True))).charts
 
     assert [line.points for line in latency.lines if line.name == "p95"] == [((50.0, 15.0), (62.5, 40.0))]
     assert (latency.x_unit, latency.limit, cpu.is_stacked) == ("/s", 300.0, True)
@@ -95,16 +94,16 @@ def test_plots_have_latency_and_cpu_against_the_rate() -> None:
 def test_processes_that_cost_little_share_a_colour() -> None:
     """Seven colours can be told apart; the dearest have them."""
     step = replace(_step(50.0, 10), cpu_ms={f"process {number}": float(number) for number in range(1, 10)})
-    _, cpu = _finding(_round(50.0, step)).charts
+    _, cpu = _finding(_climb(50.0, step)).charts
 
     assert [line.name for line in cpu.lines] == [*(f"process {number}" for number in range(9, 2, -1)), "all others"]
     assert cpu.lines[-1].points == ((50.0, 3.0),)
 
 
-def test_a_round_whose_acknowledged_checkouts_are_not_all_stored_does_not_count() -> None:
+def test_a_run_whose_acknowledged_checkouts_are_not_all_stored_does_not_count() -> None:
     """Speed.md: after each run kill -9 the database and check acknowledged = stored, else the figure does not count."""
     kept = compare({"a": True, "b": False, "c": True, "d": True}, {"a": True, "b": False, "c": False})
-    finding = _finding(_round(50.0, _step(50.0, 10), kept=kept))
+    finding = with_kept(_finding(_climb(50.0, _step(50.0, 10))), replace(kept, fresh=1))
 
     assert (kept.missing, kept.undone) == (("d",), ("c",))
     assert finding.void_because == (
@@ -112,6 +111,30 @@ def test_a_round_whose_acknowledged_checkouts_are_not_all_stored_does_not_count(
         "1 of 4 checkouts were told final and stored otherwise: c",
     )
     assert finding.status == 1
+
+
+def test_a_kill_that_nothing_was_acknowledged_before_is_a_doubt_and_no_loss() -> None:
+    """With old rows alone a database that gives up its last second would pass."""
+    finding = with_kept(_finding(_climb(50.0, _step(50.0, 10))), Kept(acknowledged=7, fresh=0))
+
+    assert finding.void_because == ("nothing was acknowledged in the second before the database was killed",)
+    assert finding.status == 0
+
+
+def test_how_much_was_looked_for_stands_in_the_finding() -> None:
+    finding = with_kept(_finding(_climb(50.0, _step(50.0, 10))), Kept(acknowledged=1_234, fresh=56))
+
+    assert finding.void_because == ()
+    assert finding.notes[-1].startswith("1,234 acknowledged checkouts looked for")
+    assert finding.notes[-1].endswith("56 of them acknowledged in the second before")
+
+
+def test_the_database_is_killed_under_a_rate_that_every_climb_held() -> None:
+    """Where none was held: the lowest that was tried."""
+    first, second = _climb(100.0, _step(100.0, 10)), _climb(80.0, _step(50.0, 10), _step(80.0, 10))
+
+    assert lowest_knee([first, second]) == 80.0
+    assert lowest_knee([first, _climb(None, _step(50.0, 900), _step(40.0, 900))]) == 40.0
 
 
 def test_what_became_final_after_it_was_told_open_is_kept() -> None:
@@ -127,12 +150,12 @@ def test_the_journals_of_all_loads_are_read_together(tmp_path: Path) -> None:
 
 
 def test_where_no_rate_was_held_the_knee_is_zero() -> None:
-    assert _finding(_round(None, _step(50.0, 900))).headline == "knee: 0 checkouts/s"
+    assert _finding(_climb(None, _step(50.0, 900))).headline == "knee: 0 checkouts/s"
 
 
 def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
     """Speed.md: ratio per neighbouring pair, median and range."""
-    pairs = [(_round(100.0, _step(100.0, 10)), _round(hot, _step(hot, 10))) for hot in (90.0, 80.0, 100.0)]
+    pairs = [(_climb(100.0, _step(100.0, 10)), _climb(hot, _step(hot, 10))) for hot in (90.0, 80.0, 100.0)]
     finding = hot_finding_of(pairs, command="zerosum bench hot")
 
     assert finding.headline == "hot over spread: 0.9 (0.8 to 1)"

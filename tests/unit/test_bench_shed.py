@@ -1,8 +1,7 @@
-"""What twice the knee becomes: windows, what was turned away, and that a loss voids the run."""
+"""What twice the knee becomes: windows, and what was turned away."""
 
 from loadtest.bench.card import Card
 from loadtest.bench.finding import Finding
-from loadtest.bench.kept import Kept
 from loadtest.bench.load import Load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.sample_file import Call, Ending, Kind
@@ -12,7 +11,6 @@ from loadtest.bench.staircase import step_of
 from loadtest.sample import NO_SAMPLES
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
-KEPT = Kept(acknowledged=2)
 PLAN = LoadPlan(target="a:1", token_file="t", folder=".", tps=4.0, seconds=15.0, warm_up_s=3.0, seed=1, run_id="r")
 
 
@@ -26,12 +24,10 @@ CALLS = (
 )  # fmt: skip
 
 
-def _finding(
-    kept: Kept = KEPT, *, calls: tuple[Call, ...] = CALLS, unhinted: int = 0, limit_ms: float = 300.0
-) -> Finding:
+def _finding(*, calls: tuple[Call, ...] = CALLS, unhinted: int = 0, limit_ms: float = 300.0) -> Finding:
     load = Load(PLAN, calls, 1.0, {"OK": 3, "RESOURCE_EXHAUSTED": 1, "DEADLINE_EXCEEDED": 1}, unhinted)
     after = step_of((_call(0, Ending.FINAL),), offered_per_s=1.0, seconds=1.0, limit_ms=300.0)
-    seen = Overload(2.0, Offered(load, limit_ms, NO_SAMPLES, {}, None), after, kept)
+    seen = Overload(2.0, Offered(load, limit_ms, NO_SAMPLES, {}, None), after)
     return finding_of(seen, command="zerosum bench shed")
 
 
@@ -72,11 +68,3 @@ def test_whether_what_was_taken_on_kept_its_latency_is_told_in_words() -> None:
     assert "p95 of what was taken on: kept, 300 ms (limit 300 ms)" in _finding().notes
     assert "p95 of what was taken on: missed, 300 ms (limit 299 ms)" in _finding(limit_ms=299.0).notes
     assert "p95 of what was taken on: missed, nothing was answered (limit 300 ms)" in _finding(calls=none_final).notes
-
-
-def test_an_acknowledged_checkout_that_is_gone_voids_the_run() -> None:
-    """Issue 5, point 7: nothing lost."""
-    finding = _finding(Kept(2, missing=("co-1",)))
-
-    assert finding.void_because == ("1 of 2 checkouts were acknowledged and not stored: co-1",)
-    assert finding.status == 1
