@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -194,14 +195,68 @@ def processes_by_name() -> dict[str, int]:
 
 
 def cpu_ms_by_process() -> dict[str, float]:
-    """CPU time of this process and all that descend from it, by what they are, in milliseconds since each began."""
+    """CPU time of this process and all that descend from it, by what they are, in milliseconds since each began.
+
+    That of processes that have ended stands with whoever waited for them. What happened between two instants is told by
+    `cpu_spent_ms`: nobody waits for Ray's workers, and what they had spent is missing here once they are gone.
+    """
     spent: dict[str, float] = {}
+    for each in cpu_reading().values():
+        spent[each.name] = spent.get(each.name, 0.0) + each.own_ms + each.waited_for_ms
+    return spent
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCpu:
+    """CPU of one process since it began, and of its children that ended and that it waited for, in milliseconds."""
+
+    name: str
+    parent: int
+    own_ms: float
+    waited_for_ms: float
+
+
+CpuReading = Mapping[tuple[int, int], ProcessCpu]
+"""By process id and instant of its start, which together are nobody else's."""
+
+
+def cpu_reading() -> CpuReading:
+    """This process and all that descend from it, as they are now."""
+    found = {}
     for pid in family(os.getpid()):
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            name = _command_name(pid)
-            spent[name] = spent.get(name, 0.0) + (int(fields[11]) + int(fields[12])) * 10.0
+            own, waited_for = (10.0 * (int(fields[at]) + int(fields[at + 1])) for at in (11, 13))
+            found[pid, int(fields[19])] = ProcessCpu(_command_name(pid), int(fields[1]), own, waited_for)
+    return found
+
+
+def cpu_spent_ms(before: CpuReading, after: CpuReading) -> dict[str, float]:
+    """CPU between two readings by what the processes are, never negative. What began or ended in between is counted too.
+
+    What a process spent before its end comes from its parent, less what it had spent at the first reading. Where nobody waited
+    for it (a worker of Ray's: the raylet ignores its children's ends), its last part is known to nobody.
+    """
+    spent: dict[str, float] = {}
+    none = ProcessCpu("", 0, 0.0, 0.0)
+    for key, now in after.items():
+        then = before.get(key, none)
+        gone = _gone_below(key[0], before, after)
+        known_ms = sum(each.own_ms + each.waited_for_ms for each in gone)
+        ended_ms = max(now.waited_for_ms - then.waited_for_ms - known_ms, 0.0)
+        heir = gone[0].name if gone else now.name
+        spent[now.name] = spent.get(now.name, 0.0) + now.own_ms - then.own_ms
+        spent[heir] = spent.get(heir, 0.0) + ended_ms
     return spent
+
+
+def _gone_below(parent: int, before: CpuReading, after: CpuReading) -> list[ProcessCpu]:
+    """Children that have ended since, and theirs."""
+    found = []
+    for key, each in before.items():
+        if each.parent == parent and key not in after:
+            found += [each, *_gone_below(key[0], before, after)]
+    return found
 
 
 GENERATOR: Final = "load generator"

@@ -21,7 +21,7 @@ from loadtest.bench.sample_file import Ending
 from loadtest.bench.served import buyer_of
 from loadtest.bench.staircase import Step, cpu_a_checkout, step_of
 from loadtest.bench.system import auditor_url, load_plan
-from loadtest.probe import GENERATOR, Books, Psp, average_batch, cpu_ms_by_process, shard_figures
+from loadtest.probe import GENERATOR, Books, CpuReading, Psp, average_batch, cpu_reading, cpu_spent_ms, shard_figures
 from loadtest.sample import Percentiles
 from servers.keys import read_key
 from servers.supervisor import System
@@ -66,9 +66,9 @@ class Offered:
 
 @dataclass(slots=True)
 class _Reading:
-    """CPU by process in ms and figures of the checkout shards, at an instant."""
+    """CPU of the processes and figures of the checkout shards, at an instant."""
 
-    cpu_ms: Mapping[str, float] = field(default_factory=dict)
+    cpu: CpuReading = field(default_factory=dict)
     shards: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -114,8 +114,7 @@ class Stage:
         before, after = _Reading(), _Reading()
         load = await run_load(plan, on_counting=lambda: self._read(before), on_offered=lambda: self._read(after))
         self.journals.append(plan.journal)
-        spent = {name: after.cpu_ms[name] - before.cpu_ms.get(name, 0.0) for name in after.cpu_ms}
-        spent[GENERATOR] = load.cpu_ms
+        spent = {**cpu_spent_ms(before.cpu, after.cpu), GENERATOR: load.cpu_ms}
         ours = added(load.calls, list(plan.baskets()), await asyncio.to_thread(self._psp.delays_ms))
         return Offered(load, demand.limit_ms, ours, spent, average_batch(before.shards, after.shards))
 
@@ -154,7 +153,7 @@ class Stage:
 
     async def _read(self, reading: _Reading) -> None:
         reading.shards = await asyncio.to_thread(shard_figures, self._metrics)
-        reading.cpu_ms = cpu_ms_by_process()
+        reading.cpu = cpu_reading()
 
     def _show(self, step: Step) -> None:
         latency = "/".join("-" if each is None else f"{each:.0f}" for each in _three(step))
