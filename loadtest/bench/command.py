@@ -131,8 +131,9 @@ def run_shed(
 
     async def measure(_: System, stage: Stage) -> Measured:
         seen = await shed.overload(stage, demand, knee=at, tps=tps, seconds=seconds)
-        command = f"zerosum bench shed --psp {psp} --knee {seen.knee_per_s:g} --seconds {seconds:g}"
-        return Measured(shed.finding_of(seen, command=command), demand, seen.knee_per_s)
+        where, rate = (f"--knee {seen.knee_per_s:g}", seen.knee_per_s) if seen else (f"--tps {tps:g}", TPS)
+        command = f"zerosum bench shed --psp {psp} {where} --seconds {seconds:g}"
+        return Measured(shed.finding_of(seen, command=command), demand, rate)
 
     return _tell(settings, "shed", measure, json_file)
 

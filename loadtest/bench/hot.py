@@ -35,15 +35,18 @@ async def pairs(stage: Stage, *, count: int, tps: float, seconds: float) -> list
 
 
 def finding_of(found: Sequence[Pair], *, command: str) -> Finding:
-    """The pairs as one finding; the ratio is of neighbours."""
+    """The pairs as one finding; the ratio is of neighbours. A pair in which spread has no knee has no ratio, and is a doubt."""
     spread, hot = ([pair[place] for pair in found] for place in (0, 1))
-    ratio = ratios([_knee(each) for each in hot], [_knee(each) or 1.0 for each in spread])
+    told = [(hot_knee, knee) for knee, hot_knee in ((_knee(one), _knee(other)) for one, other in found) if knee]
+    ratio = ratios([hot_knee for hot_knee, _ in told], [knee for _, knee in told])
+    missing = len(found) - len(told)
     return Finding(
-        bench="hot", command=command, headline=f"hot over spread: {ratio}", columns=COLUMNS,
-        rows=(_row("a thousand", spread), _row("one", hot)),
+        bench="hot", command=command, headline=f"hot over spread: {ratio or 'no ratio, spread held no rate'}",
+        columns=COLUMNS, rows=(_row("a thousand", spread), _row("one", hot)),
+        doubts=(f"in {missing} of {len(found)} pairs spread held no rate: they have no ratio",) if missing else (),
         charts=charts([step for each in hot for step in each.steps]),
         notes=(
-            f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller", *few_pairs(len(found))
+            f"{len(found)} pairs of climbs, spread and hot in turn; the plots are of the hot seller", *few_pairs(len(told))
         ),
     )  # fmt: skip
 

@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from loadtest.bench.checkout import one_climb
 from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.stage import Demand, Offered, Stage
-from loadtest.bench.staircase import Step, climb
+from loadtest.bench.staircase import Step
 from loadtest.plot import Chart, Line
 from loadtest.sample import Percentiles, percentiles
 
 TIMES: Final = 2.0
 """The knee, so often."""
+
+STEP_S: Final = 5.0
+"""Of a step on the way to the knee."""
 
 WINDOW_S: Final = 10.0
 AFTERWARDS_S: Final = 10.0
@@ -52,21 +56,15 @@ class Overload:
     after: Step
 
 
-async def overload(stage: Stage, demand: Demand, *, knee: float | None, tps: float, seconds: float) -> Overload:
-    """Finds the knee unless it is given, and goes beyond it."""
+async def overload(stage: Stage, demand: Demand, *, knee: float | None, tps: float, seconds: float) -> Overload | None:
+    """Finds the knee unless it is given, and goes beyond it. None: no rate was held, so there is nothing to go beyond."""
     await stage.behave(demand.psp)
-    knee_per_s = knee or await _knee(stage, demand, tps)
+    knee_per_s = knee or (await one_climb(stage, demand, tps=tps, seconds=STEP_S)).knee_per_s
+    if knee_per_s is None:
+        return None
     offered = await stage.load(demand, knee_per_s * TIMES, seconds)
     after = await stage.offer(demand, knee_per_s / TIMES, AFTERWARDS_S)
     return Overload(knee_per_s, offered, after)
-
-
-async def _knee(stage: Stage, demand: Demand, tps: float) -> float:
-    async def offer(rate: float, is_long: bool) -> Step:
-        return await stage.offer(demand, rate, 20.0 if is_long else 5.0, is_long=is_long)
-
-    found = await climb(offer, tps)
-    return found.knee_per_s or found.steps[-1].offered_per_s
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------
@@ -84,8 +82,13 @@ def windows_of(calls: Sequence[Call], *, from_s: float, seconds: float, window_s
     return windows
 
 
-def finding_of(seen: Overload, *, command: str) -> Finding:
-    """The overload as a finding."""
+def finding_of(seen: Overload | None, *, command: str) -> Finding:
+    """The overload as a finding; of none that there was no knee, in words."""
+    if seen is None:
+        return Finding(
+            bench="shed", command=command, headline="no knee, and nothing beyond it", columns=COLUMNS, rows=(),
+            doubts=("no rate was held: twice the knee was not offered",),
+        )  # fmt: skip
     load, plan = seen.offered.load, seen.offered.load.plan
     windows = windows_of(load.calls, from_s=plan.warm_up_s, seconds=plan.seconds)
     (whole,) = windows_of(load.calls, from_s=plan.warm_up_s, seconds=plan.seconds, window_s=plan.seconds)

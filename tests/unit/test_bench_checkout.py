@@ -162,6 +162,16 @@ def test_hot_over_spread_is_the_ratio_of_neighbouring_climbs() -> None:
     assert few_pairs(3)[0] in finding.notes
 
 
+def test_a_pair_in_which_spread_held_no_rate_has_no_ratio_and_is_a_doubt() -> None:
+    """Over a knee of nothing there is no ratio: divided by 1 it was the hot seller's knee, in the hundreds."""
+    good, bad = (_climb(knee, _step(100.0, 10)) for knee in (100.0, None))
+    some, none = (hot_finding_of(pairs, command="c") for pairs in ([(good, good), (bad, good)], [(bad, good)]))
+
+    assert (some.headline, none.headline) == ("hot over spread: 1", "hot over spread: no ratio, spread held no rate")
+    assert some.void_because == ("in 1 of 2 pairs spread held no rate: they have no ratio",)
+    assert few_pairs(1)[0] in some.notes
+
+
 @pytest.mark.parametrize(
     ("psp", "mix"),
     [("stripe", "0:1"), ("zero", "2"), ("zero", "1:2"), ("zero", "-1:1"), ("zero", "101:1"), ("zero", "9999999999:1")],

@@ -68,3 +68,12 @@ def test_whether_what_was_taken_on_kept_its_latency_is_told_in_words() -> None:
     assert "p95 of what was taken on: kept, 300 ms (limit 300 ms)" in _finding().notes
     assert "p95 of what was taken on: missed, 300 ms (limit 299 ms)" in _finding(limit_ms=299.0).notes
     assert "p95 of what was taken on: missed, nothing was answered (limit 300 ms)" in _finding(calls=none_final).notes
+
+
+def test_where_no_rate_was_held_there_is_no_figure_beyond_the_knee() -> None:
+    """Twice a rate that was not held says nothing about a knee: the run is void, in words. No call was lost by it."""
+    finding = finding_of(None, command="zerosum bench shed")
+
+    assert (finding.headline, finding.rows) == ("no knee, and nothing beyond it", ())
+    assert finding.void_because == ("no rate was held: twice the knee was not offered",)
+    assert finding.status == 0
