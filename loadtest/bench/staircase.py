@@ -23,11 +23,12 @@ DOWN_MAX: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One rate, offered for some seconds. Counts are of checkouts; `reads` has the latencies of reads beside them.
+    """One rate, offered for some seconds. Of checkouts alone: `offered`, `taken_on`, rates and `latency`.
 
-    `added`: the latency without the PSP's own time. `late_p95_ms`: how late the generator itself sent. `drained_s`: from the
-    last answer until nothing was owed any more. `cpu_ms`: CPU a checkout that was taken on, by process. `average_batch`: turns
-    a commit of the checkout shards.
+    `endings`: how many calls ended so, checkouts, and reads that failed, which do not hold a rate either. `reads`: latencies of
+    reads beside them. `added`: the latency without the PSP's own time. `late_p95_ms`: how late the generator itself sent.
+    `drained_s`: from the last answer until nothing was owed any more. `cpu_ms`: CPU a checkout that was taken on, by process.
+    `average_batch`: turns a commit of the checkout shards.
     """
 
     offered_per_s: float
@@ -95,10 +96,14 @@ def cpu_a_checkout(step: Step, spent_ms: Mapping[str, float]) -> dict[str, float
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """One way up. `knee_per_s`: the rate that was held for long; None: not even the lowest that was tried."""
+    """One way up. `knee_per_s`: the rate that was held for long; None: not even the lowest that was tried.
+
+    `below`: steps that were offered afterwards, for long, at rates below the knee.
+    """
 
     steps: tuple[Step, ...]
     knee_per_s: float | None
+    below: tuple[Step, ...] = ()
 
 
 Try = Callable[[float, bool], Awaitable[Step]]

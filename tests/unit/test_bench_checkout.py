@@ -3,22 +3,24 @@
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from loadtest.bench.added import added
-from loadtest.bench.card import Card
-from loadtest.bench.checkout import COLUMNS, finding_of, lowest_knee, system_cpu_ms
+from loadtest.bench.checkout import COLUMNS, climbs, finding_of, lowest_knee, system_cpu_ms
 from loadtest.bench.command import demand_of, with_kept
 from loadtest.bench.finding import Finding, Spread, few_pairs
 from loadtest.bench.hot import finding_of as hot_finding_of
 from loadtest.bench.kept import Kept, compare, read_acknowledged
 from loadtest.bench.sample_file import Call, Ending, Kind
+from loadtest.bench.stage import Stage
 from loadtest.bench.staircase import Climb, Step, step_of
+from loadtest.sample import percentiles
 from loadtest.shape import ONE_CURRENCY, Shape, checkouts
 from zerosum.errors import Misconfigured
 
-CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
+DEMAND = demand_of(psp="zero", orders=1, mix="0:1")
 
 
 def _step(rate: float, latency_ms: int, *, is_long: bool = False) -> Step:
@@ -45,6 +47,58 @@ def test_the_knee_is_the_median_of_the_rounds_and_their_range_is_told() -> None:
     assert finding.headline == "knee: 100 checkouts/s"
     assert any("100 (80 to 125) checkouts/s, 300 orders/s" in note for note in finding.notes)
     assert any("3 orders a checkout, 2 reads beside each" in note for note in finding.notes)
+
+
+class Scripted:
+    """A stage whose system answers in 10 ms up to its capacity, and in 1 s beyond."""
+
+    def __init__(self, capacity: float) -> None:
+        self._capacity = capacity
+        self.offered: list[tuple[float, float, bool]] = []
+
+    async def behave(self, _: object) -> None:
+        pass
+
+    async def offer(self, _: object, tps: float, seconds: float, *, is_long: bool = False) -> Step:
+        self.offered.append((tps, seconds, is_long))
+        return _step(tps, 10 if tps <= self._capacity else 1_000, is_long=is_long)
+
+
+@pytest.mark.parametrize(
+    ("tps", "capacity", "below"),
+    [(50.0, 70.0, [31.25]), (41.0, 70.0, [32.03125, 50.0]), (80.0, 100.0, [50.0]), (20.0, 30.0, [12.5])],
+)
+async def test_half_the_knee_is_held_too_and_fifty_a_second_where_the_climb_had_no_such_step(
+    tps: float, capacity: float, below: list[float]
+) -> None:
+    """Speed.md, goals: added p95 at 50/s and at half the knee. Beyond the knee 50/s are no rate to be told of."""
+    stage = Scripted(capacity)
+
+    (found,) = await climbs(cast(Stage, stage), DEMAND, count=1, tps=tps, seconds=3.0)
+
+    assert [step.offered_per_s for step in found.below] == below
+    assert stage.offered[-len(below) :] == [(rate, 20.0, True) for rate in below]
+
+
+async def test_where_no_rate_was_held_there_is_no_half_of_it() -> None:
+    (found,) = await climbs(cast(Stage, Scripted(0.0)), DEMAND, count=1, tps=50.0, seconds=3.0)
+
+    assert found.below == ()
+
+
+def test_the_latency_we_add_is_told_at_half_the_knee_and_at_fifty_a_second() -> None:
+    """The step at 50/s may be one of the climb, that at half the knee follows it; both stand in the table."""
+    at = {
+        rate: replace(_step(rate, 10), added=percentiles([ms])) for rate, ms in ((50.0, 4.0), (62.5, 9.0), (31.25, 3.0))
+    }
+    climbed = replace(_climb(62.5, at[50.0], at[62.5]), below=(at[31.25],))
+
+    assert "added p95: 3 ms at half the knee, 4 ms at 50/s" in _finding(climbed).notes
+    assert len(_finding(climbed).rows) == 3
+    assert (
+        "added p95: not measured at half the knee, not measured at 50/s"
+        in _finding(_climb(None, _step(20.0, 900))).notes
+    )
 
 
 def test_steps_of_a_rate_stand_in_one_row_and_long_ones_apart() -> None:

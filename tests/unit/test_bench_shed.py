@@ -1,6 +1,5 @@
 """What twice the knee becomes: windows, and what was turned away."""
 
-from loadtest.bench.card import Card
 from loadtest.bench.finding import Finding
 from loadtest.bench.load import Load
 from loadtest.bench.plan import LoadPlan
@@ -10,7 +9,6 @@ from loadtest.bench.stage import Offered
 from loadtest.bench.staircase import step_of
 from loadtest.sample import NO_SAMPLES
 
-CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 PLAN = LoadPlan(target="a:1", token_file="t", folder=".", tps=4.0, seconds=15.0, warm_up_s=3.0, seed=1, run_id="r")
 
 
