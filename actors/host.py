@@ -18,10 +18,14 @@ NEWS_WAIT_S = 5.0
 
 @dataclass(slots=True)
 class Host:
-    """A started shard. `close` stops it and closes what was opened for it. Is a `ShardLink` of its own process."""
+    """A started shard. `close` stops it and closes what was opened for it. Is a `ShardLink` of its own process.
+
+    `counters`: what counts beside the shard, such as its way to the database.
+    """
 
     shard: Shard[Any, Any]
     close: Callable[[], Awaitable[None]]
+    counters: Sequence[Any] = ()
 
     async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Answer]:
         """Takes commands into one of the two lanes; answers after the commit."""
@@ -44,10 +48,12 @@ class Counted(Protocol):
 
 
 class Hosted(Protocol):
-    """What an actor's process hosts: a shard with all around it, or the reconciler."""
+    """What an actor's process hosts: a shard with all around it, or the reconciler; `counters` as of `Host`."""
 
     @property
     def shard(self) -> Counted: ...
+    @property
+    def counters(self) -> Sequence[Any]: ...
     async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Any]:
         """See `Host.submit`."""
         ...

@@ -51,9 +51,10 @@ class ShardActor:
         return pack(await (await self._host()).outcomes(*unpack(packed)))
 
     async def figures(self) -> dict[str, int]:
-        """Counters of this copy, the calls through Ray among them, with its process id."""
-        figures = (await self._host()).shard.figures
-        counts = {name: getattr(figures, name) for name in figures.__slots__}
+        """Counters of this copy, the calls through Ray and what it sends to the database among them, with its process id."""
+        host = await self._host()
+        counted = (host.shard.figures, *host.counters)
+        counts = {name: getattr(each, name) for each in counted for name in each.__slots__}
         return {"pid": os.getpid(), "calls": self._calls, **counts}
 
     async def _host(self) -> Hosted:

@@ -205,10 +205,11 @@ async def keep(
 
 @dataclass(slots=True)
 class ReconcilerHost:
-    """The reconciler as an actor's process hosts it: in the place of a shard."""
+    """The reconciler as an actor's process hosts it: in the place of a shard. `counters`: see `Host`."""
 
     shard: Reconciler
     close: Callable[[], Awaitable[None]]
+    counters: Sequence[Any] = ()
 
     async def submit(self, commands: Sequence[Any], is_inner: bool) -> Sequence[Any]:
         """Runs what is asked for; a row each, or None."""

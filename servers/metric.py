@@ -4,6 +4,9 @@ Invariant: the number of series is bounded by the contracts.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -28,6 +31,9 @@ class Metrics:
         self._shards = Gauge(
             "zerosum_shard", "Figures of a shard's present copy", ("shard", "figure"), registry=self.registry
         )
+        self._database = Gauge(
+            "zerosum_database", "What this server has sent to its database", ("figure",), registry=self.registry
+        )
         self._overdue = Gauge("zerosum_orders_overdue", "Orders in flight for too long", registry=self.registry)
         self._dead_letters = Gauge(
             "zerosum_dead_letters", "To-dos that only people can go on with", ("kind",), registry=self.registry
@@ -51,6 +57,11 @@ class Metrics:
         """A shard told its figures: batches, turns (their quotient is the average batch), conflicts (40001), calls, ...."""
         for name, value in figures.items():
             self._shards.labels(str(number), name).set(value)
+
+    def database(self, traffic: Any) -> None:
+        """What the server itself sends to its database: the store's `Traffic`, as it stands when the page is asked for."""
+        for each in fields(traffic):
+            self._database.labels(each.name).set_function(partial(getattr, traffic, each.name))
 
     def overdue(self, orders: int) -> None:
         """So many orders are in flight for longer than the alert's limit."""

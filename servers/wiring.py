@@ -100,7 +100,8 @@ async def payment_host(settings: Settings, slots: Sequence[int]) -> Host:
     await shard.start(runner)
     settle()
     closers = [runner.stop, shard.stop, wallet.close, ledger.close, adapter.close]
-    return Host(shard, partial(close_all, [*closers, *(channel.close for channel in channels), store.close]))
+    closers += [*(channel.close for channel in channels), store.close]
+    return Host(shard, partial(close_all, closers), (store.database.traffic,))
 
 
 async def wallet_host(settings: Settings, slots: Sequence[int]) -> Host:
@@ -132,7 +133,7 @@ async def _posting_host(
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    return Host(shard, partial(close_all, [end_chores, shard.stop, store.close]))
+    return Host(shard, partial(close_all, [end_chores, shard.stop, store.close]), (store.database.traffic,))
 
 
 async def keep_checkpoints(
@@ -164,6 +165,7 @@ async def serve_payment(settings: Settings) -> None:
     metrics = Metrics()
     crash.arm(settings.crash_dir, crash.Process.PAYMENT_SERVER)
     reader = open_reader("payment", database_url(settings, "payment"))
+    metrics.database(reader.database.traffic)
     await require_fit(reader.database)
 
     links = links_of(settings, "payment")
@@ -200,6 +202,7 @@ async def serve_wallet(settings: Settings) -> None:
 
     metrics = Metrics()
     reader = open_reader("wallet", database_url(settings, "wallet"))
+    metrics.database(reader.database.traffic)
     await require_fit(reader.database)
     links = links_of(settings, "wallet")
     front = _posting_front(links, wallet_binding())
@@ -217,6 +220,7 @@ async def serve_ledger(settings: Settings) -> None:
 
     metrics = Metrics()
     reader = open_reader("ledger", database_url(settings, "ledger"))
+    metrics.database(reader.database.traffic)
     await require_fit(reader.database)
     links = links_of(settings, "ledger")
     front = _posting_front(links, ledger_binding())

@@ -80,7 +80,7 @@ async def reconciliation_host(settings: Settings, slots: Sequence[int]) -> Recon
         await asyncio.gather(ticking, return_exceptions=True)
 
     closers = [end_ticking, reconciler.stop, *(channel.close for channel in channels), store.close]
-    return ReconcilerHost(reconciler, partial(close_all, closers))
+    return ReconcilerHost(reconciler, partial(close_all, closers), (store.database.traffic,))
 
 
 async def serve_reconciliation(settings: Settings) -> None:
@@ -88,6 +88,7 @@ async def serve_reconciliation(settings: Settings) -> None:
     from servers.reconciliation import ReconciliationServicer
 
     metrics, store = Metrics(), _open(settings)
+    metrics.database(store.database.traffic)
     await require_fit(store.database)
     queue = SqlFinanceQueue(store.database)
     links = links_of(settings, "reconciliation")

@@ -1,5 +1,5 @@
 """The alerts of orders in flight for too long and of dead letters: figures that follow the database, a log line when they
-change, none when not."""
+change, none when not. And what a server tells of itself."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from tests.unit.server_fakes import FakePaymentReader, MemoryLog
 from zerosum.domain.todo import TodoKind
 from zerosum.errors import Unavailable
 from zerosum.readers import DeadLetters
+from zerosum.store.wire import Traffic
 
 LIMIT_MS = 60_000
 OVERDUE = "orders in flight for too long"
@@ -152,3 +153,14 @@ async def test_a_database_that_is_away_takes_no_dead_letter_back(monkeypatch: py
 
     assert looks.seen(REFUND) == [None, None, 2, 2, 2, 0]
     assert told == [(2, {"refund": 2}, 5), (0, {}, 0)]
+
+
+def test_what_a_server_sends_to_its_database_is_told_as_it_stands_when_it_is_asked_for() -> None:
+    """Issue 5: round trips and statements are counted where they are sent, those of a server's own reads, too."""
+    metrics, traffic = Metrics(), Traffic()
+    metrics.database(traffic)
+
+    traffic.round_trips, traffic.statements = 2, 6
+
+    told = {name: metrics.registry.get_sample_value("zerosum_database", {"figure": name}) for name in Traffic.__slots__}
+    assert told == {"round_trips": 2.0, "statements": 6.0, "commits": 0.0}

@@ -12,7 +12,9 @@ from structlog.testing import capture_logs
 from actors import ray_host
 from actors.packing import pack, unpack
 from actors.ray_host import ShardActor
+from actors.shard import Figures
 from zerosum.errors import Misconfigured, Unavailable
+from zerosum.store.wire import Traffic
 
 met: Iterator[Exception] = iter(())
 starts: list[object] = []
@@ -29,9 +31,9 @@ async def factory(settings: Any, slots: Sequence[int]) -> Any:
     async def submit(commands: Sequence[Any], is_inner: bool) -> Sequence[int]:
         return [len(starts)]
 
-    shard = SimpleNamespace(ended=asyncio.Event(), end_reason="", figures=SimpleNamespace(__slots__=()))
+    shard = SimpleNamespace(ended=asyncio.Event(), end_reason="", figures=Figures(turns=7))
     hosted.append(shard)
-    return SimpleNamespace(shard=shard, submit=submit)
+    return SimpleNamespace(shard=shard, submit=submit, counters=(Traffic(round_trips=4, statements=11, commits=1),))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,18 @@ async def test_a_start_that_failed_is_tried_again_by_the_next_call(
 
     assert list(first) == [trouble, trouble]
     assert then == [[2], [2]]
+
+
+async def test_figures_tell_what_the_shard_did_and_what_it_sent_to_the_database() -> None:
+    """Issue 5: statements and round trips are counted where they are sent, and told with the shard's own."""
+    actor = ShardActor(f"{__name__}:factory", None, (0,))
+    await actor.submit(pack(((), False)))
+
+    figures = await actor.figures()
+
+    assert {name: figures[name] for name in ("calls", "turns", "round_trips", "statements", "commits")} == {
+        "calls": 1, "turns": 7, "round_trips": 4, "statements": 11, "commits": 1
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("reason", ["slot 3 was taken by epoch 8", "a loop of the shard failed: Bug('b')"])

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from zerosum.errors import CommitAmbiguous, SerializationConflict, Unavailable, ZerosumError
 from zerosum.store import failure
 from zerosum.store.session import Begin, Session
-from zerosum.store.wire import Call, Driver, Rows
+from zerosum.store.wire import Call, Driver, Rows, Traffic
 
 T = TypeVar("T")
 
@@ -31,10 +31,12 @@ _CONFLICT_OR_DOUBT = (SerializationConflict, CommitAmbiguous)
 
 
 class Database:
-    """Transactions over an engine; `work` is what happens within one."""
+    """Transactions over an engine; `work` is what happens within one. `traffic` counts what they send."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, traffic: Traffic | None = None) -> None:
+        """`traffic`: counts for another one over the same database, too."""
         self.engine = engine
+        self.traffic = traffic or Traffic()
         self._with_spans = engine.dialect.name == "cockroachdb"
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -100,7 +102,8 @@ class Database:
                 pooled = await connection.get_raw_connection()
                 driver: Driver | None = pooled.driver_connection
                 assert driver is not None
-                session = Session(driver, pooled.info.setdefault(_PREPARED, {}), begin, with_spans=self._with_spans)
+                prepared = pooled.info.setdefault(_PREPARED, {})
+                session = Session(driver, prepared, begin, self.traffic, with_spans=self._with_spans)
                 try:
                     result = await work(session)
                     if begin is Begin.WRITE:

@@ -38,7 +38,8 @@ def open_reconciliation(
     Raises Misconfigured on another URL.
     """
     database = Database(open_engine(url, connections_max=READER_CONNECTIONS))
-    long_reads = Database(open_engine(url, connections_max=1, idle_timeout_ms=SNAPSHOT_IDLE_TIMEOUT_MS))
+    snapshots = open_engine(url, connections_max=1, idle_timeout_ms=SNAPSHOT_IDLE_TIMEOUT_MS)
+    long_reads = Database(snapshots, database.traffic)
     return Reconciliation(database, long_reads, dialects, policy or ReconciliationPolicy())
 
 

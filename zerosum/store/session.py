@@ -13,7 +13,7 @@ import psycopg
 from zerosum.crash import Point, reach
 from zerosum.store.mapping import Row
 from zerosum.store.statement import Statement
-from zerosum.store.wire import Call, Driver, Prepared, Rows, exchange
+from zerosum.store.wire import Call, Driver, Prepared, Rows, Traffic, exchange
 
 
 class Begin(Enum):
@@ -47,11 +47,14 @@ class Replies:
 class Session:
     """One transaction on one connection. It begins with the first call."""
 
-    def __init__(self, driver: Driver, prepared: Prepared, begin: Begin, *, with_spans: bool = False) -> None:
-        """`with_spans`: statements over rows go out in CockroachDB's form."""
+    def __init__(
+        self, driver: Driver, prepared: Prepared, begin: Begin, traffic: Traffic, *, with_spans: bool = False
+    ) -> None:
+        """`traffic`: where what is sent is counted. `with_spans`: statements over rows go out in CockroachDB's form."""
         self._driver = driver
         self._with_spans = with_spans
         self._prepared = prepared
+        self._traffic = traffic
         self._begin = begin.value
         self._has_begun = False
 
@@ -63,13 +66,13 @@ class Session:
         """Sends all calls, waits for all replies. Raises what `exchange` raises."""
         before = () if self._has_begun else (self._begin,)
         self._has_begun = True
-        rows, error = await exchange(self._driver, self._prepared, [*before, *calls])
+        rows, error = await exchange(self._driver, self._prepared, [*before, *calls], self._traffic)
         return Replies(rows[len(before) :], error)
 
     async def look(self, call: Call) -> Rows:
         """One statement and the end of its transaction in one round trip."""
         self._has_begun = True
-        rows, error = await exchange(self._driver, self._prepared, [self._begin, call, _COMMIT])
+        rows, error = await exchange(self._driver, self._prepared, [self._begin, call, _COMMIT], self._traffic)
         self._has_begun = error is not None
         return Replies(rows, error).all()[1]
 
@@ -77,7 +80,7 @@ class Session:
         """Ends the transaction; the next call begins another."""
         if self._has_begun:
             self._has_begun = False
-            _, error = await exchange(self._driver, self._prepared, [_ROLLBACK])
+            _, error = await exchange(self._driver, self._prepared, [_ROLLBACK], self._traffic)
             if error is not None:
                 raise error
 
@@ -86,7 +89,8 @@ class Session:
         reach(Point.COMMIT_BEFORE)
         if self._has_begun:
             self._has_begun = False
-            _, error = await exchange(self._driver, self._prepared, [_COMMIT])
+            _, error = await exchange(self._driver, self._prepared, [_COMMIT], self._traffic)
             if error is not None:
                 raise error
+            self._traffic.commits += 1
         reach(Point.COMMIT_AFTER)

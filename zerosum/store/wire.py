@@ -8,6 +8,7 @@ Invariant: after any error that is not the server's own answer the connection is
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from operator import index
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,6 +33,19 @@ pooler that hangs; the kernel answers keepalives for both."""
 Driver = psycopg.AsyncConnection[Any]
 Prepared = MutableMapping[bytes, bytes]
 """What a connection has prepared: names by statement. It lives as long as the connection."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What has gone out to a database since it was opened; each only grows.
+
+    `round_trips`: passes, each sent whole and waited for once. `statements`: those in them, BEGIN and the end of a transaction
+    among them; to prepare one is none. `commits`: of transactions that may write, acknowledged.
+    """
+
+    round_trips: int = 0
+    statements: int = 0
+    commits: int = 0
 
 
 class Call(NamedTuple):
@@ -82,9 +96,9 @@ def compiled(clause: TextClause) -> Query:
 
 
 async def exchange(
-    driver: Driver, prepared: Prepared, calls: Sequence[Call]
+    driver: Driver, prepared: Prepared, calls: Sequence[Call], traffic: Traffic
 ) -> tuple[list[Rows], psycopg.Error | None]:
-    """The rows of each statement up to the first that failed, and its error.
+    """The rows of each statement up to the first that failed, and its error. Counts what is sent in `traffic`.
 
     Raises UnicodeEncodeError and psycopg.DataError for a text that cannot travel (nothing was sent), psycopg.Error where
     the connection failed.
@@ -92,6 +106,8 @@ async def exchange(
     values = [[_wire_form(value) for value in call.values] for call in calls]
     new = list(dict.fromkeys(call.sql for call in calls if call.sql not in prepared))
     names = {sql: b"zerosum_%d" % (len(prepared) + index) for index, sql in enumerate(new)}
+    traffic.round_trips += 1
+    traffic.statements += len(calls)
     async with driver.lock:
         try:
             sent = _pass(driver.pgconn, names, [call.sql for call in calls], values, prepared)
