@@ -74,7 +74,7 @@ def differences(before: Card, after: Card) -> tuple[str, ...]:
     for each in fields(Card):
         first, second = getattr(before, each.name), getattr(after, each.name)
         if first is not None and second is not None and not _is_near(first, second):
-            found.append(f"{NAMES[each.name]}: {first:,.0f} before, {second:,.0f} after")
+            found.append(f"{NAMES[each.name]} {first:,.0f} before, {second:,.0f} after ({second / first - 1:+.0%})")
     return tuple(found)
 
 

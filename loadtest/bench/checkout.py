@@ -87,7 +87,7 @@ def finding_of(found: Sequence[Climb], demand: Demand, *, command: str) -> Findi
     return Finding(
         bench="checkout", command=command, headline=f"knee: {statistics.median(knees):,.0f} checkouts/s",
         columns=COLUMNS, rows=tuple(_row(group) for group in _groups(steps, _by_rate_and_length)),
-        notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps),
+        notes=tuple(_notes(found, knees, steps, demand)), charts=charts(steps), rate_per_s=statistics.median(knees),
     )  # fmt: skip
 
 

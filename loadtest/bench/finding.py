@@ -73,7 +73,8 @@ class Finding:
     """One bench's figures. `command`: brings them again. `headline`: one line, such as "knee: 123 checkouts/s".
 
     `losses`: what was acknowledged and is not stored, in words. `doubts`: what else speaks against the figures. `notes`: what
-    a reader must know to read them. `facts`: machine, versions, commit (`machine.py`). `charts`: for the page.
+    a reader must know to read them. `facts`: machine, versions, commit (`machine.py`). `charts`: for the page. `rate_per_s`
+    and `cpu_us`: the headline's rate, and its CPU, where it is one.
     """
 
     bench: str
@@ -87,12 +88,35 @@ class Finding:
     notes: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     charts: tuple[Chart, ...] = ()
+    rate_per_s: float | None = None
+    cpu_us: float | None = None
 
     @property
     def void_because(self) -> tuple[str, ...]:
         """Why the figures do not count; none: they do."""
         changed = differences(*self.cards) if self.cards is not None else ()
-        return (*self.losses, *self.doubts, *(f"the machine changed meanwhile: {each}" for each in changed))
+        return (
+            *self.losses,
+            *self.doubts,
+            *([f"the machine changed meanwhile: {'; '.join(changed)}"] if changed else []),
+        )
+
+    @property
+    def machine_units(self) -> dict[str, float]:
+        """Unit -> the headline in it: what this machine can do by the card taken before. Source: speed.md "The bench"."""
+        if self.cards is None:
+            return {}
+        card = self.cards[0]
+        of_figures = (
+            (self.rate_per_s, card.commits_of_64_clients_per_s, "per one-row commit of the card at 64 clients"),
+            (self.cpu_us, card.grpc_echo_us, "gRPC echoes of the card"),
+        )
+        return {unit: figure / one for figure, one, unit in of_figures if figure is not None and one}
+
+    @property
+    def machine_line(self) -> str:
+        """The same in one line, "" where there is nothing to say."""
+        return "; ".join(f"{number(figure)} {unit}" for unit, figure in self.machine_units.items())
 
     @property
     def status(self) -> int:
@@ -104,7 +128,8 @@ class Finding:
         cards = dict(zip(("before", "after"), (asdict(card) for card in self.cards or ()), strict=False))
         rows = [dict(zip(self.columns, (_plain(cell) for cell in row), strict=True)) for row in self.rows]
         return {
-            "bench": self.bench, "command": self.command, "headline": self.headline, "is_void": bool(self.void_because),
+            "bench": self.bench, "command": self.command, "headline": self.headline,
+            "machine_units": self.machine_units, "is_void": bool(self.void_because),
             "void_because": list(self.void_because), "rows": rows, "cards": cards, "notes": list(self.notes),
             "facts": dict(self.facts),
         }  # fmt: skip
@@ -124,6 +149,8 @@ def tell(finding: Finding, console: Console, json_file: Path | None = None) -> N
         console.print(note, style="dim", highlight=False, soft_wrap=True)
     for reason in finding.void_because:
         console.print(f"VOID  {reason}", style="bold red", highlight=False, soft_wrap=True)
+    if finding.machine_line:
+        console.print(f"in units of this machine: {finding.machine_line}", highlight=False, soft_wrap=True)
     console.print(finding.headline, style="bold", highlight=False, soft_wrap=True)
     if json_file is not None:
         write_json(json_file, finding.document())

@@ -46,12 +46,13 @@ def render_finding(finding: Finding) -> str:
 
 def _head(finding: Finding) -> str:
     eyebrow = f'<p class="eyebrow">Zerosum · bench {escape(finding.bench)}</p>'
+    units = f"<p>In units of this machine: {escape(finding.machine_line)}</p>" if finding.machine_line else ""
     if not finding.void_because:
-        return f'<header class="good">{eyebrow}<h1>{escape(finding.headline)}</h1></header>'
+        return f'<header class="good">{eyebrow}<h1>{escape(finding.headline)}</h1>{units}</header>'
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in finding.void_because)
     return (
         f'<header class="bad">{eyebrow}<h1>Void</h1><p class="say">{escape(finding.headline)}, which does not count:</p>'
-        f"<ul>{reasons}</ul></header>"
+        f"<ul>{reasons}</ul>{units}</header>"
     )
 
 

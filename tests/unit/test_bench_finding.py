@@ -45,8 +45,8 @@ def test_cards_that_differ_by_more_than_a_fifth_in_any_figure_make_a_run_void() 
     slower, faster = replace(CARD, ray_hop_us=1_201.0), replace(CARD, ray_hop_us=832.0)
 
     assert differences(CARD, fifth) == ()
-    assert differences(CARD, slower) == ("Ray hop, µs: 1,000 before, 1,201 after",)
-    assert differences(CARD, faster) == ("Ray hop, µs: 1,000 before, 832 after",)
+    assert differences(CARD, slower) == ("Ray hop, µs 1,000 before, 1,201 after (+20%)",)
+    assert differences(CARD, faster) == ("Ray hop, µs 1,000 before, 832 after (-17%)",)
 
 
 def test_a_figure_that_one_card_lacks_is_not_compared() -> None:
@@ -89,16 +89,35 @@ def test_the_headline_is_the_last_line() -> None:
 
 
 def test_a_void_run_says_so_and_why() -> None:
+    changed = replace(CARD, grpc_echo_us=600.0, fdatasync_per_s=5_000.0)
     finding = _finding(
-        cards=(CARD, replace(CARD, grpc_echo_us=600.0)), losses=("2 of 9 are not stored",), doubts=("3 without RetryInfo",)
+        cards=(CARD, changed), losses=("2 of 9 are not stored",), doubts=("3 without RetryInfo",)
     )  # fmt: skip
 
     assert finding.void_because == (
         "2 of 9 are not stored",
         "3 without RetryInfo",
-        "the machine changed meanwhile: gRPC echo, µs: 400 before, 600 after",
+        "the machine changed meanwhile: fdatasync a second 10,000 before, 5,000 after (-50%); "
+        "gRPC echo, µs 400 before, 600 after (+50%)",
     )
     assert len([line for line in _told(finding) if line.startswith("VOID")]) == 3
+
+
+def test_a_headline_that_is_a_rate_or_cpu_is_told_in_units_of_the_machine(tmp_path: Path) -> None:
+    """Speed.md: the card is reported as "machine units" beside each figure."""
+    finding, file = _finding(rate_per_s=123.0, cpu_us=1_000.0), tmp_path / "bench.json"
+    tell(finding, Console(file=StringIO()), file)
+    line = "0.0041 per one-row commit of the card at 64 clients; 2.5 gRPC echoes of the card"
+
+    assert _told(finding)[-2] == f"in units of this machine: {line}"
+    assert list(json.loads(file.read_text())["machine_units"].values()) == [123.0 / 30_000.0, 2.5]
+    assert line in render_finding(finding)
+    assert line in render_finding(replace(finding, doubts=("odd",)))
+
+
+def test_without_a_card_or_a_rate_there_are_no_units_of_the_machine() -> None:
+    assert _finding(rate_per_s=123.0, cards=None).machine_units == {}
+    assert not any("units" in line for line in _told(_finding()))
 
 
 def test_a_bench_ends_with_status_1_when_something_acknowledged_is_lost_and_only_then(tmp_path: Path) -> None:
