@@ -10,7 +10,7 @@ from rich.console import Console
 
 from loadtest.bench.card import NAMES
 from loadtest.bench.finding import Finding, cell_text, tell
-from loadtest.report import card, chart_panel, html_page, pair_table, write_page
+from loadtest.report import chart_panel, html_page, pair_table, write_page
 
 
 def draw_and_tell(finding: Finding, folder: Path, console: Console, json_file: Path | None) -> int:
@@ -80,13 +80,16 @@ def _machine(finding: Finding) -> list[str]:
     if finding.cards is None:
         return ["<h2>Machine</h2>", f'<div class="panel">{pair_table(finding.facts)}</div>']
     before, after = finding.cards
-    pairs = {
-        name: f"{cell_text(getattr(before, field))} / {cell_text(getattr(after, field))}"
-        for field, name in NAMES.items()
-    }
-    figures = "".join(card(name, value) for name, value in pairs.items())
+    rows = "".join(_card_row(name, getattr(before, field), getattr(after, field)) for field, name in NAMES.items())
     return [
-        "<h2>Machine <small>its own speed, before / after</small></h2>",
-        f'<div class="cards">{figures}</div>',
+        "<h2>Machine <small>its own speed, before and after</small></h2>",
+        '<div class="panel"><table><tr><th>what</th><th class=n>before</th><th class=n>after</th><th class=n>change</th></tr>'
+        f"{rows}</table></div>",
         f'<div class="panel">{pair_table(finding.facts)}</div>',
     ]
+
+
+def _card_row(name: str, before: float | None, after: float | None) -> str:
+    change = f"{after / before - 1:+.0%}" if before and after else None
+    figures = "".join(f'<td class="n">{cell_text(each)}</td>' for each in (before, after, change))
+    return f'<tr><td class="id">{escape(name)}</td>{figures}</tr>'

@@ -178,6 +178,15 @@ def test_the_page_escapes_what_was_found_and_draws_its_charts() -> None:
     assert "100 /s" in page
 
 
+def test_the_page_tells_what_the_machine_could_do_before_and_after_and_by_how_much_that_moved() -> None:
+    page = render_finding(_finding(cards=(CARD, replace(CARD, grpc_echo_us=500.0, ray_hop_us=None))))
+
+    assert (
+        '<td class="id">gRPC echo, µs</td><td class="n">400</td><td class="n">500</td><td class="n">+25%</td>' in page
+    )
+    assert '<td class="id">Ray hop, µs</td><td class="n">1,000</td><td class="n">-</td><td class="n">-</td>' in page
+
+
 def test_the_page_of_a_void_run_is_headed_so() -> None:
     page = render_finding(_finding(doubts=("lost",)))
 
