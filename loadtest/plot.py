@@ -58,6 +58,8 @@ class Chart:
     """Of the other axis, where it is not time: then points, marks and `until_s` are counted in it."""
     is_x_log: bool = False
     """The other axis is logarithmic, from the power of ten at or below its first point: for sizes, which are above 0."""
+    x_ticks: tuple[float, ...] = ()
+    """What stands at a logarithmic other axis, from its first to its last, two at least; () = whole powers of ten."""
 
 
 def draw(chart: Chart, *, width: int, height: int) -> str:
@@ -82,15 +84,16 @@ class _Frame:
         self._chart, self._width, self._height = chart, width, height
         ends = [at for line in chart.lines for at, _ in line.points] + [mark.at_s for mark in chart.marks]
         self._until_s = max([chart.until_s, 1.0, *ends])
-        self._powers = _powers(min(ends, default=1.0), self._until_s) if chart.is_x_log else []
+        sizes = chart.x_ticks or _powers(min(ends, default=1.0), self._until_s)
+        self._sizes: Sequence[float] = sizes if chart.is_x_log else ()
         self._ticks = _log_ticks(chart) if chart.is_log else _even_ticks(_highest(chart))
 
     def x(self, at_s: float) -> float:
         """User units from the left."""
         share = at_s / self._until_s
-        if self._powers:
-            low, high = math.log10(self._powers[0]), math.log10(self._powers[-1])
-            share = (math.log10(max(at_s, self._powers[0])) - low) / (high - low)
+        if self._sizes:
+            low, high = math.log10(self._sizes[0]), math.log10(self._sizes[-1])
+            share = (math.log10(max(at_s, self._sizes[0])) - low) / (high - low)
         share = min(1.0, max(0.0, share))
         return _LEFT + share * (self._width - _LEFT - _RIGHT)
 
@@ -108,8 +111,8 @@ class _Frame:
             at = self.y(tick)
             parts.append(f'<line class="grid" x1="{_LEFT}" x2="{self._width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
             parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{_short(tick)}</text>')
-        for second in self._powers or _even_ticks(self._until_s, count=max(4, self._width // 110)):
-            if second <= self._until_s or self._powers:
+        for second in self._sizes or _even_ticks(self._until_s, count=max(4, self._width // 110)):
+            if second <= self._until_s or self._sizes:
                 parts.append(
                     f'<text class="tick" x="{self.x(second):.1f}" y="{self._height - 10}" '
                     f'text-anchor="middle">{_short(second)} {escape(self._chart.x_unit)}</text>'

@@ -150,6 +150,12 @@ def grpc_calls(metrics_url: str) -> float:
     )
 
 
+def database_figures(metrics_url: str) -> dict[str, float]:
+    """What a server itself has sent to its database, by figure, from its Prometheus page; empty while it is away."""
+    lines = [line for line in _page(metrics_url) if line.startswith("zerosum_database{")]
+    return {line.split('"')[1]: float(line.rpartition("} ")[2]) for line in lines}
+
+
 def _page(metrics_url: str) -> list[str]:
     try:
         with urllib.request.urlopen(metrics_url, timeout=TIMEOUT_S) as answer:  # noqa: S310 - our own loopback address

@@ -150,7 +150,7 @@ def fan(
 
 @bench.command("cost")
 def cost(seconds: StepSeconds = 15.0, json_file: JsonFile = None, data_dir: DataDir = None) -> None:
-    """What a checkout costs: commits, rows, WAL, RPCs, all servers' calls through Ray, CPU by process, idle memory."""
+    """What a checkout costs: commits, statements, round trips, rows, WAL, RPCs, calls through Ray, CPU, idle memory."""
     from loadtest.bench.command import run_cost
 
     with told():

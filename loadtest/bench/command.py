@@ -19,6 +19,7 @@ from rich.console import Console
 from loadtest.bench import against, checkout, cost, fan, hot, machine, post_rpc, shed, steady
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell
+from loadtest.bench.idle import idle_bytes
 from loadtest.bench.kept import TPS, Kept
 from loadtest.bench.page import draw_and_tell
 from loadtest.bench.psp_profile import PSP_PROFILES
@@ -151,11 +152,11 @@ def run_fan(settings: Settings, *, orders_per_s: float, seconds: float, count: i
 
 
 def run_cost(settings: Settings, *, seconds: float, json_file: Path | None) -> int:
-    """What a checkout costs, cost."""
+    """What a checkout costs, counted."""
 
     async def measure(system: System, stage: Stage) -> Measured:
         found = await cost.costs(system, stage, seconds=seconds)
-        idle, processes = cost.idle_bytes(), processes_by_name()
+        idle, processes = idle_bytes(), processes_by_name()
         command = f"zerosum bench cost --seconds {seconds:g}"
         finding = cost.finding_of(found, idle, processes, command=command, losses=())
         return Measured(finding, Demand(psp=PSP_PROFILES["zero"]))
