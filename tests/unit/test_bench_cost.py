@@ -169,3 +169,12 @@ def test_fan_compares_cpu_an_order_with_that_of_one_seller_round_by_round() -> N
     assert few_pairs(2)[0] in finding.notes
     assert rows["10"]["CPU ms an order, system"] == Spread((1.0, 0.5))
     assert rows["10"]["of one seller's"] == Spread((0.5, 0.5))
+
+
+def test_fan_draws_cpu_an_order_and_p95_against_the_sellers() -> None:
+    """Issue 5: an HTML page with plots. Of several rounds the median is drawn."""
+    found = {width: [_step(60.0 / width, 2.0 * share) for share in (1.0, 3.0, 2.0)] for width in WIDTHS}
+    cpu, latency = fan_finding(found, command="c").charts
+
+    assert cpu.lines[0].points == tuple((width, 4.0 / width) for width in WIDTHS)
+    assert {line.name: line.points for line in latency.lines}["p95"] == tuple((width, 10.0) for width in WIDTHS)
