@@ -234,6 +234,7 @@ def finding_of(
 
 def _notes(found: Sequence[Cost], idle_bytes: Mapping[str, float], processes: Mapping[str, int]) -> list[str]:
     ours = {name: count for name, count in sorted(processes.items()) if name not in NOT_THE_SYSTEM}
+    others = [name for name in _dearest(found) if name in NOT_THE_SYSTEM]
     memory = (
         f"{each * IDLE / 2**20:,.0f} MB for {IDLE:,} {kind} ({each:,.0f} bytes each)"
         for kind, each in idle_bytes.items()
@@ -245,7 +246,7 @@ def _notes(found: Sequence[Cost], idle_bytes: Mapping[str, float], processes: Ma
         "BEGIN and the end of a transaction are statements; a commit is of one that may write",
         "calls through Ray: of every server to its shards; those that ask for figures are left out",
         f"idle memory: {', '.join(memory)}; by fewer of each in a shard's own table; none after a minute of idleness",
-        f"CPU of {', '.join(sorted(NOT_THE_SYSTEM))}: not the system's, and not in the headline",
+        f"CPU of {', '.join(others)}: not the system's, and not in the headline",
         f"processes: {sum(ours.values())} ({', '.join(f'{name} {count}' for name, count in ours.items())})",
     ]
 
@@ -258,7 +259,8 @@ def cpu_chart(found: Sequence[Cost], processes: Sequence[str]) -> Chart:
         return Line(name, colour, tuple((cost.step.offered_per_s, sum(map(cost.cpu_ms, which))) for cost in found))
 
     lines = [line(name, colour, [name]) for name, colour in zip(shown, _COLOURS, strict=False)]
-    lines += [line("all others", _COLOUR_OF_OTHERS, others)] if others else []
+    if others:
+        lines.append(line(others[0] if len(others) == 1 else "all others", _COLOUR_OF_OTHERS, others))
     return Chart(
         title="CPU a checkout by process of the system",
         unit="ms",

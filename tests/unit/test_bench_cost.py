@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from loadtest.bench.card import Card
-from loadtest.bench.cost import AT_REST_S, CLOCK_S, IDLE, RATES, Cost, Reading, Stretch, counts_of, rest_s
+from loadtest.bench.cost import AT_REST_S, CLOCK_S, IDLE, RATES, Cost, Reading, Stretch, counts_of, cpu_chart, rest_s
 from loadtest.bench.cost import finding_of as cost_finding
 from loadtest.bench.fan import COLUMNS, WIDTHS
 from loadtest.bench.fan import finding_of as fan_finding
@@ -147,6 +147,17 @@ def test_the_page_of_the_cost_draws_cpu_by_process_against_the_rate() -> None:
     page = render_finding(finding)
     assert "CPU a checkout by process" in page
     assert all(f">{rate:g} /s</text>" in page for rate in RATES)
+
+
+def test_processes_beyond_the_colours_are_drawn_together() -> None:
+    names = [f"p{number}" for number in range(9)]
+    costs = [Cost(replace(_step(rate, 0.0), cpu_ms=dict.fromkeys(names, 2.0)), AT_REST, 10, AT_REST) for rate in RATES]
+
+    eight, nine = cpu_chart(costs, names[:8]), cpu_chart(costs, names)
+
+    assert [line.name for line in eight.lines] == names[:8]
+    assert [line.name for line in nine.lines] == [*names[:7], "all others"]
+    assert nine.lines[-1].points == tuple((rate, 4.0) for rate in RATES)
 
 
 def test_an_idle_entity_in_memory_costs_kilobytes_with_its_place_and_key() -> None:
