@@ -59,7 +59,7 @@ class Chart:
     is_x_log: bool = False
     """The other axis is logarithmic, from the power of ten at or below its first point: for sizes, which are above 0."""
     x_ticks: tuple[float, ...] = ()
-    """What stands at a logarithmic other axis, from its first to its last, two at least; () = whole powers of ten."""
+    """What stands at a logarithmic other axis, from its first to its last; () = whole powers of ten."""
 
 
 def draw(chart: Chart, *, width: int, height: int) -> str:
@@ -93,7 +93,9 @@ class _Frame:
         share = at_s / self._until_s
         if self._sizes:
             low, high = math.log10(self._sizes[0]), math.log10(self._sizes[-1])
-            share = (math.log10(max(at_s, self._sizes[0])) - low) / (high - low)
+            share = (math.log10(max(at_s, self._sizes[0])) - low) / (
+                high - low or 1.0
+            )  # one size alone stands at the left
         share = min(1.0, max(0.0, share))
         return _LEFT + share * (self._width - _LEFT - _RIGHT)
 

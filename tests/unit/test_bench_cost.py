@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from loadtest.bench import cost
 from loadtest.bench.card import Card
 from loadtest.bench.cost import AT_REST_S, CLOCK_S, IDLE, RATES, Cost, Reading, Stretch, counts_of, cpu_chart, rest_s
 from loadtest.bench.cost import finding_of as cost_finding
@@ -17,6 +18,7 @@ from loadtest.bench.idle import idle_bytes
 from loadtest.bench.page import render_finding
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.staircase import Step, step_of
+from loadtest.plot import draw
 from loadtest.probe import database_figures
 from servers.metric import Metrics
 from zerosum.store.wire import Traffic
@@ -43,20 +45,20 @@ AT_REST = _stretch(10.0, {})
 
 
 def test_a_count_is_what_rose_between_two_readings_divided_by_the_checkouts_between_them() -> None:
-    cost = Cost(_step(10.0, 2.0), _stretch(30.0, {"commits": 60.0, "wal_bytes": 10_000.0}), 20, AT_REST)
+    paid = Cost(_step(10.0, 2.0), _stretch(30.0, {"commits": 60.0, "wal_bytes": 10_000.0}), 20, AT_REST)
 
-    assert (cost.each("commits"), cost.each("wal_bytes"), cost.each("inserted")) == (3.0, 500.0, 0.0)
+    assert (paid.each("commits"), paid.each("wal_bytes"), paid.each("inserted")) == (3.0, 500.0, 0.0)
 
 
 def test_what_the_clock_does_is_no_part_of_a_checkout() -> None:
     """At one checkout a second the sweeps and watches were most of what was counted: 17.4 commits where the code makes 6."""
     idle = _stretch(20.0, {"statements": 200.0}, {"shards": 1_400.0})
     step = replace(_step(1.0, 100.0), cpu_ms={"shards": 1_000.0}, endings={Ending.FINAL: 10})
-    cost = Cost(step, _stretch(40.0, {"statements": 400.0 + 10 * 74.0}), 10, idle)
+    paid = Cost(step, _stretch(40.0, {"statements": 400.0 + 10 * 74.0}), 10, idle)
 
     assert idle.a_second("statements") == 10.0
-    assert cost.each("statements") == pytest.approx(74.0)
-    assert cost.cpu_ms("shards") == 1_000.0 - 70.0 * step.seconds / 10
+    assert paid.each("statements") == pytest.approx(74.0)
+    assert paid.cpu_ms("shards") == 1_000.0 - 70.0 * step.seconds / 10
 
 
 @pytest.mark.parametrize("passed_s", [0.0, 1.0, 22.5, 27.0, 28.0, 41.7])
@@ -70,9 +72,9 @@ def test_every_stretch_is_a_whole_number_of_the_slowest_clocks_rounds(passed_s: 
 
 def test_cpu_that_the_clock_took_more_of_than_the_load_is_none() -> None:
     """Ticks are 10 ms: noise of an idle process is no negative cost."""
-    cost = Cost(_step(10.0, 2.0), AT_REST, 10, _stretch(10.0, {}, {"shards": 9_000.0}))
+    paid = Cost(_step(10.0, 2.0), AT_REST, 10, _stretch(10.0, {}, {"shards": 9_000.0}))
 
-    assert cost.cpu_ms("shards") == 0.0
+    assert paid.cpu_ms("shards") == 0.0
 
 
 def test_what_is_sent_to_databases_is_of_every_shard_and_server_and_turns_are_of_checkouts() -> None:
@@ -147,6 +149,14 @@ def test_the_page_of_the_cost_draws_cpu_by_process_against_the_rate() -> None:
     page = render_finding(finding)
     assert "CPU a checkout by process" in page
     assert all(f">{rate:g} /s</text>" in page for rate in RATES)
+
+
+def test_a_single_rate_is_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As tests/e2e/test_bench.py measures it: the axis had no length."""
+    monkeypatch.setattr(cost, "RATES", (5.0,))
+    chart = cpu_chart([Cost(_step(5.0, 2.0), AT_REST, 10, AT_REST)], ["shards"])
+
+    assert ">5 /s</text>" in draw(chart, width=1_040, height=270)
 
 
 def test_processes_beyond_the_colours_are_drawn_together() -> None:
