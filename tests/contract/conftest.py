@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from tests.contract.house import KINDS, House, SqlHouse, house_of, session
 from tests.contract.reconciliation_desk import Desk
+from tests.contract.reconciliation_inside import Inside
 from tests.contract.reconciliation_services import World
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
@@ -70,3 +71,18 @@ async def desk(sql_house: SqlHouse, tmp_path: Path) -> AsyncIterator[Desk]:
 def world(desk: Desk) -> World:
     """The services of a test."""
     return World(desk.psp)
+
+
+@pytest.fixture
+async def inside(sql_house: SqlHouse, new_database: str) -> AsyncIterator[Inside]:
+    """The hours of a database of its own, by the house's roles."""
+    migrate(new_database)
+    name = make_url(new_database).database
+    made = Inside(
+        {
+            role: make_url(url).set(database=name).render_as_string(hide_password=False)
+            for role, url in sql_house.urls.items()
+        }
+    )
+    yield made
+    await made.close()

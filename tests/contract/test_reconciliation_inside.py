@@ -1,14 +1,12 @@
 """An hour inside: what orders promise against what wallet and ledger hold, in one snapshot of all three."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url
 
-from tests.contract.house import SqlHouse
 from tests.contract.reconciliation_inside import TENANT, Inside
 from zerosum.domain.case import Resolution
 from zerosum.domain.identity import Key, slot_of
@@ -17,7 +15,6 @@ from zerosum.domain.reconcile_inside import compare
 from zerosum.domain.wallet import Transfer, TransferKind
 from zerosum.ports import Done, ItemOutcome, TryLater
 from zerosum.reconciling import RunKey, RunKind, RunRow, RunState
-from zerosum.store.migrate import migrate
 from zerosum.store.reconciliation import inside as reconciliation_inside
 from zerosum.store.reconciliation import posted as reconciliation_posted
 from zerosum.store.reconciliation.delivery import journal_body
@@ -25,25 +22,6 @@ from zerosum.store.reconciliation.outbox import Peers
 from zerosum.store.reconciliation.run import Claim, RunBook
 from zerosum.store.session import Session
 from zerosum.store.wire import Call
-
-
-@pytest.fixture
-def urls(sql_house: SqlHouse, new_database: str) -> Mapping[str, str]:
-    """The house's roles at a database of its own."""
-    migrate(new_database)
-    name = make_url(new_database).database
-    return {
-        role: make_url(url).set(database=name).render_as_string(hide_password=False)
-        for role, url in sql_house.urls.items()
-    }
-
-
-@pytest.fixture
-async def inside(urls: Mapping[str, str]) -> AsyncIterator[Inside]:
-    """The same with the stores on it."""
-    made = Inside(urls)
-    yield made
-    await made.close()
 
 
 async def test_services_that_agree_leave_nothing_for_anybody(inside: Inside) -> None:

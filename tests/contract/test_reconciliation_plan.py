@@ -136,6 +136,25 @@ def test_every_statement_of_a_run_is_served_by_its_index(planner: psycopg.Connec
     assert [node["Node Type"] for node in nodes if node["Node Type"] in FORBIDDEN] == []
 
 
+WALKS = (
+    "history of a slot", "new transfers", "new journals", "clearing accounts of a slot", "journals of the outbox",
+)  # fmt: skip
+"""What walks a table from one end to the other, a page a statement."""
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_page_of_an_hour_reads_no_more_rows_than_its_bound(planner: psycopg.Connection[Any], name: str) -> None:
+    """No statement grows with the books: a limit stands right above each scan, and a scan passes on every row it reads."""
+    query, indexes = PLANS[name]
+
+    (plan,) = planner.execute(b"EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + query.sql).fetchone() or ("[]",)
+    nodes = list(_nodes((plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]))
+    scans = [(above["Node Type"], scan) for above in nodes for scan in above.get("Plans", ()) if "Index Name" in scan]
+
+    assert [scan["Index Name"] for _, scan in scans] == list(indexes)
+    assert [(above, scan.get("Filter", "")) for above, scan in scans] == [("Limit", "")]
+
+
 def _nodes(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield node
     for child in node.get("Plans", ()):
