@@ -1,6 +1,7 @@
 """The steps revisions are made of: one DDL statement each, safe to run again, for either database.
 
-Invariant: a step says everything it needs in its arguments; nothing here looks at `table.py`, which moves on.
+Invariants: a step says everything it needs in its arguments; nothing here looks at `table.py`, which moves on. What is slow
+(an index of a table with rows) stands in nobody's way.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from alembic import op
 from sqlalchemy import Table, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from zerosum.store import migrate
 from zerosum.store.migrations import grant
 
 
@@ -51,7 +53,29 @@ def add_column(table: str, definition: str) -> None:
     op.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {definition}")
 
 
+def make_index(name: str, on: str) -> None:
+    """An index of a table that has rows, made beside those who write to it. `on`: schema, table, columns and condition.
+
+    PostgreSQL keeps what is left of one that was ended half way, invalid, under its name: that is dropped first. It waits for
+    transactions that are older than it, without standing in anybody's way: for as long as they take.
+    """
+    if not is_postgres():  # CockroachDB always builds so
+        op.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {on}")
+        return
+    schema = on.partition(".")[0]
+    op.execute("SET lock_timeout = 0")
+    if op.get_bind().execute(_INVALID, {"schema": schema, "name": name}).all():
+        op.execute(f"DROP INDEX CONCURRENTLY {schema}.{name}")
+    op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {on}")
+    op.execute("RESET lock_timeout")
+
+
+_INVALID = text(
+    "SELECT 1 FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = :schema AND c.relname = :name AND NOT i.indisvalid"
+)
+
+
 def is_postgres() -> bool:
-    """PostgreSQL itself, not CockroachDB, which has no triggers of ours."""
-    version = str(op.get_bind().execute(text("SELECT version()")).scalar_one())
-    return "CockroachDB" not in version
+    """PostgreSQL itself, not CockroachDB."""
+    return migrate.is_postgres(op.get_bind())

@@ -3,8 +3,6 @@
 Expands only: code of 0004 writes and reads its tables as before.
 """
 
-from alembic import op
-
 from zerosum.store.migrations import step
 
 revision = "0005"
@@ -17,9 +15,7 @@ def upgrade() -> None:
     """One statement a step; each may be run again."""
     step.add_column("reconciliation.runs", "asked_by TEXT DEFAULT '' NOT NULL")
     step.add_column("reconciliation.items", "found TEXT DEFAULT '' NOT NULL")
-    op.execute(
-        "CREATE INDEX IF NOT EXISTS lines_by_file_and_id ON reconciliation.lines (file_id, line_id) WHERE line_id <> ''"
-    )
+    step.make_index("lines_by_file_and_id", "reconciliation.lines (file_id, line_id) WHERE line_id <> ''")
 
 
 def downgrade() -> None:

@@ -3,24 +3,24 @@
 Expands only: code of 0005 writes and reads its tables as before.
 """
 
-from alembic import op
+from zerosum.store.migrations import step
 
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_INDEXES = (
-    "files_by_time ON reconciliation.files (received_at_ms, file_id) WHERE received_at_ms > 0",
-    "files_of_psp_by_time ON reconciliation.files (psp, received_at_ms, file_id) WHERE received_at_ms > 0",
-    "runs_by_time ON reconciliation.runs (kind, started_at_ms, run_id) WHERE started_at_ms > 0",
-)
+_INDEXES = {
+    "files_by_time": "reconciliation.files (received_at_ms, file_id) WHERE received_at_ms > 0",
+    "files_of_psp_by_time": "reconciliation.files (psp, received_at_ms, file_id) WHERE received_at_ms > 0",
+    "runs_by_time": "reconciliation.runs (kind, started_at_ms, run_id) WHERE started_at_ms > 0",
+}
 
 
 def upgrade() -> None:
     """One statement a step; each may be run again."""
-    for index in _INDEXES:
-        op.execute(f"CREATE INDEX IF NOT EXISTS {index}")
+    for name, on in _INDEXES.items():
+        step.make_index(name, on)
 
 
 def downgrade() -> None:
