@@ -190,3 +190,23 @@ async def test_a_failed_run_is_an_alert_once_and_a_figure_until_an_attempt_is_do
     assert [(line["event"], line["run"]) for line in log.lines] == [
         ("a reconciliation run failed", "2026-11-25-1"), ("a reconciliation run failed", "2026-11-25-2"),
     ]  # fmt: skip
+
+
+async def test_while_no_run_ends_the_figure_stays_at_the_last_one_that_did() -> None:
+    """An alert's rule reads it: a run that is begun again and again is never FAILED. Method: one that failed, too."""
+    registry, runs, ages = CollectorRegistry(), MemoryRuns(MemoryFiles()), Ages(0)
+    for hour, state, ended_at_ms in (
+        ("01", RunState.DONE, 7_000),
+        ("02", RunState.FAILED, 8_000),
+        ("03", RunState.RUNNING, None),
+    ):
+        key = RunKey(RunKind.INSIDE, "", f"2026-11-26T{hour}")
+        runs.rows.append(RunRow(hour, key, 1, "1", state, "h", Summary(), 1, ended_at_ms))
+
+    with pytest.raises(asyncio.CancelledError):
+        await watch_queue(
+            queue=ages, runs=runs, files=MemoryFiles(), gauges=QueueGauges(registry), overdue_after_ms=1,  # type: ignore[arg-type]  # as much of a queue as is watched
+            sleep=ages.sleep,
+        )  # fmt: skip
+
+    assert registry.get_sample_value("zerosum_reconciliation_ended_seconds", {"kind": "inside"}) == 7
