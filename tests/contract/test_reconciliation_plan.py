@@ -48,7 +48,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "files of a PSP, next page": (file._NEXT_PAGE[True], {"files_of_psp_by_time", "files_pkey"}),
     "runs, first page": (run._FIRST_PAGE, {"runs_by_time"}),
     "runs, next page": (run._NEXT_PAGE, {"runs_by_time", "runs_pkey"}),
-    "lines of a version": (file._VERSIONS, {"files_by_series"}),
+    "newest version": (file._NEWEST_VERSION, {"files_by_series"}),
     "loaded lines": (file._LOADED, {"lines_pkey"}),
     "files of a day": (nightly._FILES, {"files_by_day"}),
     "lines without object": (line._NO_OBJECT, {"lines_by_object"}),

@@ -119,21 +119,20 @@ class FileStore:
         values["manifest"] = read.manifest
 
         async def work(session: Session) -> Imported:
-            rows, before = (await session.send([_GET.call(values), _VERSIONS.call(values)])).all()
+            rows, ((newest,),) = (await session.send([_GET.call(values), _NEWEST_VERSION.call(values)])).all()
             known = file_of(rows[0])
             if known.state is not FileState.LOADING:  # another importer of the same bytes was first
                 return Imported(known, is_known=True)
-            newest = max((number for _, number, _ in before), default=0)
             version = read.version or newest + 1
             is_newest = version >= newest  # a version may arrive after the one that takes its place
-            superseded = [old for old, _, state in before if state == FileState.ACCEPTED and is_newest]
             state = FileState.ACCEPTED if is_newest else FileState.SUPERSEDED
             calls = [_DECIDE.call({**values, "version": version, "state": state}), CLOCK]
             if is_newest:
                 calls = [_SUPERSEDE.call(values), *calls, _ARRIVED.call(values)]
             replies = (await session.send(calls)).all()
             decided, clock = replies[-3:-1] if is_newest else replies
-            for old in superseded:
+            superseded = sorted(old for (old,) in replies[0]) if is_newest else []
+            for old in superseded:  # exactly what counts no more: one that stayed posted would be settled twice
                 await reverse_settlement(session, old, clock[0][0])
             return Imported(file_of(decided[0]), superseded=superseded[0] if superseded else "")
 
@@ -305,16 +304,13 @@ _OF_THE_DAY = compiled(
         "AND file_id <> :file_id"
     )
 )
-_VERSIONS = compiled(
-    text(
-        f"SELECT file_id, version, state FROM {_F} WHERE psp = :psp AND series = :series AND version > 0 "
-        "ORDER BY version DESC LIMIT 2"
-    )
+_NEWEST_VERSION = compiled(
+    text(f"SELECT coalesce(max(version), 0) FROM {_F} WHERE psp = :psp AND series = :series AND version > 0")
 )
 _SUPERSEDE = compiled(
     text(
         f"UPDATE {_F} SET state = 'SUPERSEDED' WHERE psp = :psp AND series = :series AND version > 0 "
-        "AND state = 'ACCEPTED'"
+        "AND state = 'ACCEPTED' RETURNING file_id"
     )
 )
 _DECIDE = compiled(
