@@ -31,7 +31,8 @@ SENT_MAX = 500
 """Deliveries a round: as many as two batches of the ledger."""
 
 _LOOKED_AT = 500
-"""Runs and files looked at for what is due: a month of 10 PSPs, with re-runs."""
+"""Runs and files looked at for what is due: a month of 10 PSPs, with re-runs. A file's day whose run is not among them is
+asked for by its key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,8 @@ class Reconciler:
         """
         rows = [row for kind in RunKind for row in await self._runs.list(kind, _LOOKED_AT, "")]
         newest = {row.key: row for row in sorted(rows, key=lambda row: row.attempt)}
+        unlisted = {RunKey(RunKind.NIGHTLY, file.psp, file.day) for file in files} - newest.keys()
+        newest.update({row.key: row for row in await self._runs.newest(sorted(unlisted, key=lambda key: key.period))})
         return {
             key: 0 if row.state is RunState.DONE and _lacks_file(row, files) else row.started_at_ms
             for key, row in newest.items()

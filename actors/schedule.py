@@ -1,10 +1,12 @@
 """When a reconciliation is due: a pure function of the clock, the schedule, what has run and which files are there.
 
     nightly   a day of a PSP is due when its file is there, or when the file should have been; and once more when a file came
-              or was replaced after the run had begun
+              or was replaced after the run had begun, however long ago the day was: accepting a re-issue took back what the
+              version before it had settled, and only a run settles the new one
     inside    the present period of our own services; those that were missed are not made up for, since a run looks at now
 
-Invariant: what is due and has run is due no more; a day that was missed stays due as far back as the schedule catches up.
+Invariant: what is due and has run is due no more; a day that was missed stays due as far back as the schedule catches up, one
+with a file that no run has seen for ever.
 """
 
 from collections.abc import Mapping
@@ -63,13 +65,15 @@ def due_runs(
 def _days(
     today: date, psp: str, schedule: Schedule, ran: Mapping[RunKey, int], came: Mapping[tuple[str, str], int]
 ) -> list[date]:
-    """Days to look at: from the first that is known of this PSP, at most as far back as is caught up, up to today."""
+    """Days to look at: from the first that is known of this PSP, at most as far back as is caught up, up to today; and those
+    before with a file. Such a day without one stays as it is: nobody has asked for it."""
     known = [key.period for key in ran if key.kind is RunKind.NIGHTLY and key.psp == psp]
     known += [day for of, day in came if of == psp]
     yesterday = today - timedelta(days=1)
     first = min([yesterday, *(date.fromisoformat(day) for day in known)])
     first = max(first, today - timedelta(days=schedule.catch_up_days))
-    return [first + timedelta(days=number) for number in range((today - first).days + 1)]
+    before = [date.fromisoformat(day) for of, day in came if of == psp and day < first.isoformat()]
+    return [*sorted(before), *(first + timedelta(days=number) for number in range((today - first).days + 1))]
 
 
 def _due_ms(day: date, schedule: Schedule) -> int:

@@ -8,7 +8,7 @@
 Invariant: nothing here moves money but what stands in the outbox, under a key made from its source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO, Protocol
@@ -208,6 +208,10 @@ class Runs(Protocol):
 
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         """Newest first. `after`: the run_id of the last row of the page before."""
+        ...
+
+    async def newest(self, keys: Collection[RunKey]) -> Sequence[RunRow]:
+        """The newest attempt of each of these, however long ago it ran; nothing of one that never ran."""
         ...
 
     async def failed(self) -> Sequence[RunRow]:

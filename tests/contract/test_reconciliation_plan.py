@@ -49,6 +49,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "runs, first page": (run._FIRST_PAGE, {"runs_by_time"}),
     "runs, next page": (run._NEXT_PAGE, {"runs_by_time", "runs_pkey"}),
     "newest version": (file._NEWEST_VERSION, {"files_by_series"}),
+    "newest attempts": (run._NEWEST_OF, {"runs_once"}),
     "loaded lines": (file._LOADED, {"lines_pkey"}),
     "files of a day": (nightly._FILES, {"files_by_day"}),
     "lines without object": (line._NO_OBJECT, {"lines_by_object"}),

@@ -1,7 +1,7 @@
 """Hand-written fakes of the reconciler's parts, and its door over them. Nothing here sleeps or reads a clock."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -123,6 +123,9 @@ class FakeRuns:
 
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         return self.rows[:rows_max]
+
+    async def newest(self, keys: Collection[RunKey]) -> Sequence[RunRow]:
+        return [row for row in self.rows if row.key in keys]
 
     async def failed(self) -> Sequence[RunRow]:
         return []

@@ -1,7 +1,7 @@
 """The reconciler's parts in memory: files by hash, runs by key, an outbox that counts; and a house of them. No clock."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -141,6 +141,10 @@ class MemoryRuns:
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         """Newest first."""
         return [row for row in reversed(self.rows) if row.key.kind is kind][:rows_max]
+
+    async def newest(self, keys: Collection[RunKey]) -> Sequence[RunRow]:
+        """Of each key the last row."""
+        return list({row.key: row for row in self.rows if row.key in keys}.values())
 
     async def failed(self) -> Sequence[RunRow]:
         """Those whose newest attempt is FAILED."""

@@ -100,6 +100,24 @@ async def test_a_late_file_makes_its_day_run_again(house: House) -> None:
     assert house.ran() == [(YESTERDAY, 1), (HOUR, 1), (YESTERDAY, 2)]
 
 
+async def test_a_re_issue_of_a_day_long_ago_is_judged_once_though_its_run_is_no_longer_listed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether such a day has run is asked by its key: the newest runs tell nothing of it."""
+    monkeypatch.setattr(actors_reconciler, "_LOOKED_AT", 7)
+    old = RunKey(RunKind.NIGHTLY, "stripe", "2026-01-02")
+    reconciler = house.copy()
+    await house.runs.run(old, "one")
+    await reconciler.tick()
+    house.files.day, house.files.now_ms = old.period, house.runs.now_ms + 1
+    house.put("day.csv", manifest="{}")
+    house.runs.now_ms += 2
+    for _ in range(3):
+        await reconciler.tick()
+
+    assert [ran for ran in house.ran() if ran[0] == old] == [(old, 1), (old, 2)]
+
+
 async def test_a_file_that_was_committed_while_its_day_began_to_run_makes_it_run_again_once(house: House) -> None:
     """It was decided before the run began and seen after it: its clock alone would leave it out for ever."""
     house.put("day.csv", manifest="{}")

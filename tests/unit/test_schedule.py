@@ -77,6 +77,18 @@ def test_catching_up_ends_where_the_schedule_says() -> None:
     assert next(one.key.period for one in nightly("2026-11-26T07:00", ran)) == "2026-11-19"
 
 
+def test_a_day_older_than_is_caught_up_is_due_while_its_file_is_newer_than_its_run() -> None:
+    """Accepting a re-issue took back what the version before it had settled: nobody else settles the new one."""
+    old, ran = "2026-10-01", {day("2026-10-01"): at("2026-10-02T06:00"), day("2026-11-25"): at("2026-11-26T06:00")}
+    came = {("stripe", old): at("2026-11-26T09:00"), ("stripe", "2026-09-01"): at("2026-11-26T09:00")}
+    days = [day(f"2026-11-{number}") for number in range(19, 25)]
+
+    due = nightly("2026-11-26T10:00", ran, came)
+
+    assert due == [Due(day("2026-09-01")), Due(day(old), is_again=True), *map(Due, days)]
+    assert nightly("2026-11-26T10:00", {**ran, day(old): at("2026-11-26T09:30")}, came) == [due[0], *due[2:]]
+
+
 def test_a_new_house_begins_with_yesterday() -> None:
     """A first start makes no runs of days before there was anything."""
     assert [one.key.period for one in nightly("2026-11-26T07:00")] == ["2026-11-25"]

@@ -9,7 +9,7 @@ Invariant: one run per (kind, psp, period, attempt), and every row of it was wri
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,6 +121,12 @@ class RunBook:
         query = _NEXT_PAGE if after else _FIRST_PAGE
         return [run_of(row) for row in (await self.database.look(query.call(values))).by_name()]
 
+    async def newest(self, keys: Collection[RunKey]) -> Sequence[RunRow]:
+        """The newest attempt of each of these."""
+        values = {name: text_array([getattr(key, name) for key in keys]) for name in ("kind", "psp", "period")}
+        rows = (await self.database.look(_NEWEST_OF.call(values))).by_name() if keys else []
+        return [run_of(row) for row in rows]
+
     async def failed(self) -> Sequence[RunRow]:
         """Runs that FAILED and nobody has made good: by a later attempt that is DONE, of the inside by a later period's too."""
         return [run_of(row) for row in (await self.database.look(_FAILED.call())).by_name()]
@@ -204,6 +210,13 @@ _OF_PERIOD = f"SELECT * FROM {_R} WHERE kind = :kind AND psp = :psp AND period"
 _CLOCK_MS = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS INT8)"
 
 _NEWEST = compiled(text(f"{_OF_PERIOD} = :period ORDER BY attempt DESC LIMIT 1"))
+_NEWEST_OF = compiled(
+    text(
+        "SELECT n.* FROM unnest(CAST(:kind AS TEXT[]), CAST(:psp AS TEXT[]), CAST(:period AS TEXT[])) "
+        f"AS u (kind, psp, period) CROSS JOIN LATERAL (SELECT * FROM {_R} AS r WHERE r.kind = u.kind AND r.psp = u.psp "
+        "AND r.period = u.period ORDER BY r.attempt DESC LIMIT 1) AS n"
+    )
+)
 _FIRST = compiled(text(f"{_OF_PERIOD} = :period AND attempt = 1"))
 _LAST = compiled(text(f"{_OF_PERIOD} < :period AND state = 'DONE' ORDER BY period DESC, attempt DESC LIMIT 1"))
 _LATER = compiled(text(f"{_OF_PERIOD} > :period LIMIT 1"))

@@ -3,7 +3,7 @@
 Invariant: nothing is decided here; each part has its own module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -129,6 +129,10 @@ class SqlRuns:
     async def list(self, kind: RunKind | None, rows_max: int, after: str) -> Sequence[RunRow]:
         """Newest first."""
         return await self._book.list(kind, rows_max, after)
+
+    async def newest(self, keys: Collection[RunKey]) -> Sequence[RunRow]:
+        """The newest attempt of each of these."""
+        return await self._book.newest(keys)
 
     async def failed(self) -> Sequence[RunRow]:
         """What has FAILED and was not made good."""
