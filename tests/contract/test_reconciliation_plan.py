@@ -50,6 +50,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "runs, next page": (run._NEXT_PAGE, {"runs_by_time", "runs_pkey"}),
     "newest version": (file._NEWEST_VERSION, {"files_by_series"}),
     "newest attempts": (run._NEWEST_OF, {"runs_once"}),
+    "runs ended since": (run._ENDED_SINCE, {"runs_once"}),
     "loaded lines": (file._LOADED, {"lines_pkey"}),
     "files of a day": (nightly._FILES, {"files_by_day"}),
     "lines without object": (line._NO_OBJECT, {"lines_by_object"}),

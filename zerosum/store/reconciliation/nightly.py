@@ -1,7 +1,8 @@
 # ruff: noqa: S608 - statements here are made of names of ours
 """One night: the accepted files of a PSP's day against our movements, step by step.
 
-    carry, stage    movements set aside: those the last run left EXPECTED, and those of checkouts stored since
+    carry, stage    movements set aside: those the last run left EXPECTED, and old days run again since, and those of checkouts
+                    stored since
     refunds, cases  and those of orders that were refunded, or got a case of the payment service, since
     objects         pass 1 over lines in the order of their PSP object; what an earlier file told already goes no further
     references      pass 2 over what is left, with every movement of the order, also such as were not set aside
@@ -103,14 +104,23 @@ class Nightly:
         key = claim.run.key
         files = await self._database.look(_FILES.call({"psp": key.psp, "day": key.period}))
         before = await self._book.last_before(key)
-        # A later period's run began where the first attempt had read to: only then a new attempt must stop there too.
-        is_bound = claim.run.attempt > 1 and await self._book.has_later(key)
-        first = await self._book.first_attempt(key) if is_bound else None
+        others = await self._book.ended_since(key, before) if before else ()
+        read_to_ms = _progress(await self._read_to(claim)).get("before_ms", claim.now_ms - COMMITTED_AFTER_MS)
         return {
             "phase": PHASES[0], "at": None, "files": [file_id for (file_id,) in files], "now_ms": claim.now_ms,
-            "from_ms": _progress(before).get("before_ms", 0), "carry": before["run_id"] if before else "",
-            "before_ms": _progress(first).get("before_ms", claim.now_ms - COMMITTED_AFTER_MS), "counts": {},
+            "from_ms": _progress(before).get("before_ms", 0), "carry": [before["run_id"], *others] if before else [],
+            "before_ms": read_to_ms, "counts": {},
         }  # fmt: skip
+
+    async def _read_to(self, claim: Claim) -> Mapping[str, Any] | None:
+        """The run that reads the books no further than this one may; None = it reads all there is.
+
+        Where no later period has run, the next one begins where this one stops. Else what came since is theirs: an old day
+        stops where its first attempt did, and one that never ran where the day after it did.
+        """
+        following = await self._book.next_after(claim.run.key)
+        is_first = claim.run.attempt == 1
+        return following if following is None or is_first else await self._book.first_attempt(claim.run.key)
 
 
 class _Night:
@@ -139,14 +149,17 @@ class _Night:
     # ---- what our books know ---------------------------------------------------------------------------------
 
     async def carry(self) -> None:
-        """A page of what the last run left EXPECTED, as the books tell it now."""
-        at, carry = self.progress["at"], self.progress["carry"]
-        rows = await RunRows(self._database, carry, self._psp, ()).movements_with_state(at) if carry else []
+        """A page of what the last run, and old days that were run again since, left EXPECTED, as the books tell it now."""
+        runs: Sequence[str] = self.progress["carry"]
+        number, after = self.progress["at"] or (0, None)
+        left = [RunRows(self._database, run_id, self._psp, ()) for run_id in runs[number : number + 1]]
+        rows = await left[0].movements_with_state(after) if left else []
         wanted = {(movement.tenant, movement.order_id) for movement, _ in rows}
         homes = {Home(movement.tenant, movement.checkout_id) for movement, _ in rows}
         found = await self._books.movements(self._psp, homes)
         aside = [movement for movement in found if (movement.tenant, movement.order_id) in wanted]
-        await self._set_aside(aside, position_of(rows[-1][0]) if rows else None)
+        next_run = [number + 1, None] if number + 1 < len(runs) else None
+        await self._set_aside(aside, [number, position_of(rows[-1][0])] if rows else next_run)
 
     async def stage(self) -> None:
         """A page of the checkouts stored since the last run."""

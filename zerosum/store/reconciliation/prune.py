@@ -2,7 +2,8 @@
 """Movements that were set aside and are of no use any more: settled ones of this night, and what old nights have left.
 
 A run begins with what the newest DONE run of an earlier period left. Whatever period from `before` on is run, or run again,
-that is the newest one before `before`, or a later one: what older ones left is never read again.
+that is the newest one before `before`, or a later one: what older ones left is never read again. It begins also with what an
+old day left that was run again after that one had begun: so a run is of use until one that began after its end is as old.
 
 Invariant: a run that any day still kept may begin with is never touched.
 """
@@ -62,7 +63,8 @@ _OLDEST_LEFT = compiled(
         f"SELECT r.run_id FROM {_R} AS r WHERE r.kind = 'nightly' AND r.psp = :psp AND r.period < :before "
         "AND r.state <> 'RUNNING' "
         f"AND EXISTS (SELECT 1 FROM {_R} AS n WHERE n.kind = 'nightly' AND n.psp = r.psp AND n.period > r.period "
-        f"AND n.period < :before AND n.state = 'DONE') AND EXISTS (SELECT 1 FROM {_M} AS m WHERE m.run_id = r.run_id) "
+        "AND n.period < :before AND n.state = 'DONE' AND n.started_at_ms >= r.ended_at_ms) "
+        f"AND EXISTS (SELECT 1 FROM {_M} AS m WHERE m.run_id = r.run_id) "
         "ORDER BY r.period, r.attempt LIMIT 1"
     )
 )

@@ -136,14 +136,21 @@ class RunBook:
         rows = (await self.database.look(_LAST.call(_values(key)))).by_name()
         return rows[0] if rows else None
 
+    async def ended_since(self, key: RunKey, last: Mapping[str, Any]) -> Sequence[str]:
+        """The newest DONE attempts of earlier periods that ended when `last` (see `last_before`) had begun, oldest period
+        first: old days run again, which `last` could not go on from."""
+        values = {**_values(key), "last": last["run_id"], "since_ms": last["started_at_ms"]}
+        return [run_id for (run_id,) in await self.database.look(_ENDED_SINCE.call(values))]
+
     async def first_attempt(self, key: RunKey) -> Mapping[str, Any] | None:
         """The row of attempt 1 of the period, by column name."""
         rows = (await self.database.look(_FIRST.call(_values(key)))).by_name()
         return rows[0] if rows else None
 
-    async def has_later(self, key: RunKey) -> bool:
-        """Whether a later period has a run: it went on from where the books had been read to."""
-        return len(await self.database.look(_LATER.call(_values(key)))) > 0
+    async def next_after(self, key: RunKey) -> Mapping[str, Any] | None:
+        """The row of the first attempt of the next later period that has one, by column name."""
+        rows = (await self.database.look(_LATER.call(_values(key)))).by_name()
+        return rows[0] if rows else None
 
     async def _begin(self, session: Session, key: RunKey, whose: Mapping[str, str], attempt: int, now_ms: int) -> Claim:
         """`whose`: its holder, and who asked for it."""
@@ -219,7 +226,15 @@ _NEWEST_OF = compiled(
 )
 _FIRST = compiled(text(f"{_OF_PERIOD} = :period AND attempt = 1"))
 _LAST = compiled(text(f"{_OF_PERIOD} < :period AND state = 'DONE' ORDER BY period DESC, attempt DESC LIMIT 1"))
-_LATER = compiled(text(f"{_OF_PERIOD} > :period LIMIT 1"))
+_ENDED_SINCE = compiled(
+    text(
+        f"SELECT r.run_id FROM {_R} AS r WHERE r.kind = :kind AND r.psp = :psp AND r.period < :period AND r.state = 'DONE' "
+        "AND r.ended_at_ms >= CAST(:since_ms AS INT8) AND r.run_id <> :last AND NOT EXISTS (SELECT 1 "
+        f"FROM {_R} AS n WHERE n.kind = r.kind AND n.psp = r.psp AND n.period = r.period AND n.attempt > r.attempt "
+        "AND n.state = 'DONE') ORDER BY r.period"
+    )
+)
+_LATER = compiled(text(f"{_OF_PERIOD} > :period ORDER BY period, attempt LIMIT 1"))
 _FAILED = compiled(
     text(
         f"SELECT r.* FROM {_R} AS r WHERE r.state = 'FAILED' AND NOT EXISTS (SELECT 1 FROM {_R} AS n WHERE n.kind = r.kind "
