@@ -83,6 +83,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "attempts": (books._ATTEMPTS, ORDERS),
     "refunds": (books._REFUNDS, ORDERS),
     "second charges": (books._CASES, ORDERS),
+    "what was settled": (books._SETTLED, {"history_version_once"}),
     "homes of orders": (books._HOMES, {"payment_orders_id_once"}),
     "known cases": (record._KNOWN, {"mismatches_pkey", "acts_key_once", "acts_pkey"}),
     "a part of a file": (settle._LINES, {"lines_pkey", "files_pkey", "parts_pkey"}),

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from zerosum.domain.identity import CheckoutId, OrderId, Tenant, slot_of
 from zerosum.domain.money import Money
-from zerosum.domain.order import AttemptState, OperationState
+from zerosum.domain.order import AttemptState, OperationKind, OperationState, OrderEvent
 from zerosum.domain.reconcile_item import Movement, MovementKind, Standing
 from zerosum.limits import SLOTS
 from zerosum.store.database import Database
@@ -125,11 +125,12 @@ class Books:
             "tenants": text_array([home.tenant for home in ordered]),
             "checkouts": text_array([home.checkout_id for home in ordered]),
         }  # fmt: skip
-        attempts, refunds, cases = await asyncio.gather(
-            *(self._database.look(query.call(values)) for query in (_ATTEMPTS, _REFUNDS, _CASES))
+        attempts, refunds, cases, settled = await asyncio.gather(
+            *(self._database.look(query.call(values)) for query in (_ATTEMPTS, _REFUNDS, _CASES, _SETTLED))
         )
-        found = [_attempt(row) for row in attempts.by_name()] + [_case(row) for row in cases.by_name()]
-        return found + [made for row in refunds.by_name() if (made := _refund(row)).psp == psp]
+        took = _took(settled.by_name())
+        found = [_attempt(row, took) for row in attempts.by_name()] + [_case(row) for row in cases.by_name()]
+        return found + [made for row in refunds.by_name() if (made := _refund(row, took)).psp == psp]
 
     async def homes_of(self, order_ids: Sequence[str]) -> list[Home]:
         """The checkouts that hold these payment orders, of whichever tenant."""
@@ -151,21 +152,37 @@ _REFUND_STANDING: Mapping[str, Standing] = {
 """A refund that is neither was declined or never ran."""
 
 
-def _attempt(row: Mapping[str, Any]) -> Movement:
+_Took = Mapping[tuple[str, str, str], int]
+"""(Tenant, order, refund key, which is "" for its charge) -> when the event that settled it was written."""
+
+
+def _took(rows: Sequence[Mapping[str, Any]]) -> _Took:
+    took: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        told = json.loads(row["detail"])
+        if row["type"] == OrderEvent.ORDER_CHARGED or told["state"] == OperationState.DONE:
+            took[row["tenant"], row["payment_order_id"], told.get("key", "")] = row["at_ms"]
+    return took
+
+
+def _attempt(row: Mapping[str, Any], took: _Took) -> Movement:
+    is_charged = row["state"] == AttemptState.CHARGED
+    charged_at_ms = took.get((row["tenant"], row["payment_order_id"], "")) if is_charged else None
     return _movement(
         row, MovementKind.CHARGE, psp=row["psp"], object_id=row["psp_object_id"], number=row["number"],
         money=Money(row["amount_minor"], row["currency"]),
         standing=Standing.CASE_OPEN if row["late_at_ms"] else _STANDING[row["state"]],
-        at_ms=row["late_at_ms"] or row["confirmed_at_ms"] or row["opened_at_ms"],
+        at_ms=row["late_at_ms"] or charged_at_ms or row["confirmed_at_ms"] or row["opened_at_ms"],
     )  # fmt: skip
 
 
-def _refund(row: Mapping[str, Any]) -> Movement:
+def _refund(row: Mapping[str, Any], took: _Took) -> Movement:
     asked = json.loads(row["request"])
     return _movement(
         row, MovementKind.REFUND, psp=asked["psp"], object_id=asked["object_id"], number=row["number"],
         money=Money(asked["amount_minor"], asked["currency"]), refund_key=row["key"],
-        standing=_REFUND_STANDING.get(row["state"], Standing.GIVEN_UP), at_ms=row["started_at_ms"],
+        standing=_REFUND_STANDING.get(row["state"], Standing.GIVEN_UP),
+        at_ms=took.get((row["tenant"], row["payment_order_id"], row["key"]), row["started_at_ms"]),
         is_from_suspense=row["late_object_id"] == asked["object_id"],
     )  # fmt: skip
 
@@ -257,6 +274,18 @@ _CASES = compiled(
         "AND x.kind = 'second_charge'"
     )
 )
+_SETTLED = compiled(
+    text(
+        "SELECT h.tenant, h.payment_order_id, h.type, h.detail, h.at_ms "
+        "FROM unnest(CAST(:slots AS INT4[]), CAST(:tenants AS TEXT[]), CAST(:checkouts AS TEXT[])) AS u (slot, tenant, id) "
+        "CROSS JOIN LATERAL (SELECT x.* FROM payment.history AS x WHERE x.slot = u.slot AND x.tenant = u.tenant "
+        f"AND x.checkout_id = u.id AND CAST(:psp AS TEXT) <> '' AND (x.type = '{OrderEvent.ORDER_CHARGED}' "
+        f"OR x.type = 'OperationSettled' AND strpos(x.detail, '\"kind\":\"{OperationKind.REFUND}\"') > 0) "
+        "ORDER BY x.version) AS h"
+    )
+)
+"""When an order was charged and its refunds were done: nothing else of their rows tells it. In the order of a checkout's own
+index, once a checkout however many orders it has."""
 _HOMES = compiled(
     text(
         "SELECT DISTINCT o.tenant, o.checkout_id FROM unnest(CAST(:orders AS TEXT[])) AS u (id) "
