@@ -167,10 +167,11 @@ def _check_order_items(
 
 
 def _books_read_to_ms(database: Database) -> int:
-    """Up to when the last day's first run read our orders; what is younger belongs to the next one."""
+    """Up to when the last day's first run read our orders; what is younger belongs to the next one. A day before it that ran
+    later, as one whose file came late, read no further."""
     began_ms = database.number(
-        "SELECT coalesce(max(began), 0) FROM (SELECT min(started_at_ms) AS began FROM reconciliation.runs"
-        " WHERE kind = 'nightly' AND state = 'DONE' GROUP BY psp, period) AS days"
+        "SELECT coalesce(max(began), 0) FROM (SELECT DISTINCT ON (psp) started_at_ms AS began FROM reconciliation.runs"
+        " WHERE kind = 'nightly' AND state = 'DONE' ORDER BY psp, period DESC, attempt) AS last_days"
     )
     return began_ms - _IN_THE_BOOKS_AFTER_MS
 
