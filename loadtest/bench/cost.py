@@ -30,13 +30,12 @@ from loadtest.bench.finding import Cell, Finding
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import Step
-from loadtest.bench.system import metrics_pages
+from loadtest.bench.system import admin_url, metrics_pages
 from loadtest.plot import Chart, Line
 from loadtest.probe import NOT_THE_SYSTEM, cpu_ms_by_process, database_figures, grpc_calls, shard_figures
 from servers.supervisor import System
 from servers.wiring import database_url
 from zerosum.limits import CHECKPOINT_EVERY_S
-from zerosum.store.embedded import EmbeddedPostgres
 
 RATES: Final = (1.0, 10.0, 50.0)
 """Checkouts a second: nearly alone, and the two ends of what the specification asks for."""
@@ -158,19 +157,13 @@ def rest_s(passed_s: float) -> float:
     return AT_REST_S + -(passed_s + AT_REST_S) % CLOCK_S
 
 
-def _admin_url(system: System) -> str:
-    settings = system.settings
-    url = settings.database_url or EmbeddedPostgres(settings.data_dir / "postgres").urls()["admin"]
-    return url.replace("+psycopg", "")
-
-
 def _read(system: System) -> Reading:
     at_s, cpu_ms, pages = time.monotonic(), cpu_ms_by_process(), metrics_pages(system)
     figures: dict[str, Mapping[str, Mapping[str, float]]] = {
         service: shard_figures(page) for service, page in pages.items()
     }
     counts = counts_of(figures, [database_figures(page) for page in pages.values()])
-    with psycopg.connect(_admin_url(system), autocommit=True) as connection:
+    with psycopg.connect(admin_url(system).replace("+psycopg", ""), autocommit=True) as connection:
         row = connection.execute(_COUNTERS).fetchone()
     assert row is not None  # the counters are always there
     counts |= zip(("inserted", "updated", "wal_bytes"), map(float, row), strict=True)
