@@ -8,51 +8,38 @@ Invariant: ours and the textbook's alternate; every ratio is of neighbours, but 
 """
 
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
-import psycopg
 
+from loadtest.bench.crowd import Crowd, Send, acknowledged_of, write_journal
 from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
 from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.plan import SELLERS
+from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Stage
-from loadtest.bench.system import PSP_AT_ONCE
-from loadtest.calls import SERVICE, ProtoCodec
+from loadtest.bench.textbook import PROCESSES, textbook_beside
+from loadtest.calls import SERVICE
 from loadtest.clock import wall_ms
 from loadtest.journeys import CREATE
-from loadtest.naive import step
-from loadtest.naive.database import NaiveDatabase
-from loadtest.naive_process import naive_process
-from loadtest.outcome import FINAL_STATUSES
-from loadtest.own_database import at_database
 from loadtest.probe import NAIVE, NOT_THE_SYSTEM, cpu_ms_by_process
 from loadtest.sample import percentiles
-from loadtest.shape import HOT_SELLER, ONE_CURRENCY, Shape, checkouts
-from servers.keys import read_key, token_path
+from loadtest.shape import ONE_CURRENCY, Shape, checkouts
+from servers.keys import token_path
 from servers.supervisor import System
-from zerosum.errors import Unavailable
-from zerosum.store.embedded import EmbeddedPostgres
 
 OURS: Final = "ours"
-DATABASE: Final = "naive"
 SPREAD: Final = "spread"
 HOT: Final = "hot"
 WARM_UP_S: Final = 2.0
 DEADLINE_S: Final = 60.0
-
-_THEIRS: Final = frozenset({NAIVE, "database"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +72,12 @@ class Found:
 
 
 @dataclass(slots=True)
-class _Door:
-    """One of the two systems, as its callers see it."""
+class _Side:
+    """One of the two systems. `acknowledged`: by checkout id, whether it was told final."""
 
     name: str
-    channel: grpc.aio.Channel
-    metadata: tuple[tuple[str, str], ...] = ()
-    acknowledged: list[str] = field(default_factory=list)
+    crowd: Crowd
+    acknowledged: dict[str, bool] = field(default_factory=dict)
 
 
 async def compare(
@@ -99,135 +85,68 @@ async def compare(
 ) -> Found:  # fmt: skip
     """So many rounds at each number of callers; then the kill. Raises Unavailable."""
     folder = system.settings.data_dir
+    token = token_path(folder, "service").read_text(encoding="ascii").strip()
     async with AsyncExitStack() as stack:
-        theirs_at = await stack.enter_async_context(_textbook(system, folder))
-        token = token_path(folder, "service").read_text(encoding="ascii").strip()
+        textbook = await stack.enter_async_context(textbook_beside(system))
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(target))
-            for target in (system.settings.payment_address, theirs_at)
+            for target in (system.settings.payment_address, textbook.address)
         ]
-        ours = _Door(OURS, channels[0], (("authorization", f"Bearer {token}"),))
-        crowd = _Crowd(stage, ours, _Door(NAIVE, channels[1]))
-        pairs = [pair async for pair in crowd.pairs(in_flight, rounds, seconds)]
+        ours = _Side(OURS, Crowd([_door(channels[0], ("authorization", f"Bearer {token}"))]))
+        theirs = _Side(NAIVE, Crowd([_door(channels[1])]))
+        pairs = [pair async for pair in _Match(stage, ours, theirs).pairs(in_flight, rounds, seconds)]
         journal = folder / "acknowledged.txt"
-        journal.write_text("".join(f"{each} final\n" for each in ours.acknowledged), encoding="ascii")
+        write_journal(journal, ours.acknowledged)
         kept = await kill_and_compare(system, [journal])
-        lost = len(set(crowd.theirs.acknowledged) - await asyncio.to_thread(_stored, system))
-    losses = [*kept.losses, *([f"naive has lost {lost} acknowledged checkouts"] if lost else [])]
-    return Found(pairs, kept.acknowledged + len(crowd.theirs.acknowledged), losses)
+        lost = await asyncio.to_thread(textbook.losses, theirs.acknowledged)
+    return Found(pairs, kept.acknowledged + len(theirs.acknowledged), [*kept.losses, *lost])
 
 
-class _Crowd:
-    """The callers of both."""
+def _door(channel: grpc.aio.Channel, *metadata: tuple[str, str]) -> Send:
+    return partial(channel.unary_unary(SERVICE + CREATE), timeout=DEADLINE_S, metadata=metadata)
 
-    def __init__(self, stage: Stage, ours: _Door, theirs: _Door) -> None:
+
+class _Match:
+    """Both sides in turn."""
+
+    def __init__(self, stage: Stage, ours: _Side, theirs: _Side) -> None:
         self._stage = stage
-        self._codec = ProtoCodec()
         self._numbers = count(1)
-        self.ours = ours
-        self.theirs = theirs
+        self._ours = ours
+        self._theirs = theirs
 
     async def pairs(self, in_flight: Sequence[int], rounds: int, seconds: float) -> AsyncIterator[Pair]:
         """Ours, theirs, spread, hot, and again."""
         for callers in in_flight:
-            for door in (self.ours, self.theirs):
-                await self._run(door, SPREAD, callers, min(WARM_UP_S, seconds))
+            for side in (self._ours, self._theirs):
+                await self._run(side, SPREAD, callers, min(WARM_UP_S, seconds))
             for _ in range(rounds):
                 for sellers in (SPREAD, HOT):
-                    mine = await self._run(self.ours, sellers, callers, seconds)
-                    yield Pair(sellers, callers, mine, await self._run(self.theirs, sellers, callers, seconds))
+                    mine = await self._run(self._ours, sellers, callers, seconds)
+                    yield Pair(sellers, callers, mine, await self._run(self._theirs, sellers, callers, seconds))
 
-    async def _run(self, door: _Door, sellers: str, callers: int, seconds: float) -> Run:
+    async def _run(self, side: _Side, sellers: str, callers: int, seconds: float) -> Run:
         shape = Shape(
             orders_min=1, orders_max=1, sellers=SELLERS, hot_share=float(sellers == HOT), currencies=ONE_CURRENCY
         )
         baskets = checkouts(shape, seed=next(self._numbers), run_id=f"{wall_ms():x}")
-        latencies_ms: list[float] = []
-        failed: list[str] = []
-        before_ms, began_s = _cpu_ms(door), time.monotonic()
-        caller = partial(self._caller, door, baskets, began_s + seconds, latencies_ms, failed)
-        await asyncio.gather(*(caller() for _ in range(callers)))
-        if door.name == OURS:
+        before_ms, began_s = _cpu_ms(side), time.monotonic()
+        answers = await side.crowd.run(baskets, callers=callers, until_s=began_s + seconds)
+        if side.name == OURS:
             await self._stage.drain()
-        elapsed_s, done = time.monotonic() - began_s, max(len(latencies_ms), 1)
+        side.acknowledged |= acknowledged_of(answers)
+        elapsed_s = time.monotonic() - began_s
+        latencies_ms = [(each.ended_s - each.sent_s) * 1_000 for each in answers if each.ending is Ending.FINAL]
         return Run(
             len(latencies_ms) / elapsed_s, percentiles(latencies_ms).p95_ms or 0.0,
-            (_cpu_ms(door) - before_ms) / done, len(failed),
+            (_cpu_ms(side) - before_ms) / max(len(latencies_ms), 1), len(answers) - len(latencies_ms),
         )  # fmt: skip
 
-    async def _caller(
-        self, door: _Door, baskets: Iterator[Any], end_s: float, latencies_ms: list[float], failed: list[str]
-    ) -> None:
-        call = door.channel.unary_unary(SERVICE + CREATE)
-        while (sent_s := time.monotonic()) < end_s:
-            basket = next(baskets)
-            try:
-                body = await call(self._codec.submit(basket), timeout=DEADLINE_S, metadata=door.metadata)
-            except grpc.aio.AioRpcError as error:
-                failed.append(error.code().name)
-                continue
-            if all(status in FINAL_STATUSES for _, status in self._codec.told(body)):
-                latencies_ms.append((time.monotonic() - sent_s) * 1_000)
-                door.acknowledged.append(basket.checkout_id)
-            else:
-                failed.append("not final")
 
-
-def _cpu_ms(door: _Door) -> float:
+def _cpu_ms(side: _Side) -> float:
     spent = cpu_ms_by_process()
-    names = spent.keys() - NOT_THE_SYSTEM if door.name == OURS else spent.keys() & _THEIRS
+    names = spent.keys() - NOT_THE_SYSTEM if side.name == OURS else spent.keys() & PROCESSES
     return sum(spent[name] for name in names)
-
-
-# ---- the textbook beside us ----------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _textbook(system: System, folder: Path) -> AsyncIterator[str]:
-    """The textbook's server with a wallet for every seller, and its simulator; its address."""
-    api_key, admin_url = read_key(folder, "psp_api_key"), _admin_url(system)
-    async with AsyncExitStack() as stack:
-        psp_url = await asyncio.to_thread(stack.enter_context, _simulator(folder / "psp-of-naive", api_key))
-        process = await asyncio.to_thread(
-            stack.enter_context,
-            naive_process(admin_url=admin_url, psp_url=psp_url, api_key=api_key, database=DATABASE),
-        )
-        database = NaiveDatabase(at_database(admin_url, DATABASE))
-        owners = [HOT_SELLER, *(f"seller-{number:04d}" for number in range(1, SELLERS + 1))]
-        await database.transact(partial(step.open_wallets, owners=owners, currency=ONE_CURRENCY[0][0]))
-        database.close()
-        yield process.address
-
-
-@contextmanager
-def _simulator(folder: Path, api_key: str) -> Iterator[str]:
-    command = [
-        sys.executable, "-m", "simulator.psp", "--data", str(folder), "--port", "0", "--seed", "1", *PSP_AT_ONCE,
-    ]  # fmt: skip
-    environment = {**os.environ, "PSP_API_KEY": api_key, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None  # asked for
-            line = process.stdout.readline()
-            if "listening on" not in line:
-                raise Unavailable(f"the PSP simulator did not start: {line!r}")
-            yield line.partition("listening on ")[2].split()[0]
-        finally:
-            process.terminate()
-
-
-def _admin_url(system: System) -> str:
-    return system.settings.database_url or EmbeddedPostgres(system.settings.data_dir / "postgres").urls()["admin"]
-
-
-def _stored(system: System) -> set[str]:
-    """Checkouts of the textbook's that are done, or of which no order is paid."""
-    with psycopg.connect(at_database(_admin_url(system), DATABASE)) as connection:
-        found = connection.execute(
-            "SELECT checkout_id FROM payment_event JOIN payment_order USING (checkout_id) "
-            "GROUP BY checkout_id, is_payment_done HAVING is_payment_done OR bool_and(status = 'FAILED')"
-        )
-        return {checkout_id for (checkout_id,) in found}
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------
