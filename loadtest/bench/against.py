@@ -4,17 +4,18 @@ Closed loop: each of so many callers sends its next checkout when it has its ans
 the order is final and posts to wallet and ledger behind the answer: its clock runs until nothing is owed any more. The textbook
 has a database of its own on the same server and a PSP simulator of its own, without webhooks. Ours idles while it is measured.
 
-Invariant: ours and the textbook's alternate; every ratio is of neighbours, but for the headline, which is each at its best.
+Invariant: ours and the textbook's alternate, and every ratio is of one round: in the table of neighbours, in the headline of
+each at the number of callers that is best for it, by the median of all rounds.
 """
 
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, product
 from typing import Final
 
 import grpc
@@ -83,7 +84,7 @@ class _Side:
 async def compare(
     system: System, stage: Stage, *, in_flight: Sequence[int], rounds: int, seconds: float
 ) -> Found:  # fmt: skip
-    """So many rounds at each number of callers; then the kill. Raises Unavailable."""
+    """So many rounds of every number of callers; then the kill. Raises Unavailable."""
     folder = system.settings.data_dir
     token = token_path(folder, "service").read_text(encoding="ascii").strip()
     async with AsyncExitStack() as stack:
@@ -116,14 +117,14 @@ class _Match:
         self._theirs = theirs
 
     async def pairs(self, in_flight: Sequence[int], rounds: int, seconds: float) -> AsyncIterator[Pair]:
-        """Ours, theirs, spread, hot, and again."""
+        """Ours, theirs, spread, hot, at each number of callers; and again."""
         for callers in in_flight:
             for side in (self._ours, self._theirs):
                 await self._run(side, SPREAD, callers, min(WARM_UP_S, seconds))
-            for _ in range(rounds):
-                for sellers in (SPREAD, HOT):
-                    mine = await self._run(self._ours, sellers, callers, seconds)
-                    yield Pair(sellers, callers, mine, await self._run(self._theirs, sellers, callers, seconds))
+        for _ in range(rounds):
+            for callers, sellers in product(in_flight, (SPREAD, HOT)):
+                mine = await self._run(self._ours, sellers, callers, seconds)
+                yield Pair(sellers, callers, mine, await self._run(self._theirs, sellers, callers, seconds))
 
     async def _run(self, side: _Side, sellers: str, callers: int, seconds: float) -> Run:
         shape = Shape(
@@ -156,25 +157,20 @@ COLUMNS: Final = (
     "CPU, naive : ours",
 )  # fmt: skip
 
+_Groups = dict[tuple[int, str], list[Pair]]
+
 
 def finding_of(found: Found, *, command: str) -> Finding:
     """A row for each number of callers, spread and hot; ratios of neighbours."""
-    groups: dict[tuple[int, str], list[Pair]] = {}
+    groups: _Groups = {}
     for pair in found.pairs:
         groups.setdefault((pair.in_flight, pair.sellers), []).append(pair)
-    failed = {
-        name: sum(run.failed for run in runs)
-        for name, runs in (
-            (OURS, [pair.ours for pair in found.pairs]),
-            (NAIVE, [pair.theirs for pair in found.pairs]),
-        )
-    }
     notes = [
         "closed loop, one order a checkout, PSP answering at once; CPU without load, PSP and bench",
         f"hot over spread, ours: {_hot_over_spread(groups)}",
         f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
         *few_pairs(min(map(len, groups.values()))),
-        *(f"{count} calls of {name} brought no final answer" for name, count in failed.items() if count),
+        *(f"{count} calls of {name} brought no final answer" for name, count in _failed(found.pairs).items() if count),
     ]
     return Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
@@ -183,7 +179,8 @@ def finding_of(found: Found, *, command: str) -> Finding:
     )  # fmt: skip
 
 
-_Groups = dict[tuple[int, str], list[Pair]]
+def _failed(pairs: Sequence[Pair]) -> dict[str, int]:
+    return {OURS: sum(pair.ours.failed for pair in pairs), NAIVE: sum(pair.theirs.failed for pair in pairs)}
 
 
 def _row(callers: int, sellers: str, pairs: Sequence[Pair]) -> tuple[Cell, ...]:
@@ -200,27 +197,32 @@ def _row(callers: int, sellers: str, pairs: Sequence[Pair]) -> tuple[Cell, ...]:
 
 
 def _headline(groups: _Groups) -> str:
-    """Each at the number of callers at which its median is best: a crowd slows the textbook and feeds our batches."""
-    told = [
-        f"{sellers} {_best(groups, sellers, is_ours=True) / _best(groups, sellers, is_ours=False):.1f} x"
-        for sellers in (SPREAD, HOT)
-    ]
+    """Each where it does best, since a crowd slows the textbook and feeds our batches; round by round."""
+    told = []
+    for sellers in (SPREAD, HOT):
+        rates = {
+            name: {callers: _rates(pairs, name) for (callers, each), pairs in groups.items() if each == sellers}
+            for name in (OURS, NAIVE)
+        }
+        best = {name: max(levels, key=partial(_median, levels)) for name, levels in rates.items()}
+        ratio = ratios(rates[OURS][best[OURS]], rates[NAIVE][best[NAIVE]])
+        told.append(f"{sellers} {ratio} x ({best[OURS]} and {best[NAIVE]} in flight)")
     return f"over naive, each at its best: {', '.join(told)}"
 
 
-def _best(groups: _Groups, sellers: str, *, is_ours: bool) -> float:
-    return max(
-        statistics.median((pair.ours if is_ours else pair.theirs).per_s for pair in pairs)
-        for (_, each), pairs in groups.items()
-        if each == sellers
-    )
+def _rates(pairs: Sequence[Pair], name: str) -> list[float]:
+    """Of one of the two, in the order of the rounds."""
+    return [(pair.ours if name == OURS else pair.theirs).per_s for pair in pairs]
+
+
+def _median(levels: Mapping[int, Sequence[float]], callers: int) -> float:
+    return statistics.median(levels[callers])
 
 
 def _hot_over_spread(groups: _Groups) -> str:
-    """Neighbours again: in each round ours ran spread, then hot."""
+    """In each round ours ran spread, then hot."""
     return ", ".join(
-        f"{ratios([pair.ours.per_s for pair in pairs], [pair.ours.per_s for pair in groups[callers, SPREAD]])} "
-        f"at {callers}"
+        f"{ratios(_rates(pairs, OURS), _rates(groups[callers, SPREAD], OURS))} at {callers}"
         for (callers, sellers), pairs in groups.items()
         if sellers == HOT
     )
