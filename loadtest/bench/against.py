@@ -45,12 +45,16 @@ DEADLINE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. CPU in milliseconds a checkout, of the system alone. `failed`: calls that brought no final answer."""
+    """One run. CPU in milliseconds a checkout, of the system alone.
+
+    `failed`: checkouts that brought no final answer. `turned_away`: tries that were told to come again.
+    """
 
     per_s: float
     p95_ms: float
     cpu_ms: float
-    failed: int
+    failed: int = 0
+    turned_away: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,8 @@ async def compare(
             await stack.enter_async_context(grpc.aio.insecure_channel(target))
             for target in (system.settings.payment_address, textbook.address)
         ]
-        ours = _Side(OURS, Crowd([_door(channels[0], ("authorization", f"Bearer {token}"))]))
-        theirs = _Side(NAIVE, Crowd([_door(channels[1])]))
+        ours = _Side(OURS, Crowd([_door(channels[0], ("authorization", f"Bearer {token}"))], seed=1))
+        theirs = _Side(NAIVE, Crowd([_door(channels[1])], seed=1))
         pairs = [pair async for pair in _Match(stage, ours, theirs).pairs(in_flight, rounds, seconds)]
         journal = folder / "acknowledged.txt"
         write_journal(journal, ours.acknowledged)
@@ -141,6 +145,7 @@ class _Match:
         return Run(
             len(latencies_ms) / elapsed_s, percentiles(latencies_ms).p95_ms or 0.0,
             (_cpu_ms(side) - before_ms) / max(len(latencies_ms), 1), len(answers) - len(latencies_ms),
+            sum(each.tries - (each.ending is not Ending.SHED) for each in answers),
         )  # fmt: skip
 
 
@@ -170,7 +175,8 @@ def finding_of(found: Found, *, command: str) -> Finding:
         f"hot over spread, ours: {_hot_over_spread(groups)}",
         f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
         *few_pairs(min(map(len, groups.values()))),
-        *(f"{count} calls of {name} brought no final answer" for name, count in _failed(found.pairs).items() if count),
+        *_trouble(OURS, [pair.ours for pair in found.pairs]),
+        *_trouble(NAIVE, [pair.theirs for pair in found.pairs]),
     ]
     return Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
@@ -179,8 +185,16 @@ def finding_of(found: Found, *, command: str) -> Finding:
     )  # fmt: skip
 
 
-def _failed(pairs: Sequence[Pair]) -> dict[str, int]:
-    return {OURS: sum(pair.ours.failed for pair in pairs), NAIVE: sum(pair.theirs.failed for pair in pairs)}
+def _trouble(name: str, runs: Sequence[Run]) -> list[str]:
+    failed, turned_away = sum(run.failed for run in runs), sum(run.turned_away for run in runs)
+    return [
+        *([f"{failed} checkouts of {name} brought no final answer"] if failed else []),
+        *(
+            [f"{name} turned callers away {turned_away} times; they came again when they were told to"]
+            if turned_away
+            else []
+        ),
+    ]
 
 
 def _row(callers: int, sellers: str, pairs: Sequence[Pair]) -> tuple[Cell, ...]:

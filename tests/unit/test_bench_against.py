@@ -8,7 +8,7 @@ CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 
 
 def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, failed: int = 0) -> Pair:
-    return Pair(sellers, callers, Run(ours_per_s, 90.0, 4.0, 0), Run(theirs_per_s, 900.0, 20.0, failed))
+    return Pair(sellers, callers, Run(ours_per_s, 90.0, 4.0), Run(theirs_per_s, 900.0, 20.0, failed))
 
 
 def _told(*pairs: Pair, losses: tuple[str, ...] = ()) -> Finding:
@@ -46,7 +46,8 @@ def test_hot_is_held_against_the_spread_of_the_same_round() -> None:
 
     assert "hot over spread, ours: 0.88 (0.75 to 1) at 16, 0.95 (0.9 to 1) at 64" in notes
     assert few_pairs(2)[0] in notes
-    assert "3 calls of naive brought no final answer" in notes
+    assert "3 checkouts of naive brought no final answer" in notes
+    assert [note for note in notes if "turned callers away" in note] == []
 
 
 def test_what_a_killed_database_had_lost_voids_the_run() -> None:
