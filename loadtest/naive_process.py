@@ -1,4 +1,4 @@
-"""The textbook's server as a child process: started, told where the database and the PSP are, stopped.
+"""The textbook's servers as child processes: started, told where the database and the PSP are, stopped.
 
 Invariant: it does not outlive the block it was started for; secrets go by its environment.
 """
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,3 +52,15 @@ def naive_process(
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def naive_processes(
+    count: int, *, admin_url: str, psp_url: str, api_key: str, database: str = "naive"
+) -> Iterator[tuple[NaiveProcess, ...]]:
+    """So many of them on one database; the first has made it before the next is started. Raises Unavailable."""
+    with ExitStack() as stack:
+        yield tuple(
+            stack.enter_context(naive_process(admin_url=admin_url, psp_url=psp_url, api_key=api_key, database=database))
+            for _ in range(count)
+        )

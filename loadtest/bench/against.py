@@ -1,8 +1,8 @@
 """`zerosum bench hot --against naive`: checkouts to one seller and to a thousand, ours and the textbook's in turn.
 
 Closed loop: each of so many callers sends its next checkout when it has its answer, so both do all they can. Ours answers when
-the order is final and posts to wallet and ledger behind the answer: its clock runs until nothing is owed any more. The textbook
-has a database of its own on the same server and a PSP simulator of its own, without webhooks. Ours idles while it is measured.
+the order is final and posts to wallet and ledger behind the answer: its clock runs until nothing is owed any more. What the
+textbook is given stands in `textbook.py`.
 
 Invariant: ours and the textbook's alternate, and every ratio is of one round: in the table of neighbours, in the headline of
 each at the number of callers that is best for it, by the median of all rounds.
@@ -20,10 +20,11 @@ from typing import Final
 
 import grpc
 
-from loadtest.bench.crowd import Crowd, Send, acknowledged_of, write_journal
+from loadtest.bench.crowd import Crowd, acknowledged_of, write_journal
 from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
+from loadtest.bench.generator import CHANNEL_OPTIONS
 from loadtest.bench.kept import kill_and_compare
-from loadtest.bench.plan import SELLERS
+from loadtest.bench.plan import SELLERS, lanes
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Stage
 from loadtest.bench.textbook import PROCESSES, textbook_beside
@@ -93,12 +94,8 @@ async def compare(
     token = token_path(folder, "service").read_text(encoding="ascii").strip()
     async with AsyncExitStack() as stack:
         textbook = await stack.enter_async_context(textbook_beside(system))
-        channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(target))
-            for target in (system.settings.payment_address, textbook.address)
-        ]
-        ours = _Side(OURS, Crowd([_door(channels[0], ("authorization", f"Bearer {token}"))], seed=1))
-        theirs = _Side(NAIVE, Crowd([_door(channels[1])], seed=1))
+        ours = _Side(OURS, await _crowd(stack, [system.settings.payment_address], ("authorization", f"Bearer {token}")))
+        theirs = _Side(NAIVE, await _crowd(stack, textbook.addresses))
         pairs = [pair async for pair in _Match(stage, ours, theirs).pairs(in_flight, rounds, seconds)]
         journal = folder / "acknowledged.txt"
         write_journal(journal, ours.acknowledged)
@@ -107,8 +104,14 @@ async def compare(
     return Found(pairs, kept.acknowledged + len(theirs.acknowledged), [*kept.losses, *lost])
 
 
-def _door(channel: grpc.aio.Channel, *metadata: tuple[str, str]) -> Send:
-    return partial(channel.unary_unary(SERVICE + CREATE), timeout=DEADLINE_S, metadata=metadata)
+async def _crowd(stack: AsyncExitStack, addresses: Sequence[str], *metadata: tuple[str, str]) -> Crowd:
+    """Callers spread over all addresses, by as many channels for either system."""
+    channels = [
+        await stack.enter_async_context(grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS))
+        for address in lanes(addresses)
+    ]
+    calls = [channel.unary_unary(SERVICE + CREATE) for channel in channels]
+    return Crowd([partial(call, timeout=DEADLINE_S, metadata=metadata) for call in calls], seed=1)
 
 
 class _Match:

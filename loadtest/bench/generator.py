@@ -31,7 +31,7 @@ from loadtest.outcome import FINAL_STATUSES, OK
 NOT_SENT: Final = "NOT_SENT"
 """No status of gRPC: its deadline passed while it waited for its turn to be sent."""
 
-_OPTIONS: Final = (
+CHANNEL_OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),  # channels to one address would else share one connection
 )
@@ -92,7 +92,7 @@ class Generator:
 
     async def run(self) -> None:
         """Makes every call of the plan and waits for their ends: at most a deadline after the last arrival."""
-        channels = [grpc.aio.insecure_channel(self._plan.target, options=_OPTIONS) for _ in range(self._plan.channels)]
+        channels = [grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) for address in self._plan.lanes]
         self._calls = [
             {method: channel.unary_unary(SERVICE + method) for method in (CREATE, VIEW_ORDER, VIEW_PAYMENT)}
             for channel in channels

@@ -5,7 +5,7 @@ Pure. Invariant: arrivals and baskets depend on the plan alone, never on how the
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,14 @@ from loadtest.shape import ONE_CURRENCY, Checkout, Shape, checkouts
 
 SELLERS: Final = 1_000
 WARM_UP_S: Final = 3.0
+CHANNELS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """One load. `tps`: checkouts a second; `reads_per_checkout` come beside. `token_file`: of the bearer token.
+    """One load. `target`: where it goes, several addresses with commas between. `token_file`: of the bearer token.
+
+    `tps`: checkouts a second; `reads_per_checkout` come beside.
 
     `warm_up_s`: of arrivals before the `seconds` that count. `deadline_ms`: of a call, from its intended instant on.
     `in_flight_max`: calls at once; grpc.aio drops bursts of thousands, so what is beyond waits here, and its latency runs.
@@ -40,7 +43,12 @@ class LoadPlan:
     reads_per_checkout: int = 0
     deadline_ms: int = 15_000
     in_flight_max: int = 2_500
-    channels: int = 4
+    channels: int = CHANNELS
+
+    @property
+    def lanes(self) -> list[str]:
+        """The address of each channel."""
+        return lanes(self.target.split(","), self.channels)
 
     @property
     def samples(self) -> Path:
@@ -67,6 +75,11 @@ class LoadPlan:
         )  # fmt: skip
         count = sum(kind is Kind.CHECKOUT for _, kind in self.schedule())
         return islice(checkouts(shape, seed=self.seed, run_id=self.run_id), count)
+
+
+def lanes(addresses: Sequence[str], channels: int = CHANNELS) -> list[str]:
+    """An address for each channel: at least so many, and as many to each address."""
+    return list(addresses) * -(-channels // len(addresses))
 
 
 def write_plan(plan: LoadPlan) -> Path:

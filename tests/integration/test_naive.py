@@ -11,7 +11,7 @@ import grpc
 import psycopg
 import pytest
 
-from loadtest.naive_process import naive_process
+from loadtest.naive_process import naive_process, naive_processes
 from loadtest.own_database import at_database
 from tests.integration.psp_process import API_KEY, PspProcess
 from zerosum.store.embedded import EmbeddedPostgres
@@ -134,3 +134,23 @@ async def test_a_malformed_amount_is_refused_and_an_unknown_checkout_is_not_foun
 
     assert malformed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_two_servers_of_one_database_pay_a_checkout_once(
+    server: EmbeddedPostgres, psp: PspProcess, request: pytest.FixtureRequest
+) -> None:
+    """The baseline has a process for each core: the key that is inserted wins whichever of them was asked."""
+    asked = _checkout("cart-1", "seller-1")
+    with naive_processes(
+        2, admin_url=server.urls()["admin"], psp_url=psp.url, api_key=API_KEY, database=_database(request)
+    ) as processes:
+        told = []
+        for process in processes:
+            async with grpc.aio.insecure_channel(process.address) as channel:
+                told.append(await PaymentServiceStub(channel).CreatePayment(asked))
+
+    assert len({process.pid for process in processes}) == 2
+    assert told[0].payment == told[1].payment
+    assert told[0].payment.is_payment_done
+    assert len(psp.truth_of("charge")) == 1
+    assert _rows(server, request, "SELECT owner, balance_minor FROM wallet") == [("seller-1", 1_250)]

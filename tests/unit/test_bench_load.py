@@ -48,6 +48,13 @@ def test_a_basket_has_the_orders_asked_for_and_the_hot_seller_with_its_share() -
     assert len({basket.checkout_id for basket in baskets}) == len(baskets) > 1_000
 
 
+def test_each_address_has_as_many_channels_as_the_other() -> None:
+    """The textbook has a server for each core: none of them is to be spared, whatever their number."""
+    assert PLAN.lanes == ["a:1"] * 4
+    assert replace(PLAN, target="a:1,b:2").lanes == ["a:1", "b:2", "a:1", "b:2"]
+    assert replace(PLAN, target="a:1,b:2,c:3").lanes == ["a:1", "b:2", "c:3"] * 2
+
+
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     plan = replace(PLAN, folder=str(tmp_path))
 
