@@ -24,7 +24,7 @@ from zerosum.store.paging import position_text
 BESIDE: Final = Tenant("beside")
 HOUSE: Final = clearing_account("stripe", CURRENCY)
 SELLERS_BESIDE: Final = 157 * SLOTS
-"""10,048: about as many as ours, and so many that all journals of one seller are of one slot."""
+"""10,048: thousands as in production, and so many that all journals of one seller are of one slot."""
 
 FIRST_SEQ: Final = 1_000_000
 """From here on the shard numbers its commits; 10^7 entries beside need 54,700 numbers a slot."""
@@ -100,9 +100,16 @@ class Books:
             )
         self.open(BESIDE, [f"seller-{number}" for number in range(SELLERS_BESIDE)])
 
+    def entries(self) -> int:
+        """How many the ledger holds in all, counted: those beside, and those that were posted."""
+        with psycopg.connect(self._url) as connection:
+            row = connection.execute("SELECT count(*) FROM ledger.entries").fetchone()
+        return int(row[0]) if row is not None else 0
+
     def fill(self, entries: int) -> None:
-        """Until so many entries lie beside, two a journal."""
-        first, end = self._filled, entries // 2
+        """Until the ledger holds so many entries in all, two a journal; nothing where it holds them already."""
+        first = self._filled
+        end = first + max(0, entries - self.entries()) // 2
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(_STEP_TABLE)
             for start in range(first, end, _STEP):

@@ -49,7 +49,9 @@ def test_the_ledger_is_filled_posted_to_read_and_killed(tmp_path: Path, monkeypa
 
     told = json.loads((tmp_path / "grow.json").read_text())
     assert (status, told["is_void"], Watched.ended) == (0, False, [-9])
-    assert [row["the ledger has"] for row in told["rows"]] == ["10,000 entries", "1 account"]
+    assert [row["size"] for row in told["rows"]] == ["10,000 entries", "1 account"]
+    assert told["rows"][0]["entries before"] == 10_000  # what opened the sellers is counted in
+    assert told["rows"][0]["entries before"] < told["rows"][0]["after"] <= told["rows"][1]["entries before"]
     assert all(row["postings/s"]["median"] > 0 for row in told["rows"])
     assert all(row[f"{name} p50 ms"] > 0 for row in told["rows"] for name in READS)
     (page,) = tmp_path.glob("bench/grow-*/grow.html")
@@ -111,6 +113,29 @@ def test_what_lies_beside_has_every_row_of_a_posting_and_balances_as_the_ledger_
         assert counted["owners"] == counted["accounts"] == SELLERS_BESIDE
         assert asyncio.run(_house(server)) == Balance(100 * journals, journals)
         assert _is_one_log(admin)
+
+
+def test_what_was_posted_already_is_part_of_the_size(server: EmbeddedPostgres) -> None:
+    """10^4 entries beside were 3 x 10^4 in all: 10^7 looked better against them than it is."""
+    admin = make_database(server.urls()["admin"], "both")
+    books = Books(admin)
+    books.prepare()
+    asyncio.run(_post(server, 300))
+
+    books.fill(2_000)
+    filled = books.entries()
+    books.fill(1_000)
+
+    assert (filled, books.entries()) == (2_000, 2_000)
+    assert _counts(admin)["journals"] == 1_000
+
+
+async def _post(server: EmbeddedPostgres, sellers: int) -> None:
+    peer = HousePeer(server.urls()["admin"], server.urls()["ledger"], "both")
+    try:
+        await peer.open([f"seller-{number}" for number in range(sellers)])
+    finally:
+        await peer.close()
 
 
 def _counts(url: str) -> dict[str, int]:

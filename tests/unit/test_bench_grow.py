@@ -9,8 +9,10 @@ from loadtest.sample import percentiles
 READ = {name: percentiles([place, 2.0 * place]) for place, name in enumerate(READS, start=1)}
 FOUND = Growth(
     [
-        Size(10_000, "entries", (900.0, 1_000.0, 1_300.0), READ), Size(10_000_000, "entries", (800.0,), READ),
-        Size(1, "accounts", (500.0,), READ), Size(10_000, "accounts", (250.0,), READ),
+        Size(10_000, "entries", 9_999, 16_400, (900.0, 1_000.0, 1_300.0), READ),
+        Size(10_000_000, "entries", 10_000_000, 10_050_000, (800.0,), READ),
+        Size(1, "accounts", 10_050_000, 10_060_000, (500.0,), READ),
+        Size(10_000, "accounts", 10_060_000, 10_070_000, (250.0,), READ),
     ],
     acknowledged=1_234, lost=0,
 )  # fmt: skip
@@ -22,7 +24,14 @@ def test_each_size_is_told_against_the_smallest_of_its_series() -> None:
 
     assert told.headline == "rate at 10,000,000 entries over 10,000 entries: 0.80"
     assert [row[0] for row in told.rows] == ["10,000 entries", "10,000,000 entries", "1 account", "10,000 accounts"]
-    assert [row[2] for row in told.rows] == [1.0, 0.8, 1.0, 0.5]
+    assert [row[COLUMNS.index("of the first")] for row in told.rows] == [1.0, 0.8, 1.0, 0.5]
+
+
+def test_each_row_tells_how_many_entries_there_were_before_and_after_its_runs() -> None:
+    """What is timed makes the ledger larger: 10^4 entries were 10^5 in the end, and nobody saw it."""
+    row = finding_of(FOUND, command="c").document()["rows"][0]
+
+    assert (row["size"], row["entries before"], row["after"]) == ("10,000 entries", 9_999, 16_400)
 
 
 def test_every_read_has_columns_of_its_own_in_the_json() -> None:
