@@ -1,12 +1,33 @@
-"""A database of one's own beside ours, on the same server with the same settings: for what the bench compares us with.
+"""A server of one's own for a bench, and a database of one's own beside ours: for what the bench compares us with.
 
 Invariant: nothing is made twice, and nothing that stands there is changed.
 """
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
+
+from zerosum.store.embedded import EmbeddedPostgres
+
+
+@contextmanager
+def own_server() -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    """A server that is up, and a folder on its disk; both are gone after the block. Raises Unavailable, Misconfigured."""
+    folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
+    folder.chmod(0o711)  # the server's own account passes through it
+    server = EmbeddedPostgres(folder / "postgres")
+    try:
+        server.start()
+        yield server, folder
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 def make_database(admin_url: str, name: str) -> str:

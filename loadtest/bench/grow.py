@@ -17,8 +17,6 @@ Invariant: what is timed is the production path; only the books that lie beside 
 import asyncio
 import math
 import random
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +33,7 @@ from loadtest.bench.grow_books import BESIDE, HOUSE, Books
 from loadtest.bench.page import draw_and_tell
 from loadtest.bench.post import Case, Lane, Load, kill_under_load
 from loadtest.bench.system import folder_of
-from loadtest.own_database import at_database
+from loadtest.own_database import at_database, own_server
 from loadtest.peers.house import HousePeer
 from loadtest.peers.peer import CURRENCY
 from loadtest.plot import Chart, Line
@@ -114,15 +112,8 @@ class Asked:
 def bench_grow(settings: Settings, asked: Asked, *, command: str, json_file: Path | None) -> int:
     """On a database of its own, which is removed; its page goes below the data folder. 0 when nothing acknowledged was lost."""
     console = console_for(json_file)
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
-    folder.chmod(0o711)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
-        server.start()
+    with own_server() as (server, folder):
         found = asyncio.run(_Ledger(server, folder, asked, console).run())
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
     return draw_and_tell(finding_of(found, command=command), folder_of(settings, "grow"), console, json_file)
 
 

@@ -15,10 +15,8 @@ import asyncio
 import hashlib
 import os
 import random
-import shutil
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from loadtest.bench.card import Card, take_card
 from loadtest.bench.finding import PAIRS_MIN, Cell, Finding, console_for, few_pairs, ratios, spread_of
 from loadtest.bench.page import draw_and_tell
 from loadtest.bench.system import folder_of
+from loadtest.own_database import own_server
 from loadtest.peers.peer import NotInstalled, Peer, Posting
 from loadtest.peers.table import OURS, PEERS, Peers
 from loadtest.probe import cpu_ms_by_process, family
@@ -187,15 +186,8 @@ def bench_post(
     if unknown := sorted(set(plan.against) - known):
         raise Misconfigured(f"no such peer: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     console = console_for(json_file)
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
-    folder.chmod(0o711)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
-        server.start()
+    with own_server() as (server, folder):
         result = asyncio.run(_Comparison(server, folder, plan, console, peers).run())
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
     return draw_and_tell(finding_of(result, command), folder_of(settings, "post"), console, json_file)
 
 

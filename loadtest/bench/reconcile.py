@@ -14,10 +14,8 @@ Invariant: the judgement reads the damage's log and the rows of the database, an
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,12 +31,12 @@ from loadtest.bench.finding import console_for, write_json
 from loadtest.bench.reconcile_books import DAY_MS, analyze, orders, true_rows, write_books
 from loadtest.bench.reconcile_work import URL_VARIABLE
 from loadtest.clock import wall_ms
+from loadtest.own_database import own_server
 from loadtest.planted import Case, Judgement, judge
 from simulator.psp import settlement_file
 from simulator.psp.damage import Plan
 from simulator.psp.damage_file import write_damaged
 from simulator.psp.settlement_file import Head
-from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.store.migrate import migrate
 
 SECONDS_MAX: Final = 60.0
@@ -55,20 +53,13 @@ _NEXT_DAY_ORDERS: Final = 100
 def bench_reconcile(*, lines: int, rate: float, seed: int, json_file: Path | None) -> int:
     """Makes a database of its own, measures, judges, removes it. 0 when everything holds, else 1."""
     console = console_for(json_file)
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-bench-"))
-    folder.chmod(0o711)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
-        console.print("starting a database", style="dim")
-        server.start()
+    console.print("starting a database", style="dim")
+    with own_server() as (server, folder):
         migrate(server.urls()["admin"])
         made = _make(server.urls()["admin"], folder, lines=lines, rate=rate, seed=seed, console=console)
         console.print("reconciling", style="dim")
         told = _reconcile(server.urls()["reconciler"], folder, made)
         judged = judge(made.records, _cases(server.urls()["auditor"]), is_over=True)
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
     return _tell(console, told, judged, lines=lines, json_file=json_file)
 
 

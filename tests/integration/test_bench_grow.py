@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from loadtest.bench import grow
+from loadtest import own_database
 from loadtest.bench.grow import READS, Asked, bench_grow
 from loadtest.bench.grow_books import BESIDE, FIRST_SEQ, HOUSE, SELLERS_BESIDE, Books
 from loadtest.own_database import at_database, make_database
@@ -39,7 +39,7 @@ class Watched(EmbeddedPostgres):
 
 def _run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     Watched.ended = []
-    monkeypatch.setattr(grow, "EmbeddedPostgres", Watched)
+    monkeypatch.setattr(own_database, "EmbeddedPostgres", Watched)
     return bench_grow(Settings(data_dir=folder), TINY, command="c", json_file=folder / "grow.json")
 
 
