@@ -27,7 +27,7 @@ from actors.turn import Binding, Run, Versioned
 from zerosum import limits
 from zerosum.domain.identity import EntityKey
 from zerosum.errors import Retryable, Superseded
-from zerosum.ports import NOTHING, Store
+from zerosum.ports import NOTHING, DueTodo, Store
 
 S = TypeVar("S", bound=Versioned)
 C = TypeVar("C")
@@ -271,17 +271,23 @@ class Shard(Generic[S, C]):
                 alarm.cancel()
 
     async def _sweep(self) -> None:
-        """Finds what a dead process left, in our own slots; lets idle entities leave memory."""
+        """Finds what a dead process left, in our own slots; lets idle entities leave memory.
+
+        Each look goes on behind the last one, and having come to the end begins with the oldest again: a to-do that cannot
+        be claimed, its entity quarantined or its row refused, stays due and must not hide those behind it.
+        """
+        last: DueTodo | None = None
         while True:
             await self._clock.sleep_ms(limits.SWEEP_EVERY_MS)
             self._memory.tick(self._clock.monotonic_ms())
             self._memory.passivate(limits.PASSIVATE_AFTER_MS, self._waiting_of)
             try:
                 self._set_time((await self._store.load(NOTHING)).now_ms)
-                due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX)
+                due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX, last)
             except Retryable as away:
                 _log.warning("sweep failed", reason=str(away))
                 continue
+            last = due[-1] if len(due) == limits.SWEEP_ROWS_MAX else None
             for found in due:
                 self.tell(self._binding.claim(found.entity, found.todo_id))
 

@@ -151,10 +151,11 @@ class Clash:
 
 @dataclass(frozen=True, slots=True)
 class DueTodo:
-    """A hint of the sweep: this entity has a to-do whose time has come. The claim is a turn."""
+    """A hint of the sweep: this entity has a to-do whose time came then. The claim is a turn."""
 
     entity: EntityKey
     todo_id: str
+    due_at_ms: int
 
 
 class Store(Protocol[S]):
@@ -187,10 +188,13 @@ class Store(Protocol[S]):
         """
         ...
 
-    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+    async def due_todos(
+        self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
+    ) -> Sequence[DueTodo]:
         """To-dos of these slots that are OPEN and were due at least `overdue_ms` ago by the database's clock, oldest first.
 
-        A read-committed hint. Raises Unavailable. Empty for services without to-dos.
+        `after`: only those behind this one, which need not be due any more; None: from the oldest. A read-committed hint.
+        Raises Unavailable. Empty for services without to-dos.
         """
         ...
 

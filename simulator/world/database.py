@@ -138,9 +138,11 @@ class StoreDoor:
             trace.tell(lambda: f"commit {self._service}: {_told(batch)}")
         return await self._database.ask(lambda: self._commit(batch, doubt))
 
-    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+    async def due_todos(
+        self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
+    ) -> Sequence[DueTodo]:
         """See `ports.Store`."""
-        due = await self._database.look(lambda: self._store.due_todos(slots, overdue_ms, rows_max))
+        due = await self._database.look(lambda: self._store.due_todos(slots, overdue_ms, rows_max, after))
         if due:
             self._database.trace.met["sweep_found"] += 1
         return due

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from tests.contract import sample
 from tests.contract.house import House, MemoryHouse, Shard
 from zerosum.domain.checkout_state import Checkout
@@ -13,7 +15,7 @@ from zerosum.domain.identity import CommandKey, EntityKey, OrderId, slot_of
 from zerosum.domain.message import Delivery, Mismatch, MismatchKind, MismatchOpened
 from zerosum.domain.money import Money
 from zerosum.domain.refusal import Reason, Refusal
-from zerosum.ports import Committed, InboxRecord, KeyReuse, StoredCommand, Wanted
+from zerosum.ports import Committed, DueTodo, InboxRecord, KeyReuse, StoredCommand, Wanted
 
 
 async def loaded(house: House, shard: Shard, key: EntityKey) -> object:
@@ -337,6 +339,29 @@ async def test_due_todos_are_the_open_ones_whose_time_has_come_oldest_first(hous
     assert len(await shard.store.due_todos(slots, 0, 1)) == 1
     assert await shard.store.due_todos([], 0, 10) in ([], ())
     assert list(await house.store("wallet").due_todos(slots, 0, 10)) == []
+
+
+@pytest.mark.parametrize("rows_max", [1, 3])
+async def test_due_todos_go_on_behind_the_one_named_and_end(house: House, rows_max: int) -> None:
+    """The sweep's keyset: each once and in one order, of one time or not; what is named may be there no more."""
+    shard = await Shard.begin(house.store())
+    now_ms = (await shard.store.load(Wanted())).now_ms
+    keys = []
+    for number, since_ms in enumerate((9_000, 6_000, 9_000, 9_000, 3_000)):
+        draft = sample.checkouts(now_ms - since_ms)
+        keys.append(sample.submitted(draft, sample.submit(house.tenant, f"c{number}")).key)
+        await shard.commit(draft)
+    slots = sorted({slot_of(*key) for key in keys})
+    whole = list(await shard.store.due_todos(slots, 0, 10_000))
+
+    walked: list[DueTodo] = []
+    while found := await shard.store.due_todos(slots, 0, rows_max, walked[-1] if walked else None):
+        walked.extend(found)
+    gone = replace(whole[0], todo_id=whole[0].todo_id + "-gone")
+
+    assert walked == whole
+    assert {todo.entity for todo in whole if todo.entity.tenant == house.tenant} == set(keys)
+    assert list(await shard.store.due_todos(slots, 0, 10_000, gone)) == whole[1:]
 
 
 async def test_an_empty_batch_commits_nothing(house: House) -> None:

@@ -239,6 +239,10 @@ _PAGE = {"tenant": "t1", "rows": 51, "slots": EVERY_SLOT}
 _AFTER = {"after_0": 3_000, "after_1": "c3000", "after_2": "x"}
 _WALLET = {"slot": 1, "tenant": "t1", "wallet_id": "w1", "rows": 51}
 _ACCOUNT = {"tenant": "t1", "account": "a1:USD", "rows": 51}
+_SWEEP = {
+    "slots": "{1,2}", "overdue_ms": 0, "rows_max": 500,
+    "after_0": 3_000, "after_1": 1, "after_2": "t1", "after_3": "c3000", "after_4": "x",
+}  # fmt: skip
 _FILTER = ListFilter(status=CheckoutStatus.DONE, created_from_ms=1, created_before_ms=9_000)
 _FILTERED = {"status": "DONE", "created_from_ms": 1, "created_before_ms": 9_000}
 
@@ -282,7 +286,8 @@ PLANS: Mapping[str, tuple[TextClause, Mapping[str, Any], str]] = {
     "history": (
         payment_reader.HISTORY_OF, {"slot": 1, "tenant": "t1", "checkout_id": "c1"}, "history_version_once",
     ),
-    "sweep": (sql.DUE, {"slots": "{1,2}", "overdue_ms": 0, "rows_max": 500}, "todos_due"),
+    "sweep, first": (sql.DUE, _SWEEP | {"after_0": -1, "after_1": 0}, "todos_due"),
+    "sweep": (sql.DUE, _SWEEP, "todos_due"),
     "wallet entries": (wallet_reader.entries_clause(is_first=True), _WALLET, "wallet_entries_by_wallet"),
     "wallet entries, next": (
         wallet_reader.entries_clause(is_first=False), _WALLET | {"after_0": 9, "after_1": 0}, "wallet_entries_by_wallet",

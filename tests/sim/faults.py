@@ -57,8 +57,10 @@ class StoreDoor:
     async def commit(self, batch: Batch[Any]) -> Committed | Clash:
         return await self.inner.commit(batch)
 
-    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
-        return await self.inner.due_todos(slots, overdue_ms, rows_max)
+    async def due_todos(
+        self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
+    ) -> Sequence[DueTodo]:
+        return await self.inner.due_todos(slots, overdue_ms, rows_max, after)
 
 
 # ---- doubtful commits ----------------------------------------------------------------------------------------------

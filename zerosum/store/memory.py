@@ -134,7 +134,9 @@ class MemoryStore(Generic[S]):
             case None:
                 return self._apply(prepared, batch)
 
-    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+    async def due_todos(
+        self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
+    ) -> Sequence[DueTodo]:
         """See `ports.Store`."""
         self.check_reachable()
         if "todos" not in self.tables:
@@ -148,8 +150,9 @@ class MemoryStore(Generic[S]):
         if not overdue:
             return ()
         mine = set(slots)
-        due = sorted(each for each in overdue if each[1][0] in mine)
-        return [DueTodo(EntityKey(key[1], key[2]), key[3]) for _, key in due[:rows_max]]
+        since = (after.due_at_ms, (slot_of(*after.entity), *after.entity, after.todo_id)) if after is not None else None
+        due = sorted(each for each in overdue if each[1][0] in mine and (since is None or each > since))
+        return [DueTodo(EntityKey(key[1], key[2]), key[3], due_at_ms) for due_at_ms, key in due[:rows_max]]
 
     async def close(self) -> None:
         """Nothing is open."""

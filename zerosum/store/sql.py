@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import text
 
-from zerosum.domain.identity import EntityKey, Tenant
+from zerosum.domain.identity import EntityKey, Tenant, slot_of
 from zerosum.errors import CommitAmbiguous, RowHeld, Superseded
 from zerosum.ports import NOTHING, Batch, Clash, Committed, DueTodo, Loaded, SlotHead, Wanted
 from zerosum.store import failure, statement
@@ -26,6 +26,7 @@ from zerosum.store.chain import GENESIS
 from zerosum.store.database import Database
 from zerosum.store.loading import CLOCK, load
 from zerosum.store.mapping import Aggregate, Row
+from zerosum.store.paging import Position, after_parameters, beyond
 from zerosum.store.plan import Plan, Step, Verb, clash, plan
 from zerosum.store.session import Replies, Session
 from zerosum.store.table import SERVICES, TODOS
@@ -69,13 +70,17 @@ class SqlStore(Generic[S]):
         met = await self.database.write(lambda session: _write(session, self._aggregate, prepared, batch))
         return met or Committed(prepared.heads)
 
-    async def due_todos(self, slots: Sequence[int], overdue_ms: int, rows_max: int) -> Sequence[DueTodo]:
+    async def due_todos(
+        self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
+    ) -> Sequence[DueTodo]:
         """To-dos that are OPEN and due for so long, oldest first. Only the payment service has any."""
         if self._aggregate.service != "payment" or not slots:
             return ()
         values = {"slots": statement.int_array(slots), "overdue_ms": overdue_ms, "rows_max": rows_max}
-        rows = await self.database.look(compiled(DUE).call(values))
-        return [DueTodo(EntityKey(Tenant(tenant), checkout_id), todo_id) for tenant, checkout_id, todo_id in rows]
+        rows = await self.database.look(compiled(DUE).call(values | after_parameters(_due_position(after))))
+        return [
+            DueTodo(EntityKey(Tenant(tenant), checkout_id), todo, due_ms) for tenant, checkout_id, todo, due_ms in rows
+        ]
 
     async def close(self) -> None:
         """Lets running transactions end, then closes every connection."""
@@ -177,10 +182,19 @@ async def _retake(session: Session, aggregate: Aggregate[S], heads: Sequence[Slo
 
 # ---- to-dos -----------------------------------------------------------------------------------------------------
 
+_DUE_ORDER = ("due_at_ms", "slot", "tenant", "checkout_id", "todo_id")
+
 DUE = text(
-    f"SELECT tenant, checkout_id, todo_id FROM {TODOS.fullname} WHERE state = 'OPEN' "  # noqa: S608 - a name of ours
+    f"SELECT tenant, checkout_id, todo_id, due_at_ms FROM {TODOS.fullname} WHERE state = 'OPEN' "  # noqa: S608 - our names
     "AND slot = ANY(CAST(:slots AS INT4[])) AND due_at_ms <= "
     # Not clock_timestamp(): no index serves a comparison with what changes within a statement.
     "CAST(floor(extract(epoch FROM statement_timestamp()) * 1000) AS INT8) - CAST(:overdue_ms AS INT8) "
-    "ORDER BY due_at_ms, slot, tenant, checkout_id, todo_id LIMIT CAST(:rows_max AS INT8)"
+    # The first condition is for the index, which a comparison of rows in another order than its own cannot use.
+    f"AND due_at_ms >= CAST(:after_0 AS INT8) AND {beyond(_DUE_ORDER, ('INT8', 'INT4', 'TEXT', 'TEXT', 'TEXT'))} "
+    f"ORDER BY {', '.join(_DUE_ORDER)} LIMIT CAST(:rows_max AS INT8)"
 )
+
+
+def _due_position(after: DueTodo | None) -> Position:
+    """Where the list goes on; from its beginning one before every time there is."""
+    return (after.due_at_ms, slot_of(*after.entity), *after.entity, after.todo_id) if after else (-1, 0, "", "", "")

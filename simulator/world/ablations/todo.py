@@ -69,8 +69,8 @@ def no_lease(plant: Plant) -> None:
             draft._put(replace(todo, due_at_ms=min(todo.due_at_ms, draft.now_ms)))
         honest_claim(draft, command)
 
-    async def due_todos(self: Any, slots: Any, _: int, rows_max: int) -> Any:
-        return await honest_due(self, slots, -_FOR_EVER_MS, rows_max)
+    async def due_todos(self: Any, slots: Any, _: int, rows_max: int, after: Any = None) -> Any:
+        return await honest_due(self, slots, -_FOR_EVER_MS, rows_max, after)
 
     plant.instead(checkout, "claim", claim)
     plant.instead(MemoryStore, "due_todos", due_todos)
