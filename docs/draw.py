@@ -76,7 +76,7 @@ SETTINGS = {
     "checkout_shards": "Ray actors for checkouts",
     "account_shards": "Ray actors for wallets",
     "ledger_shards": "Ray actors for the ledger",
-    "admission_max": "calls a server works on at once; more are RESOURCE_EXHAUSTED",
+    "admission_max": "callers' calls at work at once (one tenant's: half, where others call); more are RESOURCE_EXHAUSTED",
     "answer_after_ms": "a caller's reply is fixed after this at the latest",
     "backoff_cap_ms": "the longest pause between two runs of an effect",
     "effect_lease_ms": "the longest run of an effect; then another run may begin",

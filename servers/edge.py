@@ -79,7 +79,8 @@ def edge_app(
 ) -> ASGIApp:
     """The application. `payments`: a PaymentServiceStub over a grpc.aio channel, or what looks like one.
 
-    Webhooks are bounded on their own: neither they nor the callers can fill the edge for the others.
+    Webhooks are bounded on their own: neither they nor the callers can fill the edge for the others. Of callers it holds
+    twice what the payment server works on: one tenant that has all of that must not keep another from being seen there.
     """
     app = _api(payments, settings, metrics, log)
     door = Webhooks(payments=payments, edge_token=edge_token, gather_ms=webhook_gather_ms)
@@ -99,7 +100,7 @@ def _api(payments: Any, settings: Settings, metrics: Metrics, log: Any) -> FastA
         redoc_url=None, openapi_url="/openapi.json",
     )  # fmt: skip
     app.openapi_version = "3.0.3"  # the bundled page reads 3.0 only; nothing here needs 3.1
-    app.add_middleware(Guard, in_flight_max=settings.admission_max, metrics=metrics, log=log)
+    app.add_middleware(Guard, in_flight_max=2 * settings.admission_max, metrics=metrics, log=log)
     app.exception_handler(RequestValidationError)(_malformed)
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(grpc.aio.AioRpcError)(_rpc_error)

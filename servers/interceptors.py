@@ -23,29 +23,38 @@ from servers.access import Rule, rule_of
 from servers.auth import Verifier, bearer_of
 from servers.call import Call, enter_call
 from servers.metric import Metrics
+from servers.places import Places
 from servers.request_id import REQUEST_ID, request_id_of
 from servers.status import Problem, Rejected, of_error, to_status
 
 STREAMS_MAX = 500
 """Streams open at once: 500 watchers x 4 reads a second = 2,000 reads/s, what one core of the database gives."""
+ONCALL_MAX = 100
+"""Calls of the operator service at once: each is one read or one turn, and 100 x 5 ms of reads are half a second of a core."""
 REPLAYED = ("idempotent-replayed", "true")
 
 _END = object()
+_ONCALL = "/zerosum.v1.OperatorService/"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Served:
-    """One RPC: its full name, its rule, and the servicer's method."""
+    """One RPC: its full name, its rule, the places its calls take, and the servicer's method."""
 
     method: str
     rule: Rule
+    places: Places
     work: Callable[[Any, Any], Any]
 
 
 class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes without types
-    """The interceptor of a gRPC server. `clock`: monotonic seconds. `new_id`: makes request and incident ids."""
+    """The interceptor of a gRPC server. `clock`: monotonic seconds. `new_id`: makes request and incident ids.
+
+    `admission_max`: calls of callers at once, and as many of our own processes, whose webhooks, settlement lines and postings
+    are what lets waiting calls end. People on call and streams have places of their own, too: none fills the server for others.
+    """
 
     def __init__(
         self,
@@ -61,13 +70,14 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         self._verifier = verifier
         self._metrics = metrics
         self._log = log
-        self._admission_max = admission_max
-        self._streams_max = streams_max
+        self._callers = Places(admission_max, clock)
+        self._processes = Places(admission_max, clock)
+        self._oncall = Places(ONCALL_MAX, clock)
+        self._streams = Places(streams_max, clock)
         self._clock = clock
         self._new_id = new_id
         self._handlers: dict[str, Any] = {}
         self._running: set[asyncio.Task[Any]] = set()
-        self._streams = 0
         self._draining = asyncio.Event()
         metrics.in_flight.set_function(lambda: len(self._running))
 
@@ -77,6 +87,11 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
     def in_flight(self) -> int:
         """Unary calls being worked on, abandoned ones included."""
         return len(self._running)
+
+    @property
+    def places_max(self) -> int:
+        """Calls and streams of every kind that may be under way together."""
+        return sum(each.places_max for each in (self._callers, self._processes, self._oncall, self._streams))
 
     def stop_admitting(self) -> None:
         """From now on new calls are told to go elsewhere."""
@@ -112,14 +127,18 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(self._refuse_unknown, **codecs)
         if handler.request_streaming:
-            upload = _Served(method, rule, handler.stream_unary)
+            upload = _Served(method, rule, self._places_of(method, rule), handler.stream_unary)
             return grpc.stream_unary_rpc_method_handler(partial(self._serve_unary, upload), **codecs)
         if handler.response_streaming:
-            streamed = _Served(method, rule, handler.unary_stream)
-
+            streamed = _Served(method, rule, self._streams, handler.unary_stream)
             return grpc.unary_stream_rpc_method_handler(partial(self._serve_stream, streamed), **codecs)
-        unary = _Served(method, rule, handler.unary_unary)
+        unary = _Served(method, rule, self._places_of(method, rule), handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(partial(self._serve_unary, unary), **codecs)
+
+    def _places_of(self, method: str, rule: Rule) -> Places:
+        if rule.subjects:
+            return self._processes
+        return self._oncall if method.startswith(_ONCALL) else self._callers
 
     async def _refuse_unknown(self, _requests: Any, context: Any) -> None:
         """No RPC of ours streams both ways: whatever does is not in the access table."""
@@ -140,6 +159,7 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         work = asyncio.create_task(self._work(served, request, context, call, started))
         self._running.add(work)
         work.add_done_callback(self._running.discard)
+        work.add_done_callback(lambda _: served.places.give_back(call.caller.tenant))
         outcome = await asyncio.shield(work)
         if isinstance(outcome, Problem):
             await self._abort(context, outcome, request_id)
@@ -170,9 +190,8 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         request_id = request_id_of(metadata) or self._new_id()
         call: Call | None = None
         problem: Problem | None = None
-        self._streams += 1
         try:
-            call = self._admit(served, context, metadata, request_id, is_stream=True)
+            call = self._admit(served, context, metadata, request_id)
             enter_call(call)
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
             async for response in self._until_drained(served.work(request, context)):
@@ -180,7 +199,8 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
         except Exception as error:  # noqa: BLE001 - a server's outermost edge
             problem = self._problem(error, request_id)
         finally:
-            self._streams -= 1
+            if call is not None:
+                served.places.give_back(call.caller.tenant)
             self._ended(served.method, call, request_id, started, problem)
         if problem:
             await self._abort(context, problem, request_id)
@@ -206,21 +226,18 @@ class Frame(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc comes wit
 
     # ---- pieces of both --------------------------------------------------------------------------------------------
 
-    def _admit(
-        self, served: _Served, context: Any, metadata: Metadata, request_id: str, *, is_stream: bool = False
-    ) -> Call:
-        """The call, or Rejected: who it is, whether they may, whether there is room and time."""
+    def _admit(self, served: _Served, context: Any, metadata: Metadata, request_id: str) -> Call:
+        """The call, whose place is taken, or Rejected: who it is, whether they may, whether there is time and room."""
         caller = self._verifier.caller_of(bearer_of(metadata))
         if not served.rule.allows(caller):
             raise Rejected(Problem("PERMISSION_DENIED", inner=f"{caller.role} {caller.subject}"))
         if self._draining.is_set():
             raise Rejected(Problem("DRAINING"))
-        is_full = self._streams > self._streams_max if is_stream else len(self._running) >= self._admission_max
-        if is_full:
-            raise Rejected(Problem("ADMISSION_FULL"))
         left_s = context.time_remaining()
         if left_s is not None and left_s <= 0:
             raise Rejected(Problem("DEADLINE_PASSED"))
+        if not served.places.take(caller.tenant):
+            raise Rejected(Problem("ADMISSION_FULL"))
         return Call(caller, served.method, request_id)
 
     def _problem(self, error: Exception, request_id: str) -> Problem:

@@ -123,7 +123,7 @@ async def running(
         interceptors=(frame,),
         options=SERVER_OPTIONS,
         # a second line: the frame refuses with RetryInfo first
-        maximum_concurrent_rpcs=2 * (settings.admission_max + streams_max),
+        maximum_concurrent_rpcs=2 * frame.places_max,
     )
     names = [one.name for one in served]
     for one in served:

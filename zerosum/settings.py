@@ -86,7 +86,10 @@ class Settings(BaseSettings):
     account_shards: int = Field(default=limits.ACCOUNT_SHARDS, ge=1, le=limits.SLOTS)
     ledger_shards: int = Field(default=limits.LEDGER_SHARDS, ge=1, le=limits.SLOTS)
     admission_max: int = Field(default=2_000, ge=1)
-    """Calls a server works on at once; more are RESOURCE_EXHAUSTED. 2,000 = 300/s x ~6 s."""
+    """Callers' calls a server works on at once, half of them one tenant's where others call; more are RESOURCE_EXHAUSTED.
+
+    2,000 = 300/s x ~6 s. Our own processes have as many besides, on-call a few of its own.
+    """
     answer_after_ms: int = Field(default=limits.ANSWER_AFTER_MS, ge=100)
     backoff_cap_ms: int = Field(default=limits.BACKOFF_CAP_MS, ge=1)
     effect_lease_ms: int = Field(default=limits.EFFECT_LEASE_MS, ge=100)

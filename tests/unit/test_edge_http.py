@@ -193,13 +193,13 @@ async def test_body_beyond_its_bound_is_refused(parts: int) -> None:
 
 
 async def test_request_beyond_the_bound_in_flight_is_429() -> None:
-    """One channel set, bounded: the rest is told to come back; /healthz still answers."""
-    never, begun = asyncio.Event(), asyncio.Event()
+    """One channel set, bounded by twice what the server works on: the rest is told to come back; /healthz still answers."""
+    never, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     class Held(FakePayments):
         def __getattr__(self, name: str) -> Any:
             async def call(*_: Any, **__: Any) -> Any:
-                begun.set()
+                begun.release()
                 await never.wait()
 
             return call
@@ -208,12 +208,14 @@ async def test_request_beyond_the_bound_in_flight_is_429() -> None:
         payments=Held(), edge_token=lambda: "t", settings=Settings(data_dir=Path("x"), admission_max=1),
         metrics=Metrics(), log=MemoryLog(),
     )  # fmt: skip
-    held = asyncio.ensure_future(request(app, "GET", "/v1/payments/po-0", headers=(AUTH,)))
-    await begun.wait()
+    held = [asyncio.ensure_future(request(app, "GET", "/v1/payments/po-0", headers=(AUTH,))) for _ in range(2)]
+    for _ in held:
+        await begun.acquire()
     refused = await request(app, "GET", "/v1/payments/po-0", headers=(AUTH,))
     healthy = await request(app, "GET", "/healthz")
-    held.cancel()
-    await asyncio.gather(held, return_exceptions=True)
+    for call in held:
+        call.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
 
     assert refused.headers["retry-after"] == "1"
     assert healthy.status == 200
