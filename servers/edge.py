@@ -8,6 +8,7 @@ Invariant: a PSP gets 2xx only after the payment service said OK, which is after
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import grpc
@@ -40,7 +41,7 @@ from servers.log import configure_logs, logger_of
 from servers.metric import Metrics
 from servers.problem import HttpProblem, of_http, of_rpc, of_validation
 from servers.request_id import REQUEST_ID
-from zerosum.limits import WAITER_SILENCE_MS, WEBHOOK_GATHER_MS
+from zerosum.limits import BODY_WITHIN_MS, WAITER_SILENCE_MS, WEBHOOK_GATHER_MS
 from zerosum.settings import Settings
 from zerosum.v1 import payment_pb2 as pb
 from zerosum.v1.payment_pb2_grpc import PaymentServiceStub
@@ -76,15 +77,18 @@ def edge_app(
     metrics: Metrics,
     log: Any,
     webhook_gather_ms: int = WEBHOOK_GATHER_MS,
+    body_within_ms: int = BODY_WITHIN_MS,
 ) -> ASGIApp:
     """The application. `payments`: a PaymentServiceStub over a grpc.aio channel, or what looks like one.
 
     Webhooks are bounded on their own: neither they nor the callers can fill the edge for the others. Of callers it holds
     twice what the payment server works on: one tenant that has all of that must not keep another from being seen there.
     """
-    app = _api(payments, settings, metrics, log)
+    guard = partial(Guard, metrics=metrics, log=log, body_within_ms=body_within_ms)
+    app = _api(payments, settings)
+    app.add_middleware(guard, in_flight_max=2 * settings.admission_max)
     door = Webhooks(payments=payments, edge_token=edge_token, gather_ms=webhook_gather_ms)
-    webhooks = Guard(door, in_flight_max=settings.admission_max, metrics=metrics, log=log)
+    webhooks = guard(door, in_flight_max=settings.admission_max)
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
         is_webhook = scope["type"] == "http" and scope["path"].startswith(WEBHOOKS)
@@ -93,14 +97,13 @@ def edge_app(
     return edge
 
 
-def _api(payments: Any, settings: Settings, metrics: Metrics, log: Any) -> FastAPI:
+def _api(payments: Any, settings: Settings) -> FastAPI:
     """The callers' two calls, and the page that describes them."""
     app = FastAPI(
         title="Zerosum", version="1", summary="Pay-in for marketplaces: charged exactly once.", docs_url=None,
         redoc_url=None, openapi_url="/openapi.json",
     )  # fmt: skip
     app.openapi_version = "3.0.3"  # the bundled page reads 3.0 only; nothing here needs 3.1
-    app.add_middleware(Guard, in_flight_max=2 * settings.admission_max, metrics=metrics, log=log)
     app.exception_handler(RequestValidationError)(_malformed)
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(grpc.aio.AioRpcError)(_rpc_error)

@@ -40,6 +40,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "The request contradicts what is recorded",
+    408: "The body did not come in time",
     413: "The body is too large",
     415: "The content type is not supported",
     429: "Too much at once",

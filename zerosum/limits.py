@@ -129,6 +129,9 @@ WEBHOOK_TOLERANCE_S = 300
 WEBHOOK_BODY_MAX = 256 * 1024
 """Stripe's own tolerance; its events are a few KB."""
 
+BODY_WITHIN_MS = 10_000
+"""From the end of a request's head to the end of its body at the edge: 64 KB at 56 kbit/s, as slow as a line gets, is 9.4 s."""
+
 CHECKPOINT_EVERY_S = 30
 CHECKPOINT_EVERY_ENTRIES = 1_000
 """A roll-up checkpoint of an account without balance row after this many entries: a balance read sums at most 64 x 1,000."""
