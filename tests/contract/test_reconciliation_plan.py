@@ -88,7 +88,7 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "homes of orders": (books._HOMES, {"payment_orders_id_once"}),
     "known cases": (record._KNOWN, {"mismatches_pkey", "acts_key_once", "acts_pkey"}),
     "a part of a file": (settle._LINES, {"lines_pkey", "files_pkey", "parts_pkey"}),
-    "doubted lines": (settle._DOUBTS, {"mismatches_pkey", "items_pkey"}),
+    "what a run made of lines": (settle._FOUND, {"mismatches_pkey", "items_pkey"}),
     "postings of a file": (settle._POSTED, {"deliveries_by_run"}),
     "open cases": (case._OPEN, {"mismatches_by_state", *WHY}),
     "closed cases that people posted for": (case._CLOSED_ONES, {"deliveries_by_run", *WHY}),

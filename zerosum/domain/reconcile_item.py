@@ -78,6 +78,11 @@ class Movement:
         return f"order/{self.kind}/{self.number}/{self.tenant}/{self.order_id}"
 
 
+def tenant_of(item: str) -> Tenant:
+    """The tenant in the name of a movement's item. A tenant's name may hold a slash, an order's id may not."""
+    return Tenant(item.split("/", 3)[3].rpartition("/")[0])
+
+
 class State(StrEnum):
     """Where a line or a movement ends. The first three count as explained."""
 

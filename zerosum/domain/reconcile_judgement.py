@@ -89,7 +89,8 @@ def judge(line: Line, movement: Movement, rules: Rules, by: MatchedBy) -> Item:
 def with_fee(item: Item, contract: FeeContract) -> Item:
     """The item, with a case of its fee beside its own where that is not the contract's.
 
-    Where the two sides tell different amounts the fee may be that of either: the PSP computed it from what it charged.
+    Where the two sides tell different amounts the fee may be that of either: the PSP computed it from what it charged. The fee
+    belongs where the case beside it does: to the order, and into the books, that the line is about.
     """
     line, found = item.line, item.discrepancy
     if line is None or found is None or found.kind in _FEE_IS_SEEN or line.category not in _COSTED:
@@ -97,7 +98,10 @@ def with_fee(item: Item, contract: FeeContract) -> Item:
     monies = (line.gross, *([item.movement.signed] if item.movement else []))
     if line.fee_minor in {_contract_fee_minor(line.category, money, contract) for money in monies}:
         return item
-    return replace(item, fee=_wrong_fee(line, item.movement, contract))
+    beside = _wrong_fee(line, item.movement, contract)
+    return replace(
+        item, fee=replace(beside, tenant=found.tenant, checkout_id=found.checkout_id, order_id=found.order_id)
+    )
 
 
 _COSTED: Final = frozenset({Category.CHARGE, Category.REFUND, Category.REFUND_FAILURE, *OTHERS})

@@ -14,6 +14,7 @@ Invariant: what a function here returns sums to zero per currency.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from zerosum.domain import journal as ledger
 from zerosum.domain.discrepancy import Kind, Posting
@@ -24,6 +25,7 @@ from zerosum.domain.reconcile_item import Item
 from zerosum.domain.refusal import Refusal
 from zerosum.domain.settlement import Category, Line
 from zerosum.errors import Bug
+from zerosum.limits import ID_LENGTH_MAX
 
 # ---- the chart of accounts, continued ------------------------------------------------------------------------------
 
@@ -41,6 +43,22 @@ def psp_fee_account(psp: str, currency: str) -> str:
 def settlement_owner(psp: str) -> str:
     """Who writes the journals of settlement: the PSP; none of its accounts has a balance row of its own."""
     return f"psp:{psp}"
+
+
+# ---- whose books ---------------------------------------------------------------------------------------------------
+
+HOUSE_BOOKS: Final = Tenant("-")
+"""Whose books take what belongs to no tenant: fees of the account, charges nobody knows."""
+
+
+def books_of(*tenants: str) -> Tenant:
+    """The books of the first of these that may be a tenant of ours, else the house's.
+
+    A line settles in its movement's, for there its money stands; else in those of its case, where it is written off; only a
+    line that is about nothing of ours says so itself. What a line says is text of whoever made the PSP's object: a tenant of
+    ours has a name that a token can bear and the ledger takes, 1 to 64 characters of ASCII.
+    """
+    return Tenant(next((name for name in tenants if 0 < len(name) <= ID_LENGTH_MAX and name.isascii()), HOUSE_BOOKS))
 
 
 # ---- the settlement journal ----------------------------------------------------------------------------------------

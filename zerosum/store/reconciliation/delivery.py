@@ -9,21 +9,18 @@ from typing import Any
 
 from zerosum.domain.case import Proposal
 from zerosum.domain.discrepancy import Action
-from zerosum.domain.identity import OrderId, Tenant, derived_key
+from zerosum.domain.identity import OrderId, derived_key
 from zerosum.domain.journal import Entry, Journal, Movement
 from zerosum.domain.money import Money
-from zerosum.domain.settlement_posting import settlement_owner
+from zerosum.domain.settlement_posting import books_of, settlement_owner
 from zerosum.store.mapping import Row
-
-HOUSE_BOOKS = Tenant("-")
-"""Whose books take what belongs to no tenant: fees of the account, charges nobody knows."""
 
 MOVEMENTS = {Action.WRITE_OFF_TO_SUSPENSE: Movement.WRITE_OFF, Action.BOOK_FEE: Movement.FEE_CORRECTION}
 
 
 def case_delivery(found: Row, proposal: Proposal, now_ms: int) -> Row:
     """The outbox row of an approved posting: exactly the postings that were proposed."""
-    tenant, mismatch_id = Tenant(found["tenant"]) or HOUSE_BOOKS, found["mismatch_id"]
+    tenant, mismatch_id = books_of(found["tenant"]), found["mismatch_id"]
     movement = MOVEMENTS[proposal.action]
     posted = Journal(
         tenant=tenant, journal_id=derived_key(tenant, mismatch_id, movement, proposal.number),

@@ -5,13 +5,14 @@ A file of up to `PART_LINES` lines is one part; a longer one is posted in parts,
 its journals are written in one commit. When a corrected file takes the place of one that was posted, every
 journal of the old one is reversed by a journal of its own.
 
-Invariant: a line is in exactly one part, and a part's journals have ids made from file, currency and first line.
+Invariant: a line is in exactly one part and in one tenant's books, and a part's journals have ids made from tenant, file,
+currency and first line.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -19,12 +20,12 @@ from zerosum.domain.discrepancy import Action, Discrepancy, Kind, Proposal
 from zerosum.domain.identity import Key, OrderId, Tenant, derived_key
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile import is_told_again
-from zerosum.domain.reconcile_item import Item, MatchedBy, State
+from zerosum.domain.reconcile_item import Item, MatchedBy, State, tenant_of
 from zerosum.domain.settlement import Line
-from zerosum.domain.settlement_posting import Settled, settled, settlement_entries, settlement_journal, total
+from zerosum.domain.settlement_posting import Settled, books_of, settled, settlement_entries, settlement_journal, total
 from zerosum.errors import Bug
 from zerosum.store.mapping import Row
-from zerosum.store.reconciliation.delivery import HOUSE_BOOKS, delivery_row, journal_body
+from zerosum.store.reconciliation.delivery import delivery_row, journal_body
 from zerosum.store.reconciliation.elsewhere import first_told
 from zerosum.store.reconciliation.line import PAGE_LINES, line_of
 from zerosum.store.reconciliation.table import DELIVERIES, FILES, ITEMS, LINES, MISMATCHES, PARTS
@@ -52,10 +53,11 @@ async def settle_part(
     while part.lines < PART_LINES:
         (reply,) = (await session.send([_LINES.call(values)])).all()
         lines = [line_of(psp, row) for row in reply.by_name()]
-        cases = await _doubts(session, run_id, lines)
-        await _refuse_settled(session, psp, files, [line for line in lines if not _is_set_aside(line, cases)])
-        for line in lines:
-            part.add(_item(line, cases))
+        found = await _found(session, run_id, lines)
+        settling = [line for line, each in zip(lines, found, strict=True) if not each.is_set_aside]
+        await _refuse_settled(session, psp, files, settling)
+        for line, each in zip(lines, found, strict=True):
+            part.add(line, each)
         values["after"] = part.last
         if len(reply) < values["rows"]:
             break
@@ -64,15 +66,42 @@ async def settle_part(
     return [number, part.last] if part.lines >= PART_LINES else [number + 1, 0]
 
 
-async def _doubts(session: Session, run_id: str, lines: Sequence[Line]) -> Mapping[str, Row]:
-    """The cases of these lines that settling does not believe, by item: of a page, for a PSP may change every fee of a file."""
-    names = {name: line.item for line in lines for name in (line.item, line.fee_item)}
-    (found,) = (await session.send([_DOUBTS.call({"run_id": run_id, "items": text_array(list(names))})])).all()
-    return {names[row["item"]]: row for row in found.by_name()}
+class _Found(NamedTuple):
+    """What the run made of a line, as much of it as settling looks at: the line, its cases, and whose books it settles in."""
+
+    item: Item
+    books: Tenant
+
+    @property
+    def is_set_aside(self) -> bool:
+        return self.item.discrepancy is not None and self.item.discrepancy.kind is Kind.DUPLICATE_LINE
 
 
-def _is_set_aside(line: Line, cases: Mapping[str, Row]) -> bool:
-    return line.item in cases and cases[line.item]["kind"] == Kind.DUPLICATE_LINE
+async def _found(session: Session, run_id: str, lines: Sequence[Line]) -> list[_Found]:
+    """Of each line of a page, by the run's own items: another run may have met the same case since."""
+    names = [name for line in lines for name in (line.item, line.fee_item)]
+    (reply,) = (await session.send([_FOUND.call({"run_id": run_id, "items": text_array(names)})])).all()
+    rows = {row["item"]: row for row in reply.by_name()}
+    return [_found_of(line, rows.get(line.item), rows.get(line.fee_item)) for line in lines]
+
+
+def _found_of(line: Line, own: Row | None, fee: Row | None) -> _Found:
+    found, beside = _case(line, own), _case(line, fee)
+    item = Item(line, None, State.MISMATCH if found else State.MATCHED, MatchedBy.NOTHING, found, beside)
+    movement = tenant_of(own["partner"]) if own and own["partner"] else ""
+    return _Found(item, books_of(movement, found.tenant if found else "", line.tenant))
+
+
+def _case(line: Line, row: Row | None) -> Discrepancy | None:
+    """The kind, the money and the tenant of a case of the line."""
+    if row is None or row["kind"] is None:
+        return None
+    return Discrepancy(
+        id=Key(row["mismatch_id"]), kind=Kind(row["kind"]), psp=line.psp, tenant=Tenant(row["tenant"]),
+        checkout_id=line.checkout_id, order_id=OrderId(line.reference), object_id=line.object_id, line_id=line.id,
+        file_id=line.file_id, field="", ours="", theirs="", money=Money(row["amount_minor"], row["currency"]),
+        proposal=Proposal(Action.NONE, (), ""),
+    )  # fmt: skip
 
 
 async def _refuse_settled(session: Session, psp: str, files: Sequence[str], lines: Sequence[Line]) -> None:
@@ -101,15 +130,14 @@ class _Part:
     lines: int = 0
     wholes: dict[tuple[Tenant, str], Settled] = field(default_factory=dict)
 
-    def add(self, item: Item) -> None:
+    def add(self, line: Line, found: _Found) -> None:
         """Counts a line."""
-        assert item.line is not None  # each is made of one
-        self.first, self.last = self.first or item.line.number, item.line.number
+        self.first, self.last = self.first or line.number, line.number
         self.lines += 1
-        found = settled(item)
-        if found is not None:
-            owner = (item.line.tenant or HOUSE_BOOKS, found.currency)
-            self.wholes[owner] = total([found, *([self.wholes[owner]] if owner in self.wholes else [])])
+        part = settled(found.item)
+        if part is not None:
+            owner = (found.books, part.currency)
+            self.wholes[owner] = total([part, *([self.wholes[owner]] if owner in self.wholes else [])])
 
 
 async def _post(session: Session, psp: str, run_id: str, file_id: str, part: _Part, now_ms: int) -> None:
@@ -158,20 +186,6 @@ def reversal_of(key: str, tenant: str, body: str) -> dict[str, Any]:
     return {**found, "journal_id": derived_key(tenant, key, "reversal", 1), "entries": entries}
 
 
-def _item(line: Line, cases: Mapping[str, Row]) -> Item:
-    """As much of the line's item as settling looks at: the line, and the kind and money of its case."""
-    row = cases.get(line.item)
-    if row is None:
-        return Item(line, None, State.MATCHED, MatchedBy.NOTHING, None)
-    found = Discrepancy(
-        id=Key(row["mismatch_id"]), kind=Kind(row["kind"]), psp=line.psp, tenant=line.tenant,
-        checkout_id=line.checkout_id, order_id=OrderId(line.reference), object_id=line.object_id, line_id=line.id,
-        file_id=line.file_id, field="", ours="", theirs="", money=Money(row["amount_minor"], row["currency"]),
-        proposal=Proposal(Action.NONE, (), ""),
-    )  # fmt: skip
-    return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
-
-
 # ---- statements ----------------------------------------------------------------------------------------------------
 
 _LINES = compiled(
@@ -182,16 +196,13 @@ _LINES = compiled(
         "ORDER BY t.line_no LIMIT CAST(:rows AS INT8)"
     )
 )
-_DOUBTS = compiled(
+_FOUND = compiled(
     text(
-        "SELECT i.item, m.mismatch_id, m.kind, m.amount_minor, m.currency FROM unnest(CAST(:items AS TEXT[])) AS u (id) "
-        f"JOIN {ITEMS.fullname} AS i ON i.run_id = CAST(:run_id AS TEXT) AND i.item = u.id AND i.mismatch_id || '' <> '' "
-        f"JOIN {MISMATCHES.fullname} AS m ON m.mismatch_id = i.mismatch_id WHERE m.kind = ANY(CAST('{{"
-        f"{','.join((Kind.WRONG_FEE, Kind.UNKNOWN_FEE, Kind.DUPLICATE_LINE))}"
-        "}' AS TEXT[]))"
+        "SELECT i.item, i.partner, m.mismatch_id, m.kind, m.tenant, m.amount_minor, m.currency "
+        f"FROM unnest(CAST(:items AS TEXT[])) AS u (id) JOIN {ITEMS.fullname} AS i ON i.run_id = CAST(:run_id AS TEXT) "
+        f"AND i.item = u.id LEFT JOIN {MISMATCHES.fullname} AS m ON m.mismatch_id = i.mismatch_id"
     )
 )
-"""By the run's own items: another run may have met the same case since."""
 _POSTED = compiled(
     text(
         f"SELECT key, tenant, body FROM {DELIVERIES.fullname} WHERE run_id = :run_id AND kind = 'journal' "
