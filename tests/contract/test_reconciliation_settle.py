@@ -13,6 +13,7 @@ from tests.contract.reconciliation_desk import Desk
 from tests.contract.reconciliation_premise import MANY, two_people
 from tests.contract.reconciliation_services import World
 from zerosum.domain.fee_contract import STRIPE, charge_fee_minor
+from zerosum.domain.settlement_posting import HOUSE_BOOKS
 from zerosum.store.reconciliation import nightly as reconciliation_nightly
 from zerosum.store.reconciliation import settle as reconciliation_settle
 
@@ -81,6 +82,20 @@ async def test_a_line_settles_in_the_books_of_its_movement_whoever_the_line_name
     await store.outbox(world.peers()).deliver(MANY)
 
     assert clearing(desk, world) == {desk.tenant: -orders[0].money.amount_minor}
+
+
+@pytest.mark.parametrize("tenant", ["s" * 65, "L\u00e4den", ""], ids=["long", "not ASCII", "none"])
+async def test_a_line_whose_tenant_cannot_be_ours_settles_in_the_books_of_the_house(
+    desk: Desk, world: World, tenant: str
+) -> None:
+    """A file takes 500 characters, the ledger 64: it would refuse the journal for ever, and every resend of it."""
+    store, orders = desk.open(), desk.orders(1)
+    await desk.take(store, desk.file(orders, spoil=telling(**{TENANT: tenant})))
+    await desk.night(store)
+
+    await store.outbox(world.peers()).deliver(MANY)
+
+    assert clearing(desk, world) == {HOUSE_BOOKS: -orders[0].money.amount_minor}
 
 
 async def test_a_line_about_a_charge_settles_where_its_case_is_written_off(desk: Desk, world: World) -> None:

@@ -4,8 +4,9 @@ Invariant: the journal's id is made from the case and the proposal, so that one 
 """
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from zerosum.domain.case import Proposal
 from zerosum.domain.discrepancy import Action
@@ -13,6 +14,7 @@ from zerosum.domain.identity import OrderId, derived_key
 from zerosum.domain.journal import Entry, Journal, Movement
 from zerosum.domain.money import Money
 from zerosum.domain.settlement_posting import books_of, settlement_owner
+from zerosum.limits import ID_LENGTH_MAX
 from zerosum.store.mapping import Row
 
 MOVEMENTS = {Action.WRITE_OFF_TO_SUSPENSE: Movement.WRITE_OFF, Action.BOOK_FEE: Movement.FEE_CORRECTION}
@@ -24,10 +26,23 @@ def case_delivery(found: Row, proposal: Proposal, now_ms: int) -> Row:
     movement = MOVEMENTS[proposal.action]
     posted = Journal(
         tenant=tenant, journal_id=derived_key(tenant, mismatch_id, movement, proposal.number),
-        owner=settlement_owner(found["psp"]), movement=movement, order_id=OrderId(found["payment_order_id"] or mismatch_id),
+        owner=settlement_owner(found["psp"]), movement=movement, order_id=_order_id(found),
         entries=tuple(Entry(side.account, Money(side.amount_minor, side.currency)) for side in proposal.postings),
     )  # fmt: skip
     return delivery_row(posted.journal_id, "journal", tenant, mismatch_id, "", journal_body(posted), now_ms)
+
+
+def _order_id(found: Row) -> OrderId:
+    """The order that a case is about, where its name can be one of ours; else the case stands for it, by the end of its id.
+
+    A line's reference is text of whoever made the PSP's object, and a ledger that cannot take it refuses the posting for ever.
+    """
+    reference, mismatch_id = found["payment_order_id"], found["mismatch_id"]
+    return OrderId(reference if _OF_OURS.fullmatch(reference) else mismatch_id[-ID_LENGTH_MAX:])
+
+
+_OF_OURS: Final = re.compile(rf"(?=.*[A-Za-z_.-])[A-Za-z0-9_.-]{{1,{ID_LENGTH_MAX}}}")
+"""What an order of ours may be named, by the contract of CreatePayment."""
 
 
 def delivery_row(
