@@ -5,15 +5,16 @@
     refused/            what was not, with the reason beside it
 
 A file counts when its manifest is beside it (it comes last, and is not empty), or when it has not grown since the look before.
-What is wrong with one file is told, and holds up no other: it stays where it is.
+What is wrong with one file is told, and holds up no other: it stays where it is. Taking a large file takes minutes: what has
+come under its name meanwhile, or has been written to it, stays for the next look.
 
-Invariant: a file leaves the inbox only after it is recorded; whoever dies in between finds it there again, and taking it a
-second time changes nothing.
+Invariant: a file leaves the inbox only after it is recorded, and nothing leaves that was not read; whoever dies in between
+finds it there again, and taking it a second time changes nothing.
 """
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -31,6 +32,9 @@ _ID_SHOWN = 12
 
 _Seen = tuple[int, int]
 """Size and time of the last change: what tells whether a file has grown."""
+
+_Read = tuple[int, ...]
+"""Device, inode, size and time of the last change: what tells whether a name still stands for what was read under it."""
 
 
 class Inbox:
@@ -70,28 +74,33 @@ class Inbox:
 
     async def _take(self, psp: str, path: Path) -> bool:
         try:
+            manifest = manifest_beside(path)
             with path.open("rb") as content:
-                imported = await self._files.take(
-                    content, Incoming(psp, _name_of(path), _manifest_text(path), RECEIVED_BY)
-                )
-            self._seen.pop(path, None)
-            self._put_away(path, imported)
+                read = {path: _read_of(os.fstat(content.fileno()))}
+                told = ""
+                if manifest is not None:
+                    told, read[manifest] = _manifest_text(manifest)
+                imported = await self._files.take(content, Incoming(psp, _name_of(path), told, RECEIVED_BY))
+                self._seen.pop(path, None)
+                self._put_away(path, read, imported)
         except (Retryable, RowsRefused, OSError) as wrong:
             return _waits(path, wrong)
         return True
 
-    def _put_away(self, path: Path, imported: Imported) -> None:
+    def _put_away(self, path: Path, read: Mapping[Path, _Read], imported: Imported) -> None:
         """The file before its manifest: who dies in between never leaves a file that would count without it."""
-        file, manifest = imported.file, manifest_beside(path)
+        file = imported.file
         is_refused = file.state is FileState.REFUSED
         folder = self._folder("refused" if is_refused else "done")
         prefix = file.file_id[:_ID_SHOWN]
         if is_refused:
             (folder / f"{prefix}-{path.name}.reason.txt").write_text(file.reason + "\n", encoding="utf-8")
-        path.replace(folder / f"{prefix}-{path.name}")
-        if manifest is not None:
-            with contextlib.suppress(FileNotFoundError):
-                manifest.replace(folder / f"{prefix}-{manifest.name}")
+        for each in read:
+            with contextlib.nullcontext() if each == path else contextlib.suppress(FileNotFoundError):
+                if _read_of(each.stat()) == read[each]:
+                    each.replace(folder / f"{prefix}-{each.name}")
+                else:
+                    _log.warning("another file came while one was taken, and is looked at next", file=_name_of(each))
         say = _log.warning if is_refused else _log.info
         say("settlement file", file=_name_of(path), file_id=file.file_id, state=str(file.state), reason=file.reason,
             is_known=imported.is_known)  # fmt: skip
@@ -127,10 +136,12 @@ def _name_of(path: Path) -> str:
     return os.fsencode(path.name).decode("utf-8", errors="replace")
 
 
-def _manifest_text(path: Path) -> str:
-    """The manifest beside a file, "" where there is none. What is no text, or too long, is refused with its reason."""
-    manifest = manifest_beside(path)
-    if manifest is None:
-        return ""
+def _manifest_text(manifest: Path) -> tuple[str, _Read]:
+    """A manifest, and what was read. What is no text, or too long, is refused with its reason."""
     with manifest.open("rb") as content:
-        return content.read(SETTLEMENT_MANIFEST_BYTES_MAX + 1).decode("utf-8", errors="replace")
+        text = content.read(SETTLEMENT_MANIFEST_BYTES_MAX + 1).decode("utf-8", errors="replace")
+        return text, _read_of(os.fstat(content.fileno()))
+
+
+def _read_of(status: os.stat_result) -> _Read:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

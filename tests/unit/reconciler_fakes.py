@@ -1,7 +1,7 @@
 """The reconciler's parts in memory: files by hash, runs by key, an outbox that counts; and a house of them. No clock."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +32,7 @@ NOW_MS = int(datetime(2026, 11, 26, 7, 30, tzinfo=UTC).timestamp()) * 1_000
 class MemoryFiles:
     """Accepts what does not begin with "bad"; the same bytes are known the second time. `away`: so many calls fail first.
 
-    `troubles`: what the taking of these bytes raises.
+    `troubles`: what the taking of these bytes raises. `while_taking`: what happens between reading and recording.
     """
 
     def __init__(self, day: str = "2026-11-25") -> None:
@@ -42,6 +42,7 @@ class MemoryFiles:
         self.now_ms = 1
         self.away = 0
         self.troubles: dict[bytes, Exception] = {}
+        self.while_taking: Callable[[], None] | None = None
 
     async def take(self, content: BinaryIO, told: Incoming) -> Imported:
         """See `Files.take`."""
@@ -49,6 +50,8 @@ class MemoryFiles:
             self.away -= 1
             raise Unavailable("the database is away")
         whole = content.read()
+        if self.while_taking is not None:
+            self.while_taking()
         if whole in self.troubles:
             raise self.troubles[whole]
         self.told.append(told)

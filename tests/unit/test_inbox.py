@@ -152,3 +152,48 @@ async def test_who_dies_while_a_refused_file_is_put_away_leaves_no_file_without_
         await Inbox(house.root, house.files, ["stripe"]).look()
 
     assert house.names("inbox/stripe") == ["day.manifest.json"]
+
+
+@pytest.mark.parametrize("is_in_place", [False, True], ids=["renamed over", "written on"])
+async def test_a_file_that_comes_under_the_name_of_one_that_is_being_taken_is_taken_next(
+    house: House, is_in_place: bool
+) -> None:
+    """Reading takes minutes for a large file. Put away under the id of the first, the second would never be imported."""
+    path = house.put("day.csv", b"first")
+    inbox = Inbox(house.root, house.files, ["stripe"])
+    await inbox.look()
+
+    def comes() -> None:
+        target = path if is_in_place else path.with_name("day.csv.part")
+        target.write_bytes(b"second, longer")
+        target.rename(path)
+
+    house.files.while_taking = comes
+    looks = [await inbox.look()]
+    house.files.while_taking = None
+    waits = house.names("inbox/stripe")
+    looks += [await inbox.look() for _ in range(2)]
+
+    assert (looks, waits) == ([1, 0, 1], ["day.csv"])
+    assert [len(house.files.rows), house.names("inbox/stripe")] == [2, []]
+    assert [each.read_bytes() for each in (house.root / "done").iterdir()] == [b"second, longer"]
+
+
+async def test_a_manifest_that_comes_with_the_next_file_while_one_is_taken_stays_with_that_file(house: House) -> None:
+    """What nobody has read is not put away: neither the file nor what says that it is whole."""
+    path = house.put("day.csv", b"first", manifest='{"version": 1}')
+    inbox = Inbox(house.root, house.files, ["stripe"])
+
+    def comes() -> None:
+        for name, content in (("day.csv", b"second"), ("day.manifest.json", b'{"version": 2}')):
+            path.with_name("next.part").write_bytes(content)
+            path.with_name("next.part").rename(path.with_name(name))
+
+    house.files.while_taking = comes
+    first = await inbox.look()
+    house.files.while_taking = None
+    second = await inbox.look()
+
+    assert (first, second) == (1, 1)
+    assert [told.manifest for told in house.files.told] == ['{"version": 1}', '{"version": 2}']
+    assert house.names("inbox/stripe") == []
