@@ -48,6 +48,34 @@ def test_a_refund_that_cost_something_is_a_fee_case_too() -> None:
     assert fee_cases(items) == [(Kind.UNRESOLVED_ORDER, Money(-25, "EUR"))]
 
 
+@pytest.mark.parametrize(
+    ("category", "amount_minor", "fee_minor", "off_minor"),
+    [
+        (Category.DISPUTE, -10_000, 0, 0),
+        (Category.DISPUTE, -10_000, 1_500, 0),
+        (Category.DISPUTE, -10_000, 50_000, -48_500),
+        (Category.DISPUTE_REVERSAL, 10_000, 0, 0),
+        (Category.DISPUTE_REVERSAL, 10_000, -1_500, 0),
+        (Category.DISPUTE_REVERSAL, 10_000, 1_500, -1_500),
+        (Category.PARTIAL_CAPTURE_REVERSAL, -4_000, 0, 0),
+        (Category.PARTIAL_CAPTURE_REVERSAL, -4_000, 1_500, -1_500),
+    ],
+)
+@pytest.mark.parametrize("movements", [[charge()], []], ids=["of ours", "unknown"])
+def test_a_dispute_costs_its_fee_or_nothing_and_whatever_else_is_asked_is_not_believed(
+    category: Category, amount_minor: int, fee_minor: int, off_minor: int, movements: list[Movement]
+) -> None:
+    """The contract names a fee of each dispute, which a file tells with the dispute or as a row of its own; one that is won
+    may bring it back. What clearing is off by is the case."""
+    told = line(category=category, amount_minor=amount_minor, fee_minor=fee_minor, id="txn_dp")
+    (item,) = (item for item in reconcile([told], movements, RULES) if item.line)
+
+    part = settled(item)
+
+    assert (item.fee.money.amount_minor if item.fee else 0) == off_minor
+    assert part == Settled("EUR", amount_minor - fee_minor, fee_minor + off_minor)
+
+
 def test_the_fee_of_a_wrong_amount_may_be_that_of_the_amount_that_was_charged() -> None:
     """100.00 were charged and 90.00 settled: 3.20 as well as 2.91 is the contract's, and 5.00 is neither."""
     for fee_minor, cases in ((320, []), (291, []), (500, [(Kind.WRONG_AMOUNT, Money(-209, "EUR"))])):

@@ -3,7 +3,7 @@
 A pair's fields are compared in one order of precedence (`_differences`); the first that differs names the kind, and all of
 them are shown. Only then does the order's standing count, and last the fee. Where something else is the matter too, the fee
 is a case of its own beside it (`with_fee`): settlement believes no fee but the contract's, whatever becomes of the line. A
-refund costs nothing.
+refund costs nothing, a dispute its own fee or nothing.
 
 Invariant: `discrepancy` is set exactly where the state is MISMATCH, and its postings sum to zero per currency.
 """
@@ -93,10 +93,10 @@ def with_fee(item: Item, contract: FeeContract) -> Item:
     belongs where the case beside it does: to the order, and into the books, that the line is about.
     """
     line, found = item.line, item.discrepancy
-    if line is None or found is None or found.kind in _FEE_IS_SEEN or line.category not in _COSTED:
+    if line is None or found is None or found.kind in _FEE_IS_SEEN or line.category in _COST_ITSELF:
         return item
     monies = (line.gross, *([item.movement.signed] if item.movement else []))
-    if line.fee_minor in {_contract_fee_minor(line.category, money, contract) for money in monies}:
+    if line.fee_minor in {fee for money in monies for fee in _fees_minor(line.category, money, contract)}:
         return item
     beside = _wrong_fee(line, item.movement, contract)
     return replace(
@@ -104,8 +104,8 @@ def with_fee(item: Item, contract: FeeContract) -> Item:
     )
 
 
-_COSTED: Final = frozenset({Category.CHARGE, Category.REFUND, Category.REFUND_FAILURE, *OTHERS})
-"""Lines whose fee the contract tells: charges cost, refunds and what it does not name do not."""
+_COST_ITSELF: Final = frozenset({Category.FEE, Category.PAYOUT})
+"""Lines that are a cost, or have none: of all others the contract tells the fee."""
 
 _FEE_IS_SEEN: Final = frozenset({Kind.WRONG_FEE, Kind.DUPLICATE_LINE})
 """The fee is the case itself, or the line settles nothing."""
@@ -155,11 +155,21 @@ def _standing(movement: Movement) -> Iterator[_Difference]:
 
 def contract_fee_minor(line: Line, contract: FeeContract) -> int:
     """What the contract lets the PSP keep of this line."""
-    return _contract_fee_minor(line.category, line.gross, contract)
+    return _fees_minor(line.category, line.gross, contract)[0]
 
 
-def _contract_fee_minor(category: Category, money: Money, contract: FeeContract) -> int:
-    return charge_fee_minor(contract, money) if category is Category.CHARGE else 0
+def _fees_minor(category: Category, money: Money, contract: FeeContract) -> tuple[int, ...]:
+    """Fees of the contract, the one that is believed where the line tells another first: a charge costs, and a dispute does, or
+    is told without its fee, which is a row of its own then; a dispute that is won may bring it back. All else is free."""
+    match category:
+        case Category.CHARGE:
+            return (charge_fee_minor(contract, money),)
+        case Category.DISPUTE:
+            return (dispute_fee_minor(contract, money.currency), 0)
+        case Category.DISPUTE_REVERSAL:
+            return (0, -dispute_fee_minor(contract, money.currency))
+        case _:
+            return (0,)
 
 
 def _at_stake(line: Line, movement: Movement) -> Money:

@@ -27,7 +27,7 @@ from zerosum.store.session import Session
 from zerosum.store.statement import text_array
 from zerosum.store.wire import compiled
 
-RULES = "3"
+RULES = "4"
 """The version of the rules a run goes by: raised with every change of what a line or a movement ends as, which a test sees by a
 sample of both. The fee contract and the deadline of lines are a deployment's, and not in it."""
 
