@@ -70,7 +70,7 @@ MEANINGS = {
     ),
     Kind.UNKNOWN_DISPUTE: "A dispute of a charge that we do not have.",
     Kind.UNKNOWN_FEE: (
-        "A fee row that belongs to no charge of ours, or that is not the contract's for a dispute. Settlement does "
+        "A fee row that belongs to no dispute of a charge of ours, or is not the contract's for one. Settlement does "
         "not believe it: it is an open item of the clearing account."
     ),
     Kind.DISPUTE: (

@@ -1,8 +1,9 @@
-"""A wrong fee that hides behind another case, on the store: found by the night that settles its line, booked once. L6."""
+"""A wrong fee that hides behind another case, on the store: found by the night that settles its line, booked once. And the fee
+of a dispute, which may come as a row of its own, in a later file. L6."""
 
 from simulator.psp.settlement import AT, Row
-from tests.contract.reconciliation_desk import Desk
-from tests.contract.reconciliation_premise import CLEARING, LONG_MS, MANY, two_people
+from tests.contract.reconciliation_desk import DAY, Desk
+from tests.contract.reconciliation_premise import CLEARING, LONG_MS, MANY, NEXT_DAY, THIRD_DAY, Spoil, two_people
 from tests.contract.reconciliation_services import World
 from zerosum.domain.case import Resolution
 
@@ -45,3 +46,36 @@ async def test_a_wrong_fee_that_two_people_book_is_booked_once_however_often_the
 
     gross = sum(order.money.amount_minor for order in orders)
     assert (sums["fees:psp:psp:USD"], sums[CLEARING]) == (559, -gross)
+
+
+def disputed(rows: list[Row]) -> list[Row]:
+    """The first charge is disputed, by a line without fee."""
+    return [*rows, _about(rows[0], "dispute", f"-{rows[0][AT['gross']]}", "txn_dispute")]
+
+
+def fee_of_15(name: str) -> Spoil:
+    """Nothing but a row of the contract's dispute fee, about the first charge."""
+    return lambda rows: [_about(rows[0], "fee", "-15.00", name)]
+
+
+def _about(charge: Row, category: str, gross: str, name: str) -> Row:
+    row = list(charge)
+    row[AT["reporting_category"]], row[AT["balance_transaction_id"]] = category, name
+    row[AT["gross"]] = row[AT["net"]] = gross
+    row[AT["fee"]] = "0.00"
+    return row
+
+
+async def test_the_fee_of_a_dispute_of_an_earlier_file_is_explained_once(desk: Desk, world: World) -> None:
+    """The dispute came the night before; its fee comes today, and once more tomorrow, when nobody disputes anything."""
+    store, orders = desk.open(line_due_ms=LONG_MS), desk.orders(1)
+    desk.write(orders)
+    for day, spoil in enumerate((disputed, fee_of_15("txn_fee_1"), fee_of_15("txn_fee_2"))):
+        await desk.take(store, desk.file(orders, day=day, spoil=spoil))
+    runs = [await desk.night(store, day) for day in (DAY, NEXT_DAY, THIRD_DAY)]
+
+    again = await desk.night(store, NEXT_DAY, is_again=True)
+
+    assert [dict(run.summary.by_kind) for run in (*runs, again)] == [{"dispute": 1}, {}, {"unknown_fee": 1}, {}]
+    await store.outbox(world.peers()).deliver(MANY)
+    assert world.sums()["fees:psp:psp:USD"] == 59 + 1_500

@@ -69,6 +69,9 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "lines to be judged": (
         elsewhere._UNJUDGED, {"lines_by_reference", "files_pkey", "items_by_item", "runs_pkey", "runs_once"},
     ),
+    "disputes of orders": (
+        elsewhere._DISPUTED, {"lines_by_reference", "files_pkey", "items_by_item", "items_pkey", "runs_pkey", "runs_once"},
+    ),
     "movements of objects": (line._MOVEMENTS_OF_OBJECTS, {"movements_pkey"}),
     "movements with state": (line._MOVEMENTS_WITH_STATE, {"movements_pkey", "items_pkey"}),
     "taken movements": (line._TAKEN, {"items_pkey", "lines_pkey"}),

@@ -299,16 +299,18 @@ def test_lines_about_a_charge_of_ours_are_classified_and_not_applied(
     assert the_discrepancy(items).order_id == "o1"
 
 
-def test_the_contracts_dispute_fee_for_a_charge_of_ours_is_explained_and_any_other_is_not() -> None:
+def test_the_contracts_dispute_fee_of_a_dispute_that_told_none_is_explained_and_any_other_is_not() -> None:
     """15.00 by contract, told as a fee row's gross."""
     ours, another = (
         line(amount_minor=minor, id=f"txn_{minor}", number=-minor, category=Category.FEE, fee_minor=0)
         for minor in (-1_500, -1_501)
     )
+    dispute = line(amount_minor=-10_000, id="txn_dp", number=2, category=Category.DISPUTE, fee_minor=0)
 
-    assert found_by([line(), ours, another], [charge()]) == [
+    assert found_by([line(), dispute, ours, another], [charge()]) == [
         ("txn_-1500", "", "EXPLAINED"),
         ("txn_-1501", "", "unknown_fee"),
+        ("txn_dp", "", "dispute"),
         ("txn_o1", "o1", "MATCHED"),
     ]
 

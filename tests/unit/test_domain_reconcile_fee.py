@@ -1,10 +1,12 @@
 """A fee beside another case: nobody who decides the first one looks at it, so that it is a case of its own. L6."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from tests.unit.reconcile_sample import RULES, charge, line, refund, refund_line
+from tests.unit.reconcile_sample import RULES, charge, found_by, line, refund, refund_line
 from zerosum.domain.discrepancy import Kind
 from zerosum.domain.money import Money
 from zerosum.domain.reconcile import reconcile
@@ -89,3 +91,44 @@ def test_where_the_fee_is_all_that_is_wrong_or_nothing_settles_it_is_no_second_c
     dispute = line(category=Category.DISPUTE, amount_minor=-10_000, fee_minor=1_500, id="txn_dp", number=3)
 
     assert fee_cases(reconcile([*twice, dispute], [charge()], RULES)) == []
+
+
+@pytest.mark.parametrize(
+    ("disputes", "changed", "explained"),
+    [
+        ([], {}, 0),
+        ([{}], {}, 1),
+        ([{}, {"id": "txn_dp2", "number": 3}], {}, 2),
+        ([{"fee_minor": 1_500}], {}, 0),
+        ([{"object_id": "pi_other"}], {}, 0),
+        ([{"category": Category.DISPUTE_REVERSAL}], {}, 0),
+        ([{}], {"reference": "o9"}, 0),
+        ([{}], {"tenant": "u"}, 0),
+    ],
+)
+def test_each_dispute_without_a_fee_of_its_own_explains_one_fee_row(
+    disputes: list[dict[str, Any]], changed: dict[str, Any], explained: int
+) -> None:
+    """Three rows of 15.00: what has no dispute is a fee that nobody agreed to, however well it fits the contract."""
+    rows = [
+        line(**{"amount_minor": -1_500, "id": f"txn_fee{number}", "number": number, "category": Category.FEE, "fee_minor": 0,
+                **changed})
+        for number in (7, 8, 9)
+    ]  # fmt: skip
+    told = [
+        line(
+            **{
+                "amount_minor": -10_000,
+                "id": "txn_dp",
+                "number": 2,
+                "category": Category.DISPUTE,
+                "fee_minor": 0,
+                **each,
+            }
+        )
+        for each in disputes
+    ]
+
+    states = Counter(state for _, _, state in found_by([line(), *told, *rows], [charge()]))
+
+    assert (states["EXPLAINED"], states["unknown_fee"]) == (explained, 3 - explained)

@@ -56,7 +56,8 @@ def test_of_a_wrong_fee_the_contracts_is_believed() -> None:
 
 @pytest.mark.parametrize("as_fee", [True, False])
 def test_the_contracts_dispute_fee_is_believed_and_one_without_origin_is_not(as_fee: bool) -> None:
-    known = settled_by([line(), fee_row(1_500, as_fee=as_fee)], [charge()])
+    dispute = line(amount_minor=-10_000, fee_minor=0, id="txn_dp", number=2, category=Category.DISPUTE)
+    known = settled_by([line(), dispute, fee_row(1_500, as_fee=as_fee)], [charge()])
     strange = settled_by([fee_row(1_500, as_fee=as_fee)], [])
 
     assert Settled("EUR", -1_500, 1_500) in known

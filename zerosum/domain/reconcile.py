@@ -15,7 +15,7 @@ Source: specification "Reconciliation"; failures.md L1 to L9.
 Invariant: the order in which lines and movements are handed in changes nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -28,9 +28,11 @@ from zerosum.domain.reconcile_item import (
     MovementKind,
     Outcome,
     Rules,
+    State,
 )
 from zerosum.domain.reconcile_judgement import (
     ambiguous,
+    has_no_fee,
     judge,
     of_known,
     told_again,
@@ -70,18 +72,20 @@ def is_told_again(line: Line, first: Line) -> bool:
     return replace(line, number=0, file_id="") == replace(first, number=0, file_id="")
 
 
-def match_object(lines: Sequence[Line], movements: Sequence[Movement], rules: Rules) -> Outcome:
+def match_object(
+    lines: Sequence[Line], movements: Sequence[Movement], rules: Rules, disputes: Sequence[Line] = ()
+) -> Outcome:
     """Pass 1: everything that names one PSP object. Lines of one file or of several.
 
     Charges pair with the charge, refunds by their refund key, else by their amount; disputes, reversals, partial refunds of a
     charge of ours and refunds that came back are classified. An id told twice is DUPLICATE_LINE, and AMBIGUOUS where the two
     tell different things; a second id for one charge is DUPLICATE_CHARGE. Left: lines of an object that we do not know, and
     movements without a line. What names no object ("") is looked through for ids told twice and left; it may be fed in any
-    portions.
+    portions. `disputes`: lines of other files, of disputes whose fee has not been told.
     """
     if len(lines) == len(movements) == 1 and _is_plain(lines[0], movements[0]):
         return Outcome((with_fee(judge(lines[0], movements[0], rules, MatchedBy.PSP_ID), rules.contract),), (), ())
-    group = _Group(lines, movements, rules, MatchedBy.PSP_ID)
+    group = _Group(lines, movements, rules, MatchedBy.PSP_ID, disputes)
     if movements and all(line.object_id for line in lines):
         group.pair(Category.CHARGE, _OWN_ORDER, _OWN_OBJECT)
         group.pair(Category.REFUND, _REFUND_KEY, _REFUND_MONEY)
@@ -96,15 +100,17 @@ def _is_plain(line: Line, movement: Movement) -> bool:
     return is_charge and line.object_id != "" and not movement.settled_by
 
 
-def match_reference(lines: Sequence[Line], movements: Sequence[Movement], rules: Rules) -> Outcome:
+def match_reference(
+    lines: Sequence[Line], movements: Sequence[Movement], rules: Rules, disputes: Sequence[Line] = ()
+) -> Outcome:
     """Pass 2: lines that pass 1 left and that carry one reference, with *all* movements whose order_id it is.
 
     Those that a line has already (in pass 1, or from an earlier file) come with `settled_by`: a second charge for the order
     is DUPLICATE_CHARGE. A movement that pass 1 had not (its order is of the last seconds) is known by its object here too. One
     whose object was not known matches; one with another object is WRONG_PSP_ID. Movements with `settled_by` are never in the
-    outcome. Lines whose reference is "" do not belong here.
+    outcome. Lines whose reference is "" do not belong here. `disputes`: as in pass 1.
     """
-    group = _Group(lines, movements, rules, MatchedBy.REFERENCE)
+    group = _Group(lines, movements, rules, MatchedBy.REFERENCE, disputes)
     group.pair(Category.CHARGE, _SAME_OBJECT, _MONEY_MOVED, _MONEY, _TENANT)
     group.pair(Category.REFUND, _REFUND_KEY, _REFUND_MONEY)
     group.refuse_taken()
@@ -243,8 +249,11 @@ _MOVEMENT_OF: Final = {Category.CHARGE: MovementKind.CHARGE, Category.REFUND: Mo
 class _Group:
     """The lines and movements of one group while its pass decides: what is decided leaves `lines` and `open` for `items`."""
 
-    def __init__(self, lines: Sequence[Line], movements: Sequence[Movement], rules: Rules, by: MatchedBy) -> None:
-        self.rules, self.by = rules, by
+    def __init__(
+        self, lines: Sequence[Line], movements: Sequence[Movement], rules: Rules, by: MatchedBy,
+        disputes: Sequence[Line] = (),
+    ) -> None:  # fmt: skip
+        self.rules, self.by, self.disputes = rules, by, disputes
         self.movements = sorted(movements, key=lambda movement: movement.item)
         self.open = [movement for movement in self.movements if not movement.settled_by]
         self.taken = [movement for movement in self.movements if movement.settled_by]
@@ -286,13 +295,17 @@ class _Group:
                 self._put(line, told_before(line, same))
 
     def classify(self) -> None:
-        """Lines about a charge or a refund of ours that have no movement of their own."""
+        """Lines about a charge or a refund of ours that have no movement of their own. A dispute explains one fee row."""
+        disputes = {line.id: line.object_id for line in (*self.disputes, *self.lines) if has_no_fee(line)}
+        without_fee = Counter(disputes.values())
         for line in list(self.lines):
             origin = self._failed_refund(line) or next(
                 (one for one in self.movements if self._is_origin(line, one)), None
             )
             if origin is not None and line.category not in (Category.CHARGE, Category.PAYOUT):
-                self._put(line, of_known(line, origin, self.rules.contract))
+                item = of_known(line, origin, self.rules.contract, is_disputed=without_fee[line.object_id] > 0)
+                without_fee[line.object_id] -= item.state is State.EXPLAINED
+                self._put(line, item)
 
     def _failed_refund(self, line: Line) -> Movement | None:
         """The refund that came back with this line, by its key, else by its money; None where several fit, or none."""

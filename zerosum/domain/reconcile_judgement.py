@@ -204,9 +204,14 @@ def told_before(line: Line, movement: Movement) -> Item:
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
 
 
-def of_known(line: Line, origin: Movement, contract: FeeContract) -> Item:
-    """A line about a charge of ours, or a refund that came back, that has no movement of its own: classified, not applied."""
-    if line.category is Category.FEE and cost_minor(line) == dispute_fee_minor(contract, line.gross.currency):
+def of_known(line: Line, origin: Movement, contract: FeeContract, *, is_disputed: bool = False) -> Item:
+    """A line about a charge of ours, or a refund that came back, that has no movement of its own: classified, not applied.
+
+    `is_disputed`: there is a dispute of the very object that no fee has been told for. A row of the contract's fee that names
+    our order is that fee; in the name of another tenant, or without a dispute, it is one that nobody agreed to.
+    """
+    is_its_own = line.reference == origin.order_id and line.tenant in ("", origin.tenant)
+    if is_disputed and is_its_own and is_dispute_fee(line, contract):
         return Item(line, None, State.EXPLAINED, MatchedBy.NOTHING, None)
     kind = _kind_of_known(line, origin)
     money = _cost(line) if kind is Kind.UNKNOWN_FEE else line.gross
@@ -215,6 +220,16 @@ def of_known(line: Line, origin: Movement, contract: FeeContract) -> Item:
         kind, line, origin, field=line.category, ours=ours, theirs=told(money), money=money, is_its_own=False
     )
     return Item(line, None, State.MISMATCH, MatchedBy.NOTHING, found)
+
+
+def is_dispute_fee(line: Line, contract: FeeContract) -> bool:
+    """Whether it is a row of just the fee that the contract has for a dispute."""
+    return line.category is Category.FEE and cost_minor(line) == dispute_fee_minor(contract, line.gross.currency)
+
+
+def has_no_fee(line: Line) -> bool:
+    """Whether it is a dispute whose fee may come as a row of its own."""
+    return line.category is Category.DISPUTE and line.fee_minor == 0
 
 
 def _kind_of_known(line: Line, origin: Movement) -> Kind:

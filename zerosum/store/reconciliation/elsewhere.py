@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import text
 
 from zerosum.domain.reconcile_item import Movement, MovementKind
+from zerosum.domain.reconcile_judgement import has_no_fee
 from zerosum.domain.settlement import Category, Line
 from zerosum.reconciling import RunKey
 from zerosum.store.reconciliation.line import line_of
@@ -55,6 +56,31 @@ async def first_told(look: Look, psp: str, files: Sequence[str], lines: Sequence
     return {
         line.item: firsts[line.id] for line in asked if line.id in firsts and firsts[line.id].line.item != line.item
     }
+
+
+async def disputes_without_fee(
+    look: Look, psp: str, files: Sequence[str], lines: Sequence[Line]
+) -> Mapping[str, Sequence[Line]]:
+    """Reference -> disputes that other files tell of the orders that fee rows among `lines` name, and tell without a fee.
+
+    As many of an object as other nights have explained fee rows by are left out.
+    """
+    references = sorted({line.reference for line in lines if line.category is Category.FEE and line.reference})
+    if not references:
+        return {}
+    values = {"references": text_array(references), "files": text_array(list(files)), "psp": psp}
+    told: dict[tuple[str, str], dict[str, Line]] = {}
+    taken: dict[tuple[str, str], set[str]] = {}
+    for row in (await look(_DISPUTED.call(values))).by_name():
+        line = line_of(psp, row)
+        if has_no_fee(line):
+            told.setdefault((line.reference, line.object_id), {})[line.id] = line
+        elif row["is_explained"]:
+            taken.setdefault((line.reference, line.object_id), set()).add(line.id)
+    found: dict[str, list[Line]] = {}
+    for key, disputes in told.items():
+        found.setdefault(key[0], []).extend(list(disputes.values())[len(taken.get(key, ())) :])
+    return found
 
 
 # ---- movements -----------------------------------------------------------------------------------------------------
@@ -149,6 +175,15 @@ _GOT = compiled(
         f"AND r.state = 'DONE' WHERE NOT EXISTS ({_NEWER}) AND EXISTS (SELECT 1 FROM {_F} AS f WHERE f.state = 'ACCEPTED' "
         "AND f.file_id = CASE WHEN i.partner <> '' THEN split_part(i.partner, '/', 3) ELSE "
         f"(SELECT m.file_id FROM {MISMATCHES.fullname} AS m WHERE m.mismatch_id = i.mismatch_id AND m.kind = 'ambiguous') END)"
+    )
+)
+_DISPUTED = compiled(
+    text(
+        f"SELECT t.*, EXISTS (SELECT 1 FROM {_I} AS i JOIN {_R} AS r ON r.run_id = i.run_id AND r.kind = 'nightly' "
+        f"AND r.state = 'DONE' WHERE i.item = {_ITEM_OF_LINE} AND i.state = 'EXPLAINED' AND NOT EXISTS ({_NEWER})) "
+        f"AS is_explained FROM unnest(CAST(:references AS TEXT[])) AS u (id) JOIN {_L} AS t ON t.reference = u.id {_ACCEPTED} "
+        "WHERE NOT (t.file_id = ANY(CAST(:files AS TEXT[]))) AND t.category IN ('fee', 'dispute') "
+        "ORDER BY t.reference, t.line_id"
     )
 )
 _UNJUDGED = compiled(

@@ -38,7 +38,12 @@ from zerosum.store.database import Database
 from zerosum.store.mapping import Row
 from zerosum.store.reconciliation.books import Books, Home, Moment, News, Place
 from zerosum.store.reconciliation.case import close_settled, find_settled
-from zerosum.store.reconciliation.elsewhere import first_told, still_to_be_judged, with_what_they_got
+from zerosum.store.reconciliation.elsewhere import (
+    disputes_without_fee,
+    first_told,
+    still_to_be_judged,
+    with_what_they_got,
+)
 from zerosum.store.reconciliation.leftover import amount_group, leftover_rows, unsigned, used_leftovers
 from zerosum.store.reconciliation.line import Groups, RunRows, movement_row, position_of
 from zerosum.store.reconciliation.prune import oldest_left, prune_page, put_away
@@ -215,10 +220,11 @@ class _Night:
         every = [line for _, lines in groups for line in lines]
         told = await first_told(self._database.look, self._psp, self.progress["files"], every)
         firsts = {item: first.line for item, first in told.items()}
+        disputes = await self._disputes_of(every)
 
         def match(name: str, lines: list[Line]) -> Outcome:
             items, others = set_apart(lines, firsts, self._rules)
-            found = match_object(others, by_object.get(name, ()), self._rules)
+            found = match_object(others, by_object.get(name, ()), self._rules, _about(others, disputes))
             return replace(found, items=(*items, *found.items))
 
         await self._pass(position, groups, match)
@@ -227,9 +233,15 @@ class _Night:
         """Pass 2: with all movements of the order, wherever they are, and what has them already."""
         groups, position = await self._rows.left(2, self.progress["at"] or "")
         by_order = await self._movements_of([name for name, _ in groups]) if groups else {}
-        await self._pass(
-            position, groups, lambda name, lines: match_reference(lines, by_order.get(name, ()), self._rules), number=2
-        )
+        disputes = await self._disputes_of([line for _, lines in groups for line in lines])
+
+        def match(name: str, lines: list[Line]) -> Outcome:
+            return match_reference(lines, by_order.get(name, ()), self._rules, disputes.get(name, ()))
+
+        await self._pass(position, groups, match, number=2)
+
+    async def _disputes_of(self, lines: Sequence[Line]) -> Mapping[str, Sequence[Line]]:
+        return await disputes_without_fee(self._database.look, self._psp, self.progress["files"], lines)
 
     async def _movements_of(self, orders: Sequence[str]) -> dict[str, list[Movement]]:
         wanted, homes = set(orders), await self._books.homes_of(orders)
@@ -351,6 +363,11 @@ _STEPS: Mapping[str, Callable[[_Night], Awaitable[None]]] = {
     "movements": _Night.movements, "settle": _Night.settle, "close": _Night.close, "prune": _Night.prune,
 }  # fmt: skip
 PHASES = (*_STEPS, "done")
+
+
+def _about(lines: Sequence[Line], disputes: Mapping[str, Sequence[Line]]) -> list[Line]:
+    """The disputes of the orders that these lines name."""
+    return [dispute for name in sorted({line.reference for line in lines}) for dispute in disputes.get(name, ())]
 
 
 async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
