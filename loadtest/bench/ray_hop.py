@@ -3,25 +3,23 @@
     python -m loadtest.bench.ray_hop HOST:PORT
 
 Joins the cluster by its explicit address, with the token that the environment names, and leaves nothing behind: the actor ends
-with this process. Prints the median of its slices in µs.
+with this process. Prints the median call in µs.
 
 Invariant: the cluster is somebody's; nothing of it is stopped, and nothing is started but one actor of our own.
 """
 
 import asyncio
 import json
-import statistics
 import sys
-import time
 from typing import Any, Final
 
 import ray
 
 from actors import ray_cluster
+from loadtest.bench.echo import median_call_us
 
 WARM_UP_CALLS: Final = 100
-SLICES: Final = 5
-SLICE_S: Final = 0.15
+FOR_S: Final = 1.5
 
 
 class Echo:
@@ -37,15 +35,7 @@ async def _measure() -> float:
     echo = actor.options(num_cpus=0).remote()
     for _ in range(WARM_UP_CALLS):
         await echo.echo.remote(b"warm")
-    return statistics.median([await _hop_us(echo) for _ in range(SLICES)])
-
-
-async def _hop_us(echo: Any) -> float:
-    began_s, count = time.perf_counter(), 0
-    while (spent_s := time.perf_counter() - began_s) < SLICE_S:
-        await echo.echo.remote(bytes(200))
-        count += 1
-    return spent_s / count * 1_000_000
+    return await median_call_us(lambda: echo.echo.remote(bytes(200)), for_s=FOR_S)
 
 
 def main() -> None:
