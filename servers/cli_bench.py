@@ -89,7 +89,9 @@ def hot(
     tps: Annotated[
         float | None, typer.Option(min=1, help="Checkouts a second, where the first climb begins. Default: 50.")
     ] = None,
-    seconds: StepSeconds = 10.0,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Length of a step, default 10; with --against of a run, default 15.")
+    ] = None,
     rounds: Pairs = 5,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
@@ -108,11 +110,13 @@ def hot(
             if min(callers) < 1:
                 raise Misconfigured(f"--in-flight: numbers of callers such as 16,64, and not {in_flight!r}")
             exit_with(run_hot_against_naive(
-                settings_of(data_dir), in_flight=callers, seconds=seconds, count=rounds, json_file=json_file
+                settings_of(data_dir), in_flight=callers, seconds=seconds or 15.0, count=rounds, json_file=json_file
             ))  # fmt: skip
             return
         refuse({"--in-flight": in_flight}, "it goes with --against")
-        exit_with(run_hot(settings_of(data_dir), tps=tps or 50.0, seconds=seconds, count=rounds, json_file=json_file))
+        exit_with(run_hot(
+            settings_of(data_dir), tps=tps or 50.0, seconds=seconds or 10.0, count=rounds, json_file=json_file
+        ))  # fmt: skip
 
 
 @bench.command("shed")

@@ -1,8 +1,10 @@
 """What `zerosum bench hot --against naive` tells: ratios of neighbours, each at its best, and who lost what."""
 
-from loadtest.bench.against import COLUMNS, HOT, SPREAD, Found, Pair, Run, finding_of
+from loadtest.bench.against import COLUMNS, HOT, SPREAD, Found, Pair, Run, Window, finding_of, run_of
 from loadtest.bench.card import Card
+from loadtest.bench.crowd import Answer
 from loadtest.bench.finding import Finding, Spread, few_pairs
+from loadtest.bench.sample_file import Ending
 
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 
@@ -13,6 +15,28 @@ def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, fa
 
 def _told(*pairs: Pair, losses: tuple[str, ...] = ()) -> Finding:
     return finding_of(Found(pairs, 1_234, losses), command="c")
+
+
+def test_a_rate_is_of_the_answers_that_arrive_within_the_window() -> None:
+    """Neither the start nor the draining is charged to anybody: a textbook whose answers take six seconds had half of a run of
+    five to drain. The callers are at it before the window and after it."""
+    answers = [Answer(f"co-{at}", at - 2.0, float(at), Ending.FINAL) for at in range(20)]
+
+    run = run_of(answers, Window(5.0, 15.0), cpu_ms=200.0, drained_s=3.0)
+
+    assert run == Run(per_s=1.0, p95_ms=2_000.0, cpu_ms=10.0, drained_s=3.0)
+
+
+def test_only_final_answers_are_a_rate_and_every_checkout_that_was_taken_on_took_cpu() -> None:
+    """A checkout that is turned away three times and then taken on is one."""
+    answers = [
+        Answer("co-1", 0.0, 1.0, Ending.FINAL, tries=4), Answer("co-2", 0.0, 1.0, Ending.PENDING),
+        Answer("co-3", 0.0, 1.0, Ending.SHED, tries=2), Answer("co-4", 0.0, 1.0, Ending.UNKNOWN),
+    ]  # fmt: skip
+
+    run = run_of(answers, Window(0.0, 2.0), cpu_ms=10.0)
+
+    assert run == Run(per_s=0.5, p95_ms=1_000.0, cpu_ms=5.0, failed=3, turned_away=5)
 
 
 PAIRS = (
