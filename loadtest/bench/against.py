@@ -32,6 +32,7 @@ from loadtest.bench.textbook import PROCESSES, textbook_beside
 from loadtest.calls import SERVICE
 from loadtest.clock import wall_ms
 from loadtest.journeys import CREATE
+from loadtest.plot import Chart, Line
 from loadtest.probe import NAIVE, NOT_THE_SYSTEM, cpu_ms_by_process
 from loadtest.sample import percentiles
 from loadtest.shape import ONE_CURRENCY, Shape, checkouts
@@ -201,7 +202,26 @@ def finding_of(found: Found, *, command: str) -> Finding:
     return Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
         rows=tuple(_row(callers, sellers, pairs) for (callers, sellers), pairs in groups.items()),
-        losses=tuple(found.losses), notes=tuple(notes),
+        losses=tuple(found.losses), notes=tuple(notes), charts=(_chart(groups),),
+    )  # fmt: skip
+
+
+_LINES: Final = (
+    (OURS, SPREAD, "--c1"), (OURS, HOT, "--c2"), (NAIVE, SPREAD, "--c3"), (NAIVE, HOT, "--c4"),
+)  # fmt: skip
+
+
+def _chart(groups: _Groups) -> Chart:
+    """Medians."""
+    return Chart(
+        title="Checkouts a second by callers", unit="/s", x_unit="callers", is_x_log=True,
+        lines=tuple(
+            Line(f"{name}, {sellers}", colour, tuple(sorted(
+                (callers, statistics.median(_rates(pairs, name)))
+                for (callers, each), pairs in groups.items() if each == sellers
+            )))
+            for name, sellers, colour in _LINES
+        ),
     )  # fmt: skip
 
 

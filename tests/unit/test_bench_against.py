@@ -65,6 +65,15 @@ def test_the_headline_takes_each_where_it_does_best_round_by_round() -> None:
     )
 
 
+def test_the_chart_has_the_median_rate_of_each_by_its_callers() -> None:
+    (chart,) = _told(*PAIRS).charts
+
+    assert {line.name: line.points for line in chart.lines} == {
+        "ours, spread": ((16, 250), (64, 900)), "ours, hot": ((16, 225), (64, 860)),
+        "naive, spread": ((16, 100), (64, 80)), "naive, hot": ((16, 55), (64, 20)),
+    }  # fmt: skip
+
+
 def test_hot_is_held_against_the_spread_of_the_same_round() -> None:
     notes = _told(*PAIRS).notes
 
