@@ -63,23 +63,41 @@ StepSeconds = Annotated[float, typer.Option(min=1, help="Length of a step.")]
 @bench.command("knee", hidden=True)
 @bench.command("checkout")
 def checkout(
+    against: Annotated[str, typer.Option(help="naive: the textbook's knee in turn with ours, spread and hot.")] = "",
     psp: Psp = "zero",
     orders: Annotated[int, typer.Option(min=1, max=30, help="Of a checkout.")] = 1,
     mix: Annotated[str, typer.Option(help="Reads to writes, such as 2:1.")] = "0:1",
     tps: Annotated[float, typer.Option(min=1, help="Checkouts a second, where the first round begins.")] = 50.0,
     seconds: StepSeconds = 10.0,
-    rounds: Rounds = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="How often all of it is done. Default: 3, with --against 5.")
+    ] = None,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
     """The knee: the highest rate held with p95 below 300 ms and no error, in steps of +25 %; the database is killed at last."""
-    from loadtest.bench.command import run_checkout
+    from loadtest.bench.command import run_checkout, run_checkout_against_naive
 
     with told():
+        if against:
+            _only_naive(against, "checkout")
+            why = "with --against both have one order a checkout, writes only, and a PSP that answers at once"
+            refuse({"--psp": psp != "zero", "--orders": orders != 1, "--mix": mix != "0:1"}, why)
+            exit_with(run_checkout_against_naive(
+                settings_of(data_dir), tps=tps, seconds=seconds, count=rounds or 5, json_file=json_file
+            ))  # fmt: skip
+            return
         exit_with(run_checkout(
-            settings_of(data_dir), psp=psp, orders=orders, mix=mix, tps=tps, seconds=seconds, count=rounds,
+            settings_of(data_dir), psp=psp, orders=orders, mix=mix, tps=tps, seconds=seconds, count=rounds or 3,
             json_file=json_file,
         ))  # fmt: skip
+
+
+def _only_naive(against: str, command: str) -> None:
+    from zerosum.errors import Misconfigured
+
+    if against != "naive":
+        raise Misconfigured(f"--against: {command} is compared with naive, and not with {against!r}")
 
 
 @bench.command("hot")
@@ -102,8 +120,7 @@ def hot(
 
     with told():
         if against:
-            if against != "naive":
-                raise Misconfigured(f"--against: hot is compared with naive, and not with {against!r}")
+            _only_naive(against, "hot")
             refuse({"--tps": tps}, "with --against both go as fast as they can")
             given = (in_flight or "16,64,256").split(",")
             callers = [int(each) if each.isascii() and each.isdecimal() else 0 for each in given]

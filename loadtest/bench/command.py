@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtest.bench import against, checkout, cost, fan, hot, machine, post_rpc, shed, steady
+from loadtest.bench import against, against_knee, checkout, cost, fan, hot, machine, post_rpc, shed, steady
 from loadtest.bench.card import NAMES, Card
 from loadtest.bench.finding import Finding, console_for, tell
 from loadtest.bench.idle import idle_bytes
@@ -111,6 +111,20 @@ def run_hot_against_naive(
         return Measured(against.finding_of(found, command=command))
 
     return _tell(settings, "hot", measure, json_file)
+
+
+def run_checkout_against_naive(
+    settings: Settings, *, tps: float, seconds: float, count: int, json_file: Path | None
+) -> int:  # fmt: skip
+    """The knees of ours and the textbook's in turn."""
+
+    async def measure(system: System, stage: Stage) -> Measured:
+        console = console_for(json_file)
+        found = await against_knee.compare(system, stage, console, rounds=count, tps=tps, seconds=seconds)
+        command = f"zerosum bench checkout --against naive --tps {tps:g} --seconds {seconds:g} --rounds {count}"
+        return Measured(against_knee.finding_of(found, command=command))
+
+    return _tell(settings, "checkout", measure, json_file)
 
 
 def run_post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:

@@ -10,7 +10,11 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from rich.console import Console
 
+from loadtest.bench.against_knee import DEMANDS, TextbookStage
+from loadtest.bench.kept import read_acknowledged
+from loadtest.bench.textbook import Textbook
 from loadtest.naive_process import naive_process, naive_processes
 from loadtest.own_database import at_database
 from tests.integration.psp_process import API_KEY, PspProcess
@@ -154,3 +158,26 @@ async def test_two_servers_of_one_database_pay_a_checkout_once(
     assert told[0].payment.is_payment_done
     assert len(psp.truth_of("charge")) == 1
     assert _rows(server, request, "SELECT owner, balance_minor FROM wallet") == [("seller-1", 1_250)]
+
+
+async def test_the_load_generator_offers_a_rate_to_the_textbook_and_what_it_acknowledged_is_looked_for(
+    server: EmbeddedPostgres, psp: PspProcess, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The same generator as for ours, over two addresses; acknowledged = stored, for the baseline too."""
+    admin_url, token_file = server.urls()["admin"], tmp_path / "token"
+    token_file.write_text("a.b.c")
+    with naive_processes(
+        2, admin_url=admin_url, psp_url=psp.url, api_key=API_KEY, database=_database(request)
+    ) as processes:
+        textbook = Textbook(tuple(process.address for process in processes), at_database(admin_url, _database(request)))
+        stage = TextbookStage(textbook, token_file, tmp_path, Console(stderr=True))
+        step = await stage.offer(DEMANDS["hot"], 10.0, 1.0)
+        acknowledged = read_acknowledged(stage.journals)
+        stored, lost = textbook.losses(acknowledged), textbook.losses({"co-never": False})
+
+    assert step.taken_on == step.offered > 0
+    assert step.cpu_ms["naive"] > 0
+    assert set(acknowledged.values()) == {True}
+    assert _rows(server, request, "SELECT owner, count(*) FROM wallet GROUP BY owner") == [("seller-hot", 1)]
+    assert stored == ()
+    assert lost == ("naive: 1 of 1 checkouts were acknowledged and not stored: co-never",)

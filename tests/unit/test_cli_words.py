@@ -115,6 +115,11 @@ def test_a_hunt_hears_how_far_it_goes_and_where_it_begins(
     [
         (["hot", "--in-flight", "8"], "--in-flight: it goes with --against"),
         (["hot", "--against", "naive", "--tps", "20"], "--tps: with --against both go as fast as they can"),
+        (["checkout", "--against", "hordak"], "--against: checkout is compared with naive, and not with 'hordak'"),
+        (
+            ["checkout", "--against", "naive", "--orders", "3"],
+            "--orders: with --against both have one order a checkout",
+        ),
         (
             ["checkout", "--mix", "101:1"],
             "--mix: a mix is reads to one write, such as 2:1, at most 100:1, and not '101:1'",
