@@ -22,13 +22,13 @@ from typing import Final
 import grpc
 
 from loadtest.bench.crowd import Answer, Crowd, acknowledged_of, write_journal
-from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
+from loadtest.bench.finding import Cell, Finding, Spread, few_pairs, ratios, spread_of
 from loadtest.bench.generator import CHANNEL_OPTIONS
 from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.plan import SELLERS, lanes
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Stage
-from loadtest.bench.textbook import PROCESSES, textbook_beside
+from loadtest.bench.textbook import GIVEN, PROCESSES, textbook_beside
 from loadtest.calls import SERVICE
 from loadtest.clock import wall_ms
 from loadtest.journeys import CREATE
@@ -192,6 +192,7 @@ def finding_of(found: Found, *, command: str) -> Finding:
         groups.setdefault((pair.in_flight, pair.sellers), []).append(pair)
     notes = [
         "closed loop, one order a checkout, PSP answering at once; CPU without load, PSP and bench",
+        GIVEN,
         f"hot over spread, ours: {_hot_over_spread(groups)}",
         f"after the last answer ours had done what it owed within {max(pair.ours.drained_s for pair in found.pairs):.1f} s",
         f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
@@ -245,8 +246,8 @@ def _row(callers: int, sellers: str, pairs: Sequence[Pair]) -> tuple[Cell, ...]:
         for figure in ([run.per_s for run in runs], [run.p95_ms for run in runs], [run.cpu_ms for run in runs])
     ]
     return (
-        f"{sellers}, {callers} in flight", *sides, ratios([run.per_s for run in ours], [run.per_s for run in theirs]),
-        ratios([run.cpu_ms for run in theirs], [run.cpu_ms for run in ours]),
+        f"{sellers}, {callers} in flight", *sides, over([run.per_s for run in ours], [run.per_s for run in theirs]),
+        over([run.cpu_ms for run in theirs], [run.cpu_ms for run in ours]),
     )  # fmt: skip
 
 
@@ -259,9 +260,15 @@ def _headline(groups: _Groups) -> str:
             for name in (OURS, NAIVE)
         }
         best = {name: max(levels, key=partial(_median, levels)) for name, levels in rates.items()}
-        ratio = ratios(rates[OURS][best[OURS]], rates[NAIVE][best[NAIVE]])
-        told.append(f"{sellers} {ratio} x ({best[OURS]} and {best[NAIVE]} in flight)")
+        ratio = over(rates[OURS][best[OURS]], rates[NAIVE][best[NAIVE]])
+        told.append(f"{sellers} {ratio or '-'} x ({best[OURS]} and {best[NAIVE]} in flight)")
     return f"over naive, each at its best: {', '.join(told)}"
+
+
+def over(ours: Sequence[float], theirs: Sequence[float]) -> Spread | None:
+    """Ours over theirs, neighbour by neighbour. Where the other did nothing there is no ratio, which favours it."""
+    both = [(one, other) for one, other in zip(ours, theirs, strict=True) if other]
+    return ratios([one for one, _ in both], [other for _, other in both])
 
 
 def _rates(pairs: Sequence[Pair], name: str) -> list[float]:
@@ -276,7 +283,7 @@ def _median(levels: Mapping[int, Sequence[float]], callers: int) -> float:
 def _hot_over_spread(groups: _Groups) -> str:
     """In each round ours ran spread, then hot."""
     return ", ".join(
-        f"{ratios(_rates(pairs, OURS), _rates(groups[callers, SPREAD], OURS))} at {callers}"
+        f"{over(_rates(pairs, OURS), _rates(groups[callers, SPREAD], OURS))} at {callers}"
         for (callers, sellers), pairs in groups.items()
         if sellers == HOT
     )

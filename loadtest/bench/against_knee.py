@@ -17,16 +17,16 @@ from typing import Final, Protocol
 from rich.console import Console
 
 from loadtest.bench import hot
-from loadtest.bench.against import HOT, OURS, SPREAD
+from loadtest.bench.against import HOT, OURS, SPREAD, over
 from loadtest.bench.checkout import HELD_S, system_cpu_ms
-from loadtest.bench.finding import Cell, Finding, few_pairs, ratios, spread_of
+from loadtest.bench.finding import Cell, Finding, few_pairs, spread_of
 from loadtest.bench.kept import kill_and_compare, read_acknowledged
 from loadtest.bench.load import run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import P95_LIMIT_MS
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import STEP, Climb, Step, climb, cpu_a_checkout, step_of
-from loadtest.bench.textbook import PROCESSES, Textbook, textbook_beside
+from loadtest.bench.textbook import GIVEN, PROCESSES, Textbook, textbook_beside
 from loadtest.clock import wall_ms
 from loadtest.plot import Chart, Line
 from loadtest.probe import NAIVE, cpu_ms_by_process
@@ -159,13 +159,14 @@ def finding_of(found: Found, *, command: str) -> Finding:
     """A row for spread and one for hot; ratios of neighbours."""
     groups = {sellers: [pair for pair in found.pairs if pair.sellers == sellers] for sellers in DEMANDS}
     none_held = sum(pair.theirs.knee_per_s is None for pair in found.pairs)
-    over = ", ".join(f"{sellers} {_over(pairs) or '-'} x" for sellers, pairs in groups.items())
+    told = ", ".join(f"{sellers} {_over(pairs) or '-'} x" for sellers, pairs in groups.items())
     return Finding(
-        bench="checkout", command=command, headline=f"knee over naive's: {over}", columns=COLUMNS,
+        bench="checkout", command=command, headline=f"knee over naive's: {told}", columns=COLUMNS,
         rows=tuple(_row(sellers, pairs) for sellers, pairs in groups.items()), losses=tuple(found.losses),
         notes=(
             f"open loop, one order a checkout, PSP answering at once; p95 held to {P95_LIMIT_MS:.0f} ms; steps of +25 %, so "
             "that a knee is a step more or less; figures at the knee, CPU without load, PSP and bench",
+            GIVEN,
             f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
             *few_pairs(min(map(len, groups.values()))),
             *([f"naive held no rate at all in {none_held} of its climbs: no ratio has them"] if none_held else []),
@@ -178,9 +179,8 @@ _Groups = Mapping[str, Sequence[Pair]]
 
 
 def _over(pairs: Sequence[Pair]) -> Cell:
-    """Over the pairs in which naive held some rate; ours that held none is a ratio of 0."""
-    both = [(pair.ours.knee_per_s or 0.0, pair.theirs.knee_per_s) for pair in pairs]
-    return ratios([mine for mine, other in both if other], [other for _, other in both if other])
+    """A climb that held nothing is a knee of 0."""
+    return over([pair.ours.knee_per_s or 0.0 for pair in pairs], [pair.theirs.knee_per_s or 0.0 for pair in pairs])
 
 
 def _row(sellers: str, pairs: Sequence[Pair]) -> tuple[Cell, ...]:

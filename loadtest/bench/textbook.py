@@ -39,6 +39,9 @@ DATABASE: Final = "naive"
 PROCESSES: Final = frozenset({NAIVE, "database"})
 """Whose CPU is the textbook's. The database's is ours too, a little, which idles meanwhile."""
 
+GIVEN: Final = "naive has a server process for each core, on the same database server; ours idles while it is measured"
+"""For the notes of a finding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Textbook:

@@ -65,6 +65,15 @@ def test_the_headline_takes_each_where_it_does_best_round_by_round() -> None:
     )
 
 
+def test_a_round_in_which_naive_answered_nothing_has_no_ratio() -> None:
+    """A run of an hour must not end in a division by nothing, and nothing is not a rate to be better than."""
+    pairs = (
+        _pair(SPREAD, 16, 200, 100), _pair(HOT, 16, 150, 0), _pair(SPREAD, 16, 300, 100), _pair(HOT, 16, 300, 60),
+    )  # fmt: skip
+
+    assert _told(*pairs).rows[1][COLUMNS.index("rate, ours : naive")] == Spread((5.0,))
+
+
 def test_the_chart_has_the_median_rate_of_each_by_its_callers() -> None:
     (chart,) = _told(*PAIRS).charts
 
