@@ -269,14 +269,15 @@ GENERATOR: Final = "load generator"
 SIMULATOR: Final = "simulator"
 OTHERS: Final = "bench"
 NAIVE: Final = "naive"
-NOT_THE_SYSTEM: Final = frozenset({GENERATOR, SIMULATOR, OTHERS, NAIVE})
-"""Whoever loads the system, the PSP, the one that measures, and the textbook beside us."""
+PEER: Final = "peer"
+NOT_THE_SYSTEM: Final = frozenset({GENERATOR, SIMULATOR, OTHERS, NAIVE, PEER})
+"""Whoever loads the system, the PSP, the one that measures, and the textbook and other ledgers beside us."""
 
 _NAMES: Final = (
     ("ray::ShardActor", "shards"), ("serve payment", "payment server"), ("serve wallet", "wallet server"),
     ("serve ledger", "ledger server"), ("serve reconciliation", "reconciliation server"), ("serve edge", "edge"),
-    ("simulator.psp", SIMULATOR), ("postgres", "database"), ("loadtest.naive", NAIVE), ("bench.generator", GENERATOR),
-    ("locust", GENERATOR), ("ray", "ray"),
+    ("simulator.psp", SIMULATOR), ("postgres", "database"), ("loadtest.naive", NAIVE), ("loadtest.peers", PEER),
+    ("bench.generator", GENERATOR), ("locust", GENERATOR), ("ray", "ray"),
 )  # fmt: skip
 
 

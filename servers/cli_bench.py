@@ -244,32 +244,51 @@ def reconcile(
 def post(
     against: Annotated[str, typer.Option(help="Peers to stand beside, such as naive,hordak.")] = "",
     rounds: Pairs = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each run.")] = 2.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Length of each run. With naive and hordak all of it takes some seven minutes at 1."
+        ),
+    ] = 1.0,
+    balance_entries: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Entries of the account whose balance is read, with --against; 0: none is read. Default: 1,000,000; "
+            "10,000,000 take some ten minutes to fill.",
+        ),
+    ] = None,
     rpc: Annotated[
-        bool, typer.Option("--rpc", help="Over gRPC instead, at the ledger server of a whole system.")
+        bool,
+        typer.Option("--rpc", help="Over gRPC instead: the ledger server of a whole system, peers behind a thin door."),
     ] = False,
     shards: Annotated[int, typer.Option(min=1, max=limits.SLOTS, help="Ours: so many that post side by side.")] = 1,
     json_file: JsonFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Ledger postings in process, ours and peers', in turn; then the database is killed."""
+    """Ledger postings and balance reads, ours and peers', in process and in turn; then the database is killed."""
     from loadtest.bench.command import run_post_over_rpc
-    from loadtest.bench.post import PostPlan, bench_post
+    from loadtest.bench.post import BALANCE_ENTRIES, PostPlan, bench_post
     from loadtest.peers.table import OURS, PEERS, Peers, ours
     from servers.log import configure_logs
     from zerosum.errors import Misconfigured
 
-    command = f"zerosum bench post --against '{against}' --shards {shards} --rounds {rounds} --seconds {seconds:g}"
-    plan = PostPlan(against=tuple(filter(None, against.split(","))), rounds=rounds, seconds=seconds)
+    peers = tuple(filter(None, against.split(",")))
     with told():
-        if rpc and against:
-            raise Misconfigured("--rpc: peers have no such door; leave --against out")
         if rpc and shards > 1:
             raise Misconfigured("--rpc: the system has its own shards; leave --shards out")
+        if rpc or not peers:
+            refuse({"--balance-entries": balance_entries}, "it goes with --against, and not with --rpc")
         configure_logs("bench", "ERROR")  # that the database is away while it is killed is no news
         settings = settings_of(data_dir)
         if rpc:
-            exit_with(run_post_over_rpc(settings, seconds=seconds, count=rounds, json_file=json_file))
+            exit_with(run_post_over_rpc(settings, against=peers, seconds=seconds, count=rounds, json_file=json_file))
             return
-        peers: Peers = {**PEERS, OURS: partial(ours, shards=shards)}
-        exit_with(bench_post(settings, plan, command=command, json_file=json_file, peers=peers))
+        entries = (BALANCE_ENTRIES if balance_entries is None else balance_entries) if peers else 0
+        plan = PostPlan(against=peers, rounds=rounds, seconds=seconds, balance_entries=entries)
+        command = (
+            f"zerosum bench post --against '{against}' --shards {shards} --rounds {rounds} --seconds {seconds:g}"
+            + (f" --balance-entries {entries}" if peers else "")
+        )
+        table: Peers = {**PEERS, OURS: partial(ours, shards=shards)}
+        exit_with(bench_post(settings, plan, command=command, json_file=json_file, peers=table))

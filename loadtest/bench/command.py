@@ -22,6 +22,8 @@ from loadtest.bench.finding import Finding, console_for, tell
 from loadtest.bench.idle import idle_bytes
 from loadtest.bench.kept import TPS, Kept
 from loadtest.bench.page import draw_and_tell
+from loadtest.bench.post import check_known
+from loadtest.bench.post_finding import finding_of as told_of_posts
 from loadtest.bench.psp_profile import PSP_PROFILES
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.system import card_of, folder_of, own_system
@@ -127,13 +129,16 @@ def run_checkout_against_naive(
     return _tell(settings, "checkout", measure, json_file)
 
 
-def run_post_over_rpc(settings: Settings, *, seconds: float, count: int, json_file: Path | None) -> int:
-    """PostJournals on a system of its own."""
+def run_post_over_rpc(
+    settings: Settings, *, against: Sequence[str], seconds: float, count: int, json_file: Path | None
+) -> int:
+    """PostJournals on a system of its own, beside peers behind a shim. Raises Misconfigured, Unavailable."""
+    check_known(against)
 
     async def measure(system: System, _: Stage) -> Measured:
-        turns, acknowledged, lost = await post_rpc.measure(system, rounds=count, seconds=seconds)
-        command = f"zerosum bench post --rpc --seconds {seconds:g} --rounds {count}"
-        return Measured(post_rpc.finding_of(turns, acknowledged, lost, command=command))
+        result = await post_rpc.measure(system, against, rounds=count, seconds=seconds)
+        command = f"zerosum bench post --rpc --against '{','.join(against)}' --seconds {seconds:g} --rounds {count}"
+        return Measured(told_of_posts(result, command, doors="over gRPC", headline=None))
 
     return _tell(settings, "post", measure, json_file)
 

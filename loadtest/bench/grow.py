@@ -31,7 +31,8 @@ from loadtest.bench.card import Card, take_card
 from loadtest.bench.finding import Cell, Finding, console_for, spread_of
 from loadtest.bench.grow_books import BESIDE, HOUSE, Books
 from loadtest.bench.page import draw_and_tell
-from loadtest.bench.post import Case, Lane, Load, kill_under_load
+from loadtest.bench.post import kill_under_load
+from loadtest.bench.post_load import Case, Lane, Load
 from loadtest.bench.system import folder_of
 from loadtest.own_database import at_database, own_server
 from loadtest.peers.house import HousePeer

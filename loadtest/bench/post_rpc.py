@@ -1,9 +1,10 @@
-"""`zerosum bench post --rpc`: the ledger server's PostJournals on a whole system of its own, single journals and hundreds.
+"""`zerosum bench post --rpc`: the ledger server's PostJournals on a whole system of its own, beside peers behind a gRPC shim.
 
-    CPU µs            of the system: ledger server, shards, Ray, database
+    CPU µs            of the system: ledger server, shards, Ray, database; of a peer: its process and the database
     client µs         of this process, which calls
 
-At the end the database is killed and everything acknowledged must be there. Source: speed.md "The bench", RPC with RPC.
+Ours has a sign-in, the contract's checks and a hop through Ray behind its door, a peer nothing but its own call. At the end
+the database is killed under load and everything acknowledged must be there. Source: speed.md "The bench", RPC with RPC.
 
 Invariant: a journal is counted when its own result in the reply says that it is done.
 """
@@ -12,46 +13,41 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import grpc
 import psycopg
 
-from loadtest.bench.finding import Finding, spread_of
-from loadtest.bench.post import Case, Lane, Load
+from loadtest.bench.post_finding import Result
+from loadtest.bench.post_load import CRASH, CRASH_AFTER_S, Case, Lane, Load
 from loadtest.bench.system import auditor_url
-from loadtest.peers.peer import CURRENCY, Posting
-from loadtest.probe import NOT_THE_SYSTEM, cpu_ms_by_process, family
+from loadtest.peers.peer import CURRENCY, NotInstalled, Posting
+from loadtest.peers.shim import ShimPeer
+from loadtest.peers.table import OURS, Urls
+from loadtest.probe import NOT_THE_SYSTEM, PEER, cpu_ms_by_process, family
 from servers.keys import token_path
 from servers.supervisor import System
 from zerosum.domain.journal import Movement, clearing_account, seller_pending_account
 from zerosum.domain.money import Money, format_amount
 from zerosum.errors import OutcomeUnknown, Unavailable
+from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.v1 import ledger_pb2 as pb
 from zerosum.v1.common_pb2 import Money as MoneyMessage
 from zerosum.v1.ledger_pb2_grpc import LedgerServiceStub
 
-CASES: Final = tuple(
-    Case(sellers, in_flight, a_call)
-    for in_flight, a_call in ((1, 1), (64, 1), (1, 100), (4, 100))
-    for sellers in ("spread", "hot")
+CASES: Final = (
+    *(Case(sellers, in_flight, 1) for in_flight in (1, 64) for sellers in ("spread", "hot")),
+    Case("zipf", 64, 1),
+    *(Case(sellers, in_flight, 100) for in_flight in (1, 4) for sellers in ("spread", "hot")),
 )
 SELLERS: Final = 1_000
 RECOVERY_LIMIT_S: Final = 120.0
+ASK_EVERY_S: Final = 0.1
 DEADLINE_S: Final = 30.0
 _TENANT: Final = "bench"
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One run of one case. CPU in microseconds a journal."""
-
-    case: Case
-    per_s: float
-    system_us: float
-    client_us: float
+_THEIRS: Final = frozenset({PEER, "database"})
 
 
 class RpcPeer:
@@ -112,62 +108,66 @@ def journal_message(posting: Posting) -> pb.Journal:
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
-async def measure(system: System, *, rounds: int, seconds: float) -> tuple[list[Turn], int, int]:
-    """Every case in turn, so many times; how many journals were acknowledged, and how many a killed database had lost."""
-    peer = RpcPeer(system)
+async def measure(
+    system: System, against: Sequence[str], *, rounds: int, seconds: float, cases: Sequence[Case] = CASES
+) -> Result:
+    """Every case in pairs with each peer, so many times; then the kill. Raises Unavailable."""
     sellers = [f"seller-{number:04}" for number in range(SELLERS)]
-    lane, load = Lane("ledger server", peer), Load(sellers, seed=1)
-    try:
-        await peer.open(sellers)
-        turns = [await _turn(load, lane, case, seconds) for _ in range(rounds) for case in CASES]
-        return turns, len(lane.acknowledged), await _lost(system, lane)
-    finally:
-        await peer.close()
+    load = Load(sellers, seed=1)
+    async with AsyncExitStack() as stack:
+        lanes, missing = [Lane(OURS, RpcPeer(system), _system_ms)], []
+        stack.push_async_callback(lanes[0].peer.close)
+        for name in against:
+            try:
+                peer = await asyncio.to_thread(ShimPeer, name, _urls(system))
+            except NotInstalled:
+                missing.append(name)
+                continue
+            stack.push_async_callback(peer.close)
+            lanes.append(Lane(name, peer, _peers_ms))
+        for lane in lanes:
+            await lane.peer.open(sellers)
+        pairs = [pair for case in cases async for pair in load.pairs(lanes, case, rounds=rounds, seconds=seconds)]
+        remarks = {lane.name: lane.peer.remark() for lane in lanes}
+        return Result(pairs, lanes, await _lost(system, lanes, load), missing, remarks)
 
 
-async def _turn(load: Load, lane: Lane, case: Case, seconds: float) -> Turn:
-    before_ms, count = _system_ms(), len(lane.acknowledged)
-    figure = await load.run(lane, case, seconds)
-    done = max(len(lane.acknowledged) - count, 1)
-    return Turn(case, figure.per_s, (_system_ms() - before_ms) * 1e3 / done, figure.process_us)
+def _urls(system: System) -> Urls:
+    return EmbeddedPostgres(system.settings.data_dir / "postgres").urls()
 
 
 def _system_ms() -> float:
-    spent: Mapping[str, float] = cpu_ms_by_process()
-    return sum(ms for name, ms in spent.items() if name not in NOT_THE_SYSTEM)
+    return sum(ms for name, ms in cpu_ms_by_process().items() if name not in NOT_THE_SYSTEM)
 
 
-async def _lost(system: System, lane: Lane) -> int:
+def _peers_ms() -> float:
+    """Of all peers: those whose turn it is not do nothing. What ours does at rest in the database is in it."""
+    return sum(ms for name, ms in cpu_ms_by_process().items() if name in _THEIRS)
+
+
+async def _lost(system: System, lanes: Sequence[Lane], load: Load) -> dict[str, int]:
+    """Kills the database while everybody posts, and counts what of the acknowledged it has lost once it is back, by lane."""
     before = system.database_pid()
     if before is None:
         raise Unavailable("the database is not ours to kill")
+    running = [asyncio.create_task(load.run(lane, CRASH, 2 * CRASH_AFTER_S)) for lane in lanes]
+    await asyncio.sleep(CRASH_AFTER_S)
     for pid in family(before):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(RECOVERY_LIMIT_S):
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):
-                if system.database_pid() != before:
-                    return len(set(lane.acknowledged) - await lane.peer.stored())
-            await asyncio.sleep(0.1)
+    await asyncio.gather(*running, return_exceptions=True)  # most are told that the database is away
+    stored = await _when_back(system, before, lanes)
+    return {lane.name: len(set(lane.acknowledged) - stored[lane.name]) for lane in lanes}
 
 
-def finding_of(
-    turns: Sequence[Turn], acknowledged: int, lost: int, *, command: str
-) -> Finding:  # fmt: skip
-    """A row a case: medians and ranges of the rounds."""
-    groups = {case: [turn for turn in turns if turn.case == case] for case in CASES}
-    rows = tuple(
-        (
-            str(case), spread_of(turn.per_s for turn in group), spread_of(turn.system_us for turn in group),
-            spread_of(turn.client_us for turn in group),
-        )
-        for case, group in groups.items()
-    )  # fmt: skip
-    best = max(groups, key=lambda case: max(turn.per_s for turn in groups[case]))
-    return Finding(
-        bench="post", command=command, headline=f"post over gRPC ({best}): {spread_of(t.per_s for t in groups[best])}/s",
-        columns=("journals", "journals/s", "CPU µs", "client µs"), rows=rows,
-        losses=(f"{lost} acknowledged journals are lost",) if lost else (),
-        notes=(f"{acknowledged:,} acknowledged journals looked for after the database was killed",),
-    )  # fmt: skip
+async def _when_back(system: System, before: int, lanes: Sequence[Lane]) -> dict[str, set[str]]:
+    """What everybody finds stored, as soon as the supervisor has started the database again."""
+    try:
+        async with asyncio.timeout(RECOVERY_LIMIT_S):
+            while True:
+                with contextlib.suppress(psycopg.OperationalError, grpc.aio.AioRpcError):
+                    if system.database_pid() != before:
+                        return {lane.name: await lane.peer.stored() for lane in lanes}
+                await asyncio.sleep(ASK_EVERY_S)
+    except TimeoutError as gone:
+        raise Unavailable(f"the database did not recover within {RECOVERY_LIMIT_S:.0f} s") from gone

@@ -23,6 +23,23 @@ from loadtest.peers.peer import CURRENCY, NotInstalled, Posting
 THREADS: Final = 16
 """As many connections as naive has."""
 
+_FILL: Final = (
+    "SET session_replication_role = replica",
+    "CREATE TEMP TABLE fill AS SELECT nextval(pg_get_serial_sequence('hordak_transaction', 'id')) AS id, n "
+    "FROM generate_series(1, %(count)s) AS n",
+    """
+    INSERT INTO hordak_transaction (id, uuid, timestamp, date, description)
+    SELECT id, gen_random_uuid(), now(), current_date, 'fill-' || n FROM fill
+    """,
+    """
+    INSERT INTO hordak_leg (uuid, transaction_id, account_id, credit, debit, currency, description)
+    SELECT gen_random_uuid(), id, CASE side WHEN 0 THEN %(clearing)s ELSE %(seller)s END, CASE side WHEN 1 THEN 1.00 END,
+           CASE side WHEN 0 THEN 1.00 END, %(currency)s, ''
+    FROM fill CROSS JOIN generate_series(0, 1) AS side
+    """,
+    "VACUUM ANALYZE hordak_transaction, hordak_leg",
+)
+
 
 class HordakPeer:
     """Implements `Peer`. It has no call of many: a list is posted one after the other, by one thread."""
@@ -45,6 +62,24 @@ class HordakPeer:
     async def post(self, postings: Sequence[Posting]) -> None:
         """Raises django.db.Error where the database is away."""
         await self._run(self._post, postings)
+
+    async def fill(self, seller: str, entries: int) -> int:
+        """A valid transaction of two legs each, the triggers that would look at every one left out."""
+        values = {
+            "seller": self._accounts[seller].pk,
+            "clearing": self._clearing.pk,
+            "currency": CURRENCY,
+            "count": entries,
+        }
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            for statement in _FILL:
+                connection.execute(statement, values if "%(" in statement else None)
+            row = connection.execute("SELECT count(*) FROM hordak_leg WHERE account_id = %(seller)s", values).fetchone()
+            return int(row[0]) if row is not None else 0
+
+    async def balance(self, seller: str) -> int:
+        """The quickest of hordak's ways for an account without accounts below it: one sum over its legs."""
+        return int(await self._run(self._balance_minor, seller))
 
     async def stored(self) -> set[str]:
         """Transactions with both legs."""
@@ -76,6 +111,10 @@ class HordakPeer:
             amount = Money(Decimal(posting.amount_minor) / 100, CURRENCY)
             with transaction.atomic():
                 self._accounts[posting.seller].transfer_to(self._clearing, amount, description=posting.posting_id)
+
+    def _balance_minor(self, seller: str) -> int:
+        balance = self._accounts[seller].get_simple_balance()
+        return int(balance[CURRENCY].amount * 100)
 
 
 def _configure(url: str) -> None:

@@ -8,7 +8,7 @@ Invariant: what is measured is the production path from `Shard.submit` to the co
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -19,16 +19,37 @@ from actors.posting import ledger_binding
 from actors.shard import Shard
 from loadtest.own_database import at_database, make_database
 from loadtest.peers.peer import CURRENCY, Posting
-from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant
+from zerosum.domain.identity import EntityKey, Key, OrderId, Tenant, slot_of
 from zerosum.domain.journal import Entry, Journal, Movement, clearing_account, journal, seller_pending_account
 from zerosum.domain.money import Money
-from zerosum.errors import OutcomeUnknown
+from zerosum.errors import Bug, OutcomeUnknown
 from zerosum.store.migrate import migrate
-from zerosum.store.opening import open_store
+from zerosum.store.opening import open_reader, open_store
 from zerosum.store.sql import SqlStore
 
 _TENANT = Tenant("bench")
 _OPENING_CALL = 500
+
+# What is posted has numbers from 1 on and versions from 1 on; a journal that is filled in stands at -n with version -n.
+_FILL: Final = (
+    """
+    INSERT INTO ledger.journals (slot, seq, ord, tenant, owner, version, journal_id, movement, payment_order_id, at_ms)
+    SELECT %(slot)s, -n, 0, %(tenant)s, %(owner)s, -n, 'fill-' || n, 'capture', 'fill-' || n, 1790000000000
+    FROM generate_series(1, %(count)s) AS n
+    """,
+    """
+    INSERT INTO ledger.entries (slot, seq, ord, line, tenant, journal_id, account, currency, amount_minor, at_ms)
+    SELECT %(slot)s, -n, 0, line, %(tenant)s, 'fill-' || n, CASE line WHEN 0 THEN %(clearing)s ELSE %(seller)s END,
+           %(currency)s, CASE line WHEN 0 THEN 100 ELSE -100 END, 1790000000000
+    FROM generate_series(1, %(count)s) AS n CROSS JOIN generate_series(0, 1) AS line
+    """,
+    """
+    UPDATE ledger.accounts SET balance_minor = balance_minor - 100 * %(count)s, entry_count = entry_count + %(count)s
+    WHERE slot = %(slot)s AND tenant = %(tenant)s AND owner = %(owner)s AND account = %(seller)s
+    """,
+    "VACUUM ANALYZE ledger.journals, ledger.entries, ledger.accounts",
+)
+_COUNT: Final = "SELECT count(*) FROM ledger.entries WHERE tenant = %(tenant)s AND account = %(seller)s"
 
 
 class HousePeer:
@@ -44,6 +65,7 @@ class HousePeer:
     async def open(self, sellers: Sequence[str]) -> None:
         """Migrates, takes every slot, and opens an owner for each seller by a first journal."""
         migrate(self._admin_url)
+        self._reader = open_reader("ledger", self._url)
         for number in range(self._count):
             store = open_store("ledger", self._url)
             shard: Shard[Any, Any] = Shard(
@@ -67,6 +89,24 @@ class HousePeer:
                 if not isinstance(answer, Applied):
                     raise OutcomeUnknown(f"a journal was answered {answer}")
 
+    async def fill(self, seller: str, entries: int) -> int:
+        """Journals and entries in the seller's slot, below every number that a shard gives, and the balances' rows."""
+        account = seller_pending_account(seller, CURRENCY)
+        values = {"slot": slot_of(_TENANT, seller), "tenant": _TENANT, "owner": seller, "seller": account, "count": entries,
+                  "clearing": clearing_account("stripe", CURRENCY), "currency": CURRENCY}  # fmt: skip
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            for statement in _FILL:
+                connection.execute(statement, values if "%(" in statement else None)
+            row = connection.execute(_COUNT, values).fetchone()
+            return int(row[0]) if row is not None else 0
+
+    async def balance(self, seller: str) -> int:
+        """As GetBalance reads it. Raises Bug: the seller was never opened."""
+        found = await self._reader.balance(_TENANT, seller_pending_account(seller, CURRENCY))
+        if found is None:
+            raise Bug(f"{seller} has no balance")
+        return -found.balance_minor
+
     async def stored(self) -> set[str]:
         """Journals with both entries; of its own tenant, whatever lies beside."""
         whole = "SELECT journal_id FROM ledger.entries WHERE tenant = %s GROUP BY journal_id HAVING count(*) = 2"
@@ -79,6 +119,7 @@ class HousePeer:
         for shard, store in zip(self._shards, self._stores, strict=True):
             await shard.stop()
             await store.close()
+        await self._reader.close()
 
     def remark(self) -> str:
         """How often the database refused one of the shards' batches for another's sake."""

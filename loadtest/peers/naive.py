@@ -5,13 +5,26 @@ Invariant: the steps are those of `loadtest/naive`, in one transaction a posting
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import psycopg
 
 from loadtest.naive import step
 from loadtest.naive.database import NaiveDatabase
+from loadtest.naive.model import Wallet
 from loadtest.own_database import make_database
 from loadtest.peers.peer import CURRENCY, Posting
+
+_FILL: Final = (
+    """
+    INSERT INTO ledger_entry (payment_order_id, account, amount_minor, currency)
+    SELECT 'fill-' || n, CASE side WHEN 0 THEN %(clearing)s ELSE %(seller)s END, CASE side WHEN 0 THEN 100 ELSE -100 END,
+           %(currency)s
+    FROM generate_series(1, %(count)s) AS n CROSS JOIN generate_series(0, 1) AS side
+    """,
+    "UPDATE wallet SET balance_minor = balance_minor + 100 * %(count)s WHERE owner = %(owner)s AND currency = %(currency)s",
+    "VACUUM ANALYZE ledger_entry, wallet",
+)
 
 
 class NaivePeer:
@@ -35,6 +48,21 @@ class NaivePeer:
                     amount_minor=posting.amount_minor,
                 )
             )  # fmt: skip
+
+    async def fill(self, seller: str, entries: int) -> int:
+        """Both entries of each posting, and the wallet's balance."""
+        values = {"seller": f"seller:{seller}:{CURRENCY}", "clearing": f"{step.CLEARING}:{CURRENCY}", "currency": CURRENCY,
+                  "owner": seller, "count": entries}  # fmt: skip
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            for statement in _FILL:
+                connection.execute(statement, values)
+            row = connection.execute("SELECT count(*) FROM ledger_entry WHERE account = %(seller)s", values).fetchone()
+            return int(row[0]) if row is not None else 0
+
+    async def balance(self, seller: str) -> int:
+        """The wallet's row, read in a transaction of its own as every step is."""
+        wallet = await self._database.transact(lambda session: session.get_one(Wallet, (seller, CURRENCY)))
+        return wallet.balance_minor
 
     async def stored(self) -> set[str]:
         """Postings with both entries."""

@@ -21,7 +21,7 @@ class Posting:
 
 
 class Peer(Protocol):
-    """One ledger in this process. Used from one event loop."""
+    """One ledger, in this process or behind a door. Used from one event loop."""
 
     async def open(self, sellers: Sequence[str]) -> None:
         """Makes its own database, and accounts for these sellers."""
@@ -44,6 +44,22 @@ class Peer(Protocol):
 
     def remark(self) -> str:
         """What it has to say of its run, in a line; "" where nothing."""
+        ...
+
+
+class Ledger(Peer, Protocol):
+    """One ledger in this process, whose balances are read."""
+
+    async def fill(self, seller: str, entries: int) -> int:
+        """Writes postings of 1.00 for a seller who is open, straight into its own tables, all rows of a posting that a balance
+        may look at, and has the database gather its statistics. How many entries the seller's account has then, counted.
+
+        Not for a seller who is posted to: the ledger's own process hears nothing of it.
+        """
+        ...
+
+    async def balance(self, seller: str) -> int:
+        """What the seller is owed, in minor units, by the ledger's own call."""
         ...
 
 

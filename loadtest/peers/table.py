@@ -9,14 +9,14 @@ from typing import Final
 from loadtest.peers.hordak import HordakPeer
 from loadtest.peers.house import HousePeer
 from loadtest.peers.naive import NaivePeer
-from loadtest.peers.peer import Peer
+from loadtest.peers.peer import Ledger
 
 OURS: Final = "zerosum"
 
 Urls = Mapping[str, str]
 """The URLs of a server by role, as `EmbeddedPostgres.urls` has them."""
 
-Peers = Mapping[str, Callable[[Urls], Peer]]
+Peers = Mapping[str, Callable[[Urls], Ledger]]
 
 
 def ours(urls: Urls, *, shards: int = 1) -> HousePeer:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench.post import Case, PostPlan, bench_post
+from loadtest.bench.post import PostPlan, bench_post
+from loadtest.bench.post_load import Case, Reading
 from loadtest.peers.peer import NotInstalled, Posting
 from loadtest.peers.table import OURS, PEERS, ours
 from zerosum.errors import Misconfigured
@@ -20,8 +21,10 @@ pytestmark = pytest.mark.slow
 CASES = (Case("hot", 8, 1), Case("spread", 2, 10))
 
 
-def _plan(*against: str) -> PostPlan:
-    return PostPlan(against=against, rounds=2, seconds=0.2, cases=CASES, sellers=20, has_cards=False)
+def _plan(*against: str, balance_entries: int = 0) -> PostPlan:
+    return PostPlan(
+        against=against, rounds=2, seconds=0.2, cases=CASES, sellers=20, has_cards=False, balance_entries=balance_entries
+    )  # fmt: skip
 
 
 class Forgetful:
@@ -34,6 +37,12 @@ class Forgetful:
 
     async def stored(self) -> set[str]:
         return set()
+
+    async def fill(self, seller: str, entries: int) -> int:
+        return entries
+
+    async def balance(self, seller: str) -> int:
+        return 0
 
     async def close(self) -> None: ...
 
@@ -50,7 +59,7 @@ def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_pa
     peers = {**PEERS, "absent": _absent}
     status = bench_post(
         Settings(data_dir=tmp_path),
-        _plan("naive", "absent"),
+        _plan("naive", "absent", balance_entries=500),
         command="c",
         json_file=tmp_path / "post.json",
         peers=peers,
@@ -58,9 +67,11 @@ def test_pairs_are_measured_and_everything_acknowledged_survives_the_kill(tmp_pa
 
     told = json.loads((tmp_path / "post.json").read_text())
     assert (status, told["is_void"]) == (0, False)
-    assert [(row["postings"], row["beside"]) for row in told["rows"]] == [(str(case), "naive") for case in CASES]
+    ways = (*CASES, Reading(500))
+    assert [(row["postings"], row["beside"]) for row in told["rows"]] == [(str(way), "naive") for way in ways]
     assert all(len(row["ours/s"]["values"]) == 2 for row in told["rows"])
     assert all(min(row["rate, ours : theirs"]["values"]) > 0 for row in told["rows"])
+    assert any(note.endswith("the account has 501 entries there") for note in told["notes"])  # ours: one opened it
     assert any(note.startswith("absent is not installed") for note in told["notes"])
     (page,) = tmp_path.glob("bench/post-*/post.html")
     assert told["headline"].partition(":")[0] in page.read_text()
