@@ -138,7 +138,7 @@ def test_a_bench_ends_with_status_1_when_something_acknowledged_is_lost_and_only
         partial(command.run_hot, tps=1, seconds=1, count=1),
         partial(command.run_hot_against_naive, in_flight=[1], seconds=1, count=1),
         partial(command.run_checkout_against_naive, tps=1, seconds=1, count=1),
-        partial(command.run_post_over_rpc, seconds=1, count=1),
+        partial(command.run_post_over_rpc, against=[], seconds=1, count=1),
         partial(command.run_shed, psp="zero", at=1, tps=1, seconds=10),
         partial(command.run_fan, orders_per_s=1, seconds=1, count=1),
         partial(command.run_cost, seconds=1),
