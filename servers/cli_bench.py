@@ -247,9 +247,9 @@ def post(
     seconds: Annotated[
         float,
         typer.Option(
-            min=0.1, help="Length of each run. With naive and hordak all of it takes some seven minutes at 1."
+            min=0.1, help="Length of each run. With naive and hordak all of it takes some seven minutes at 0.7."
         ),
-    ] = 1.0,
+    ] = 0.7,
     balance_entries: Annotated[
         int | None,
         typer.Option(

@@ -17,7 +17,7 @@ from loadtest.probe import cpu_ms_by_process
 from zerosum.errors import SerializationConflict
 
 WARM_UP_S: Final = 1.0
-"""At most; a shorter run has as long a warm-up as itself. Speed.md's 3 s and 10 s would be an hour of five rounds."""
+"""At most; a shorter run has as long a warm-up as itself. Speed.md has 3 s before 10 s; runs here are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
