@@ -34,6 +34,10 @@ C = TypeVar("C")
 _log = structlog.get_logger()
 
 
+def _nobody(_: Answer) -> None:
+    """Nobody waits for this answer."""
+
+
 class Clock(Protocol):
     """Time and waiting, handed in, so that the same shard runs on virtual time."""
 
@@ -168,9 +172,9 @@ class Shard(Generic[S, C]):
             self.end("the shard has ended")
         return await answers.whole
 
-    def tell(self, command: C) -> None:
-        """The same lane without an answer: results of effects and claims. What gets lost here, a lease brings back."""
-        self._inner.append(Waiting(command, self._binding.entity(command), _nobody))
+    def tell(self, command: C, answer: Callable[[Answer], None] = _nobody) -> None:
+        """The same lane, waiting for nothing: results of effects and claims. What gets lost here, a lease brings back."""
+        self._inner.append(Waiting(command, self._binding.entity(command), answer))
         self._work.set()
 
     def _is_full(self, entity: EntityKey) -> bool:
@@ -274,22 +278,29 @@ class Shard(Generic[S, C]):
         """Finds what a dead process left, in our own slots; lets idle entities leave memory.
 
         Each look goes on behind the last one, and having come to the end begins with the oldest again: a to-do that cannot
-        be claimed, its entity quarantined or its row refused, stays due and must not hide those behind it.
+        be claimed, its entity quarantined or its row refused, stays due and must not hide those behind it. While as many
+        claims of earlier looks wait as one brings, nothing is looked for: a stall would pile up the same ones for ever.
         """
         last: DueTodo | None = None
+        waiting: list[_Answers] = []
         while True:
             await self._clock.sleep_ms(limits.SWEEP_EVERY_MS)
             self._memory.tick(self._clock.monotonic_ms())
             self._memory.passivate(limits.PASSIVATE_AFTER_MS, self._waiting_of)
             try:
                 self._set_time((await self._store.load(NOTHING)).now_ms)
+                waiting = [claims for claims in waiting if claims.missing]
+                if sum(claims.missing for claims in waiting) >= limits.SWEEP_ROWS_MAX:
+                    continue
                 due = await self._store.due_todos(self._slots, limits.SWEEP_GRACE_MS, limits.SWEEP_ROWS_MAX, last)
             except Retryable as away:
                 _log.warning("sweep failed", reason=str(away))
                 continue
             last = due[-1] if len(due) == limits.SWEEP_ROWS_MAX else None
-            for found in due:
-                self.tell(self._binding.claim(found.entity, found.todo_id))
+            claims = _Answers(len(due))
+            waiting.append(claims)
+            for place, found in enumerate(due):
+                self.tell(self._binding.claim(found.entity, found.todo_id), claims.at(place))
 
 
 _CLOCK_JUMP_MS = 100
@@ -305,6 +316,11 @@ class _Answers:
         self._count = count
         self._look()
 
+    @property
+    def missing(self) -> int:
+        """How many commands have no answer yet."""
+        return self._count - len(self._given)
+
     def at(self, place: int) -> Callable[[Answer], None]:
         """Where one command's answer goes: the first one counts."""
 
@@ -317,7 +333,3 @@ class _Answers:
     def _look(self) -> None:
         if len(self._given) == self._count and not self.whole.done():  # it is done where the caller has gone
             self.whole.set_result([self._given[place] for place in range(self._count)])
-
-
-def _nobody(_: Answer) -> None:
-    """Nobody waits for this answer."""

@@ -1,5 +1,6 @@
 """The sweep: what is stuck in front holds up nobody behind, and what it finds while nothing is committed stays bounded."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from tests.sim.virtual import run
 from zerosum import limits
 from zerosum.domain import message as m
 from zerosum.domain.checkout_state import CheckoutStatus
-from zerosum.errors import Bug, RowHeld
-from zerosum.ports import Batch, Clash, Committed, DueTodo, Store
+from zerosum.errors import Bug, CommitAmbiguous, RowHeld, Unavailable
+from zerosum.ports import Batch, Clash, Committed, DueTodo, SlotHead, Store
 
 LEASE_OVER_MS = 60_000
 
@@ -105,3 +106,58 @@ def test_the_sweep_comes_back_to_what_it_passed(monkeypatch: pytest.MonkeyPatch)
         return [(await house.settle(name, LEASE_OVER_MS)).status for name in names]
 
     assert run(tell()) == [CheckoutStatus.DONE] * 3
+
+
+# ---- while nothing is committed ------------------------------------------------------------------------------------
+
+
+class _ReadOnly(Doors):
+    """While `is_read_only` the first shard's commits end in doubt and its slots cannot be taken again; reads go on."""
+
+    is_read_only = False
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return _ReadOnlyStore(self, store) if (service, number) == ("payment", 0) else store
+
+
+class _ReadOnlyStore(StoreDoor):
+    def __init__(self, doors: _ReadOnly, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self._doors = doors
+
+    async def commit(self, batch: Batch[Any]) -> Committed | Clash:
+        if self._doors.is_read_only:
+            raise CommitAmbiguous("the connection broke at COMMIT")
+        return await self.inner.commit(batch)
+
+    async def retake_slots(self, heads: Sequence[SlotHead]) -> Sequence[SlotHead]:
+        if self._doors.is_read_only:
+            raise Unavailable("the database takes no writes")
+        return await self.inner.retake_slots(heads)
+
+
+def test_sweeps_add_no_more_than_two_of_them_while_nothing_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D6: a database that only reads for ten minutes leaves callers no queue of claims that have come to nothing.
+
+    Method: the sweep goes on finding the same to-dos; counted are the turns until a caller is answered again.
+    """
+    monkeypatch.setattr(limits, "SWEEP_ROWS_MAX", 4)
+
+    async def tell() -> tuple[int, CheckoutStatus]:
+        doors = _ReadOnly()
+        house = await House(doors=doors).start()
+        *names, fresh = of_one_shard(house, "a", "b", "fresh")
+        await left_behind(house, *names)
+        doors.is_read_only = True
+        await house.revive(0)
+        await asyncio.sleep(600)
+        before = house.shard(0).figures.turns
+        doors.is_read_only = False
+        await house.submit(checkout(fresh, 1_000))
+        turns = house.shard(0).figures.turns - before
+        return turns, (await house.settle(names[0])).status
+
+    turns, status = run(tell())
+
+    assert turns <= 2 * limits.SWEEP_ROWS_MAX + 1
+    assert status is CheckoutStatus.DONE
