@@ -84,7 +84,6 @@ PLANS: Mapping[str, tuple[Query, set[str]]] = {
     "refunds of a period": (books._NEWS[books.News.REFUNDS], {"refunds_by_time"}),
     "cases of a period": (books._NEWS[books.News.CASES], {"mismatches_by_time"}),
     "attempts": (books._ATTEMPTS, ORDERS),
-    "orders without an attempt": (books._UNSTARTED, ORDERS),
     "refunds": (books._REFUNDS, ORDERS),
     "second charges": (books._CASES, ORDERS),
     "what was settled": (books._SETTLED, {"history_version_once"}),

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from zerosum.domain.identity import CheckoutId, OrderId, Tenant, slot_of
 from zerosum.domain.money import Money
-from zerosum.domain.order import AttemptState, OperationKind, OperationState, OrderEvent, OrderStatus
+from zerosum.domain.order import AttemptState, OperationKind, OperationState, OrderEvent
 from zerosum.domain.reconcile_item import Movement, MovementKind, Standing
 from zerosum.limits import SLOTS
 from zerosum.store.database import Database
@@ -119,7 +119,12 @@ class Books:
         """Every movement of these checkouts at the PSP: attempts, refunds, and second charges."""
         if not homes:
             return []
-        values = {"psp": psp, **_home_values(homes)}
+        ordered = sorted(homes)
+        values = {
+            "psp": psp, "slots": int_array(slot_of(*home) for home in ordered),
+            "tenants": text_array([home.tenant for home in ordered]),
+            "checkouts": text_array([home.checkout_id for home in ordered]),
+        }  # fmt: skip
         attempts, refunds, cases, settled = await asyncio.gather(
             *(self._database.look(query.call(values)) for query in (_ATTEMPTS, _REFUNDS, _CASES, _SETTLED))
         )
@@ -127,31 +132,10 @@ class Books:
         found = [_attempt(row, took) for row in attempts.by_name()] + [_case(row) for row in cases.by_name()]
         return found + [made for row in refunds.by_name() if (made := _refund(row, took)).psp == psp]
 
-    async def movements_to_come(self, psp: str, homes: Collection[Home]) -> list[Movement]:
-        """The same, and for each order that has no attempt yet the one that it will get: IN_FLIGHT, of no object.
-
-        A checkout is set aside once; of such an order no later night would hear.
-        """
-        if not homes:
-            return []
-        # Before the attempts: an order whose attempt is opened in between has both, and never neither.
-        unstarted = await self._database.look(_UNSTARTED.call(_home_values(homes)))
-        found = await self.movements(psp, homes)
-        known = {movement.item for movement in found}
-        return found + [made for row in unstarted.by_name() if (made := _to_come(row, psp)).item not in known]
-
     async def homes_of(self, order_ids: Sequence[str]) -> list[Home]:
         """The checkouts that hold these payment orders, of whichever tenant."""
         rows = await self._database.look(_HOMES.call({"orders": text_array(sorted(set(order_ids)))}))
         return [Home(*row) for row in rows]
-
-
-def _home_values(homes: Collection[Home]) -> dict[str, Any]:
-    ordered = sorted(homes)
-    return {
-        "slots": int_array(slot_of(*home) for home in ordered), "tenants": text_array([home.tenant for home in ordered]),
-        "checkouts": text_array([home.checkout_id for home in ordered]),
-    }  # fmt: skip
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -189,13 +173,6 @@ def _attempt(row: Mapping[str, Any], took: _Took) -> Movement:
         money=Money(row["amount_minor"], row["currency"]),
         standing=Standing.CASE_OPEN if row["late_at_ms"] else _STANDING[row["state"]],
         at_ms=row["late_at_ms"] or charged_at_ms or row["confirmed_at_ms"] or row["opened_at_ms"],
-    )  # fmt: skip
-
-
-def _to_come(row: Mapping[str, Any], psp: str) -> Movement:
-    return _movement(
-        row, MovementKind.CHARGE, psp=psp, object_id="", number=1, money=Money(row["amount_minor"], row["currency"]),
-        standing=Standing.IN_FLIGHT, at_ms=row["created_at_ms"],
     )  # fmt: skip
 
 
@@ -283,13 +260,6 @@ _ATTEMPTS = compiled(
         f"{_OF_HOMES} JOIN payment.attempts AS x ON {_SAME} AND x.psp = CAST(:psp AS TEXT)"
     )
 )
-_UNSTARTED = compiled(
-    text(
-        f"SELECT {_ORDER}, o.amount_minor, o.currency, o.created_at_ms {_OF_HOMES} "
-        f"WHERE o.payment_order_status || '' = '{OrderStatus.NOT_STARTED}'"
-    )
-)
-"""As a value, the status leads the planner to no other index than the homes' own."""
 _REFUNDS = compiled(
     text(
         f"SELECT {_ORDER}, x.number, x.key, x.request, x.state, x.started_at_ms, "

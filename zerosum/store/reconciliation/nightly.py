@@ -161,7 +161,7 @@ class _Night:
         rows = await left[0].movements_with_state(after) if left else []
         wanted = {(movement.tenant, movement.order_id) for movement, _ in rows}
         homes = {Home(movement.tenant, movement.checkout_id) for movement, _ in rows}
-        found = await self._books.movements_to_come(self._psp, homes)
+        found = await self._books.movements(self._psp, homes)
         aside = [movement for movement in found if (movement.tenant, movement.order_id) in wanted]
         next_run = [number + 1, None] if number + 1 < len(runs) else None
         await self._set_aside(aside, [number, position_of(rows[-1][0])] if rows else next_run)
@@ -173,7 +173,7 @@ class _Night:
             place, from_ms=self.progress["from_ms"], before_ms=self.progress["before_ms"], rows_max=STAGE_CHECKOUTS
         )
         at = [place.slot, place.tenant, place.after_ms, place.after_id] if place else None
-        await self._set_aside(await self._books.movements_to_come(self._psp, homes), at)
+        await self._set_aside(await self._books.movements(self._psp, homes), at)
 
     async def refunds(self) -> None:
         """A page of the orders that were refunded since, whenever they were charged."""
