@@ -84,8 +84,9 @@ class _Frame:
         self._chart, self._width, self._height = chart, width, height
         ends = [at for line in chart.lines for at, _ in line.points] + [mark.at_s for mark in chart.marks]
         self._until_s = max([chart.until_s, 1.0, *ends])
-        sizes = chart.x_ticks or _powers(min(ends, default=1.0), self._until_s)
-        self._sizes: Sequence[float] = sizes if chart.is_x_log else ()
+        self._sizes: Sequence[float] = ()
+        if chart.is_x_log:
+            self._sizes = chart.x_ticks or _powers(min(ends, default=1.0), self._until_s)
         self._ticks = _log_ticks(chart) if chart.is_log else _even_ticks(_highest(chart))
 
     def x(self, at_s: float) -> float:
@@ -93,9 +94,8 @@ class _Frame:
         share = at_s / self._until_s
         if self._sizes:
             low, high = math.log10(self._sizes[0]), math.log10(self._sizes[-1])
-            share = (math.log10(max(at_s, self._sizes[0])) - low) / (
-                high - low or 1.0
-            )  # one size alone stands at the left
+            length = high - low or 1.0  # one size alone stands at the left
+            share = (math.log10(max(at_s, self._sizes[0])) - low) / length
         share = min(1.0, max(0.0, share))
         return _LEFT + share * (self._width - _LEFT - _RIGHT)
 
