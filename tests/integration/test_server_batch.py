@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -191,26 +192,21 @@ async def test_books_are_read_by_finance_of_their_own_tenant_alone_and_the_house
     reader = FakeLedgerReader([made], {account: Balance(-1_250, 1)}, owner)
     seen: dict[str, list[str]] = {}
     people = {
-        "house": (HOUSE, Role.FINANCE), "house admin": (HOUSE, Role.ADMIN), "house support": (HOUSE, Role.SUPPORT),
-        "tenant": (TENANT, Role.FINANCE), "other": (Tenant("other"), Role.ADMIN),
+        "house": bearer(Role.FINANCE, HOUSE), "house admin": bearer(Role.ADMIN, HOUSE),
+        "house support": bearer(Role.SUPPORT, HOUSE), "tenant": bearer(Role.FINANCE, TENANT),
+        "other": bearer(Role.ADMIN, Tenant("other")),
     }  # fmt: skip
     async with serving(LedgerServicer(FakeShards(), reader)) as (channel, _):
         stub = LedgerServiceStub(channel)
         entry = made.entries[0].account
-        for name, (tenant, role) in people.items():
-            calls = {
-                "balance": stub.GetBalance(
-                    ledger_pb2.GetBalanceRequest(account=account), metadata=bearer(role, tenant)
-                ),
-                "journal": stub.GetJournal(
-                    ledger_pb2.GetJournalRequest(journal_id="j-1"), metadata=bearer(role, tenant)
-                ),
-                "entries": stub.ListEntries(
-                    ledger_pb2.LedgerServiceListEntriesRequest(account=entry), metadata=bearer(role, tenant)
-                ),
-                "trial": stub.TrialBalance(ledger_pb2.TrialBalanceRequest(), metadata=bearer(role, tenant)),
-            }
-            seen[name] = [what for what, call in calls.items() if await _shows(call)]
+        asked = {
+            "balance": partial(stub.GetBalance, ledger_pb2.GetBalanceRequest(account=account)),
+            "journal": partial(stub.GetJournal, ledger_pb2.GetJournalRequest(journal_id="j-1")),
+            "entries": partial(stub.ListEntries, ledger_pb2.LedgerServiceListEntriesRequest(account=entry)),
+            "trial": partial(stub.TrialBalance, ledger_pb2.TrialBalanceRequest()),
+        }
+        for name, person in people.items():
+            seen[name] = [what for what, call in asked.items() if await _shows(call(metadata=person))]
 
     everything = ["balance", "journal", "entries", "trial"]
     own = {"house", "house admin"} if owner == HOUSE else {"tenant"}
