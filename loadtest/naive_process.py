@@ -4,33 +4,18 @@ Invariant: it does not outlive the block it was started for; secrets go by its e
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
+from loadtest.listening import Listening, listening
 from loadtest.naive.database import CONNECTIONS
-from zerosum.errors import Unavailable
-
-_STOP_S: Final = 15.0
-"""What has begun may finish within 10 s."""
 
 
-@dataclass(frozen=True, slots=True)
-class NaiveProcess:
-    """Where it listens, and as which process it runs."""
-
-    address: str
-    pid: int
-
-
-@contextmanager
 def naive_process(
     *, admin_url: str, psp_url: str, api_key: str, database: str = "naive", connections: int = CONNECTIONS
-) -> Iterator[NaiveProcess]:
+) -> AbstractContextManager[Listening]:
     """Runs it for the block. Raises Unavailable where it does not come up."""
     command = [
         sys.executable, "-m", "loadtest.naive", "--psp-url", psp_url, "--database", database,
@@ -39,25 +24,13 @@ def naive_process(
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "NAIVE_ADMIN_URL": admin_url, "PSP_API_KEY": api_key, "PYTHONPATH": path}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None  # asked for
-            line = process.stdout.readline()
-            if "listening on" not in line:
-                raise Unavailable(f"the textbook's server did not start: {line!r}")
-            yield NaiveProcess(line.rpartition(" ")[2].strip(), process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    return listening("the textbook's server", command, environment)
 
 
 @contextmanager
 def naive_processes(
     count: int, *, admin_url: str, psp_url: str, api_key: str, database: str = "naive"
-) -> Iterator[tuple[NaiveProcess, ...]]:
+) -> Iterator[tuple[Listening, ...]]:
     """So many of them on one database; the first has made it before the next is started. Raises Unavailable."""
     with ExitStack() as stack:
         yield tuple(

@@ -31,7 +31,7 @@ class BuyerInfo(_Body):
 
 
 class CreditCardInfo(_Body):
-    """How the buyer pays: the PSP's token, "pm_..", or "cus_...pm_.." of a customer's. Never a card number."""
+    """How the buyer pays: the PSP's token, "pm_..", or "cus_9s6.pm_1Nf" of a customer's. Never a card number."""
 
     token: Annotated[str, Field(min_length=1, max_length=128, examples=["pm_card_visa"])]
 

@@ -9,7 +9,6 @@ Invariant: ours and the textbook's alternate, and every ratio is of one round: i
 each at the number of callers that is best for it, by the median of all rounds.
 """
 
-import asyncio
 import statistics
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,11 +23,10 @@ import grpc
 from loadtest.bench.crowd import Answer, Crowd, acknowledged_of, write_journal
 from loadtest.bench.finding import Cell, Finding, Spread, few_pairs, ratios, spread_of
 from loadtest.bench.generator import CHANNEL_OPTIONS
-from loadtest.bench.kept import kill_and_compare
 from loadtest.bench.plan import SELLERS, lanes
 from loadtest.bench.sample_file import Ending
 from loadtest.bench.stage import Stage
-from loadtest.bench.textbook import GIVEN, PROCESSES, textbook_beside
+from loadtest.bench.textbook import GIVEN, PROCESSES, Killed, kill_both, textbook_beside
 from loadtest.calls import SERVICE
 from loadtest.clock import wall_ms
 from loadtest.journeys import CREATE
@@ -84,11 +82,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All pairs, and what a killed database had lost."""
+    """All pairs, and what was stored when the database had been killed."""
 
     pairs: Sequence[Pair]
-    acknowledged: int
-    losses: Sequence[str]
+    killed: Killed
 
 
 @dataclass(slots=True)
@@ -113,9 +110,7 @@ async def compare(
         pairs = [pair async for pair in _Match(stage, ours, theirs).pairs(in_flight, rounds, seconds)]
         journal = folder / "acknowledged.txt"
         write_journal(journal, ours.acknowledged)
-        kept = await kill_and_compare(system, [journal])
-        lost = await asyncio.to_thread(textbook.losses, theirs.acknowledged)
-    return Found(pairs, kept.acknowledged + len(theirs.acknowledged), [*kept.losses, *lost])
+        return Found(pairs, await kill_both(system, textbook, [journal], theirs.acknowledged))
 
 
 async def _crowd(stack: AsyncExitStack, addresses: Sequence[str], *metadata: tuple[str, str]) -> Crowd:
@@ -195,16 +190,16 @@ def finding_of(found: Found, *, command: str) -> Finding:
         GIVEN,
         f"hot over spread, ours: {_hot_over_spread(groups)}",
         f"after the last answer ours had done what it owed within {max(pair.ours.drained_s for pair in found.pairs):.1f} s",
-        f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
         *few_pairs(min(map(len, groups.values()))),
         *_trouble(OURS, [pair.ours for pair in found.pairs]),
         *_trouble(NAIVE, [pair.theirs for pair in found.pairs]),
     ]
-    return Finding(
+    finding = Finding(
         bench="hot", command=command, headline=_headline(groups), columns=COLUMNS,
         rows=tuple(_row(callers, sellers, pairs) for (callers, sellers), pairs in groups.items()),
-        losses=tuple(found.losses), notes=tuple(notes), charts=(_chart(groups),),
+        notes=tuple(notes), charts=(_chart(groups),),
     )  # fmt: skip
+    return found.killed.told_in(finding)
 
 
 _LINES: Final = (

@@ -8,7 +8,6 @@ first rate. Source: speed.md "The bench", "Goals".
 Invariant: ours and the textbook's climbs alternate, and every ratio is of neighbours.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,13 +19,13 @@ from loadtest.bench import hot
 from loadtest.bench.against import HOT, OURS, SPREAD, over
 from loadtest.bench.checkout import HELD_S, system_cpu_ms
 from loadtest.bench.finding import Cell, Finding, few_pairs, spread_of
-from loadtest.bench.kept import kill_and_compare, read_acknowledged
+from loadtest.bench.kept import read_acknowledged
 from loadtest.bench.load import run_load
 from loadtest.bench.plan import LoadPlan
 from loadtest.bench.psp_profile import P95_LIMIT_MS
 from loadtest.bench.stage import Demand, Stage
 from loadtest.bench.staircase import STEP, Climb, Step, climb, cpu_a_checkout, step_of
-from loadtest.bench.textbook import GIVEN, PROCESSES, Textbook, textbook_beside
+from loadtest.bench.textbook import GIVEN, PROCESSES, Killed, Textbook, kill_both, textbook_beside
 from loadtest.clock import wall_ms
 from loadtest.plot import Chart, Line
 from loadtest.probe import NAIVE, cpu_ms_by_process
@@ -53,11 +52,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All pairs, and what a killed database had lost."""
+    """All pairs, and what was stored when the database had been killed."""
 
     pairs: Sequence[Pair]
-    acknowledged: int
-    losses: Sequence[str]
+    killed: Killed
 
 
 class Offering(Protocol):
@@ -77,10 +75,7 @@ async def compare(
         folder = system.settings.data_dir
         beside = TextbookStage(textbook, token_path(folder, "service"), folder, console)
         pairs = await climbs(stage, beside, rounds=rounds, tps=tps, seconds=seconds)
-        kept = await kill_and_compare(system, stage.journals)
-        acknowledged = read_acknowledged(beside.journals)
-        lost = await asyncio.to_thread(textbook.losses, acknowledged)
-    return Found(pairs, kept.acknowledged + len(acknowledged), [*kept.losses, *lost])
+        return Found(pairs, await kill_both(system, textbook, stage.journals, read_acknowledged(beside.journals)))
 
 
 async def climbs(ours: Offering, theirs: Offering, *, rounds: int, tps: float, seconds: float) -> list[Pair]:
@@ -160,19 +155,19 @@ def finding_of(found: Found, *, command: str) -> Finding:
     groups = {sellers: [pair for pair in found.pairs if pair.sellers == sellers] for sellers in DEMANDS}
     none_held = sum(pair.theirs.knee_per_s is None for pair in found.pairs)
     told = ", ".join(f"{sellers} {_over(pairs) or '-'} x" for sellers, pairs in groups.items())
-    return Finding(
+    finding = Finding(
         bench="checkout", command=command, headline=f"knee over naive's: {told}", columns=COLUMNS,
-        rows=tuple(_row(sellers, pairs) for sellers, pairs in groups.items()), losses=tuple(found.losses),
+        rows=tuple(_row(sellers, pairs) for sellers, pairs in groups.items()),
         notes=(
             f"open loop, one order a checkout, PSP answering at once; p95 held to {P95_LIMIT_MS:.0f} ms; steps of +25 %, so "
             "that a knee is a step more or less; figures at the knee, CPU without load, PSP and bench",
             GIVEN,
-            f"{found.acknowledged:,} acknowledged checkouts looked for after the database was killed",
             *few_pairs(min(map(len, groups.values()))),
             *([f"naive held no rate at all in {none_held} of its climbs: no ratio has them"] if none_held else []),
         ),
         charts=(_chart(groups),),
     )  # fmt: skip
+    return found.killed.told_in(finding)
 
 
 _Groups = Mapping[str, Sequence[Pair]]

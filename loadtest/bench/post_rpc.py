@@ -10,9 +10,6 @@ Invariant: a journal is counted when its own result in the reply says that it is
 """
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Final
@@ -20,18 +17,19 @@ from typing import Final
 import grpc
 import psycopg
 
+from loadtest.bench.kept import kill_database
 from loadtest.bench.post_finding import Result
 from loadtest.bench.post_load import CRASH, CRASH_AFTER_S, Case, Lane, Load
 from loadtest.bench.system import auditor_url
 from loadtest.peers.peer import CURRENCY, NotInstalled, Posting
 from loadtest.peers.shim import ShimPeer
 from loadtest.peers.table import OURS, Urls
-from loadtest.probe import NOT_THE_SYSTEM, PEER, cpu_ms_by_process, family
+from loadtest.probe import NOT_THE_SYSTEM, PEER, cpu_ms_by_process
 from servers.keys import token_path
 from servers.supervisor import System
 from zerosum.domain.journal import Movement, clearing_account, seller_pending_account
 from zerosum.domain.money import Money, format_amount
-from zerosum.errors import OutcomeUnknown, Unavailable
+from zerosum.errors import OutcomeUnknown
 from zerosum.store.embedded import EmbeddedPostgres
 from zerosum.v1 import ledger_pb2 as pb
 from zerosum.v1.common_pb2 import Money as MoneyMessage
@@ -43,8 +41,6 @@ CASES: Final = (
     *(Case(sellers, in_flight, 100) for in_flight in (1, 4) for sellers in ("spread", "hot")),
 )
 SELLERS: Final = 1_000
-RECOVERY_LIMIT_S: Final = 120.0
-ASK_EVERY_S: Final = 0.1
 DEADLINE_S: Final = 30.0
 _TENANT: Final = "bench"
 _THEIRS: Final = frozenset({PEER, "database"})
@@ -147,27 +143,8 @@ def _peers_ms() -> float:
 
 async def _lost(system: System, lanes: Sequence[Lane], load: Load) -> dict[str, int]:
     """Kills the database while everybody posts, and counts what of the acknowledged it has lost once it is back, by lane."""
-    before = system.database_pid()
-    if before is None:
-        raise Unavailable("the database is not ours to kill")
     running = [asyncio.create_task(load.run(lane, CRASH, 2 * CRASH_AFTER_S)) for lane in lanes]
     await asyncio.sleep(CRASH_AFTER_S)
-    for pid in family(before):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    await kill_database(system)
     await asyncio.gather(*running, return_exceptions=True)  # most are told that the database is away
-    stored = await _when_back(system, before, lanes)
-    return {lane.name: len(set(lane.acknowledged) - stored[lane.name]) for lane in lanes}
-
-
-async def _when_back(system: System, before: int, lanes: Sequence[Lane]) -> dict[str, set[str]]:
-    """What everybody finds stored, as soon as the supervisor has started the database again."""
-    try:
-        async with asyncio.timeout(RECOVERY_LIMIT_S):
-            while True:
-                with contextlib.suppress(psycopg.OperationalError, grpc.aio.AioRpcError):
-                    if system.database_pid() != before:
-                        return {lane.name: await lane.peer.stored() for lane in lanes}
-                await asyncio.sleep(ASK_EVERY_S)
-    except TimeoutError as gone:
-        raise Unavailable(f"the database did not recover within {RECOVERY_LIMIT_S:.0f} s") from gone
+    return {lane.name: len(set(lane.acknowledged) - await lane.peer.stored()) for lane in lanes}

@@ -10,20 +10,21 @@ Invariant: what it acknowledged is looked for as ours is, in the database itself
 
 import asyncio
 import os
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import psycopg
 
-from loadtest.bench.kept import compare
+from loadtest.bench.finding import Finding
+from loadtest.bench.kept import Kept, compare, kill_and_compare
 from loadtest.bench.plan import SELLERS
-from loadtest.bench.system import PSP_AT_ONCE
+from loadtest.bench.system import PSP_AT_ONCE, admin_url
+from loadtest.listening import Listening, listening
 from loadtest.naive import step
 from loadtest.naive.database import NaiveDatabase
 from loadtest.naive_process import naive_processes
@@ -32,8 +33,6 @@ from loadtest.probe import NAIVE
 from loadtest.shape import HOT_SELLER, ONE_CURRENCY
 from servers.keys import read_key
 from servers.supervisor import System
-from zerosum.errors import Unavailable
-from zerosum.store.embedded import EmbeddedPostgres
 
 DATABASE: Final = "naive"
 PROCESSES: Final = frozenset({NAIVE, "database"})
@@ -50,9 +49,9 @@ class Textbook:
     addresses: tuple[str, ...]
     database_url: str
 
-    def losses(self, acknowledged: Mapping[str, bool]) -> tuple[str, ...]:
-        """What is not stored as it was told, in words. By checkout id: whether it was told final. Blocking."""
-        return tuple(f"naive: {loss}" for loss in compare(acknowledged, self._stored()).losses)
+    def kept(self, acknowledged: Mapping[str, bool]) -> Kept:
+        """What of it is stored as it was told. By checkout id: whether it was told final. Blocking."""
+        return compare(acknowledged, self._stored())
 
     def _stored(self) -> dict[str, bool]:
         """Whether each checkout is done, or has no order that is paid or under way."""
@@ -64,15 +63,37 @@ class Textbook:
             return {checkout_id: bool(is_final) for checkout_id, is_final in found}
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What is stored of ours and of the textbook's, after the database of both was killed in the midst of a load on ours."""
+
+    ours: Kept
+    theirs: Kept
+
+    def told_in(self, finding: Finding) -> Finding:
+        """The finding, and what became of everything that was acknowledged."""
+        beside = f"{self.theirs.acknowledged:,} of naive's, which was at rest by then, looked for too"
+        return replace(
+            finding, losses=(*self.ours.losses, *(f"naive: {loss}" for loss in self.theirs.losses)),
+            doubts=self.ours.doubts, notes=(*finding.notes, self.ours.note, beside),
+        )  # fmt: skip
+
+
+async def kill_both(system: System, textbook: Textbook, journals: Iterable[Path], theirs: Mapping[str, bool]) -> Killed:
+    """Kills the database of both. `journals`: of ours; `theirs`: see `Textbook.kept`. Raises Unavailable."""
+    ours = await kill_and_compare(system, journals)
+    return Killed(ours, await asyncio.to_thread(textbook.kept, theirs))
+
+
 @asynccontextmanager
 async def textbook_beside(system: System) -> AsyncIterator[Textbook]:
     """The textbook's servers with a wallet for every seller, and its simulator, for the block. Raises Unavailable."""
-    folder, admin_url = system.settings.data_dir, _admin_url(system)
-    api_key, database_url = read_key(folder, "psp_api_key"), at_database(admin_url, DATABASE)
+    folder, admin = system.settings.data_dir, admin_url(system)
+    api_key, database_url = read_key(folder, "psp_api_key"), at_database(admin, DATABASE)
     async with AsyncExitStack() as stack:
-        psp_url = await asyncio.to_thread(stack.enter_context, _simulator(folder / "psp-of-naive", api_key))
+        psp = await asyncio.to_thread(stack.enter_context, _simulator(folder / "psp-of-naive", api_key))
         started = naive_processes(
-            len(os.sched_getaffinity(0)), admin_url=admin_url, psp_url=psp_url, api_key=api_key, database=DATABASE
+            len(os.sched_getaffinity(0)), admin_url=admin, psp_url=psp.address, api_key=api_key, database=DATABASE
         )
         processes = await asyncio.to_thread(stack.enter_context, started)
         database = NaiveDatabase(database_url)
@@ -82,22 +103,9 @@ async def textbook_beside(system: System) -> AsyncIterator[Textbook]:
         yield Textbook(tuple(process.address for process in processes), database_url)
 
 
-@contextmanager
-def _simulator(folder: Path, api_key: str) -> Iterator[str]:
+def _simulator(folder: Path, api_key: str) -> AbstractContextManager[Listening]:
     command = [
         sys.executable, "-m", "simulator.psp", "--data", str(folder), "--port", "0", "--seed", "1", *PSP_AT_ONCE,
     ]  # fmt: skip
     environment = {**os.environ, "PSP_API_KEY": api_key, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stdout is not None  # asked for
-            line = process.stdout.readline()
-            if "listening on" not in line:
-                raise Unavailable(f"the PSP simulator did not start: {line!r}")
-            yield line.partition("listening on ")[2].split()[0]
-        finally:
-            process.terminate()
-
-
-def _admin_url(system: System) -> str:
-    return system.settings.database_url or EmbeddedPostgres(system.settings.data_dir / "postgres").urls()["admin"]
+    return listening("the PSP simulator", command, environment)

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.bench.reconcile_books import Order
 from simulator.psp.settlement import AT, ORDER, REFUND_KEY, Row
-from tests.contract.reconciliation_desk import Desk, File, without
+from tests.contract.reconciliation_desk import Desk, File, telling, without
 from tests.contract.reconciliation_services import World
 from zerosum.domain.identity import slot_of
 from zerosum.errors import Bug
@@ -49,18 +49,6 @@ def nameless(rows: list[Row]) -> list[Row]:
     """Neither object nor order, tenant or checkout."""
     names = ("payment_intent_id", ORDER, *(f"payment_metadata[{each}]" for each in ("tenant", "checkout_id")))
     return [["" if at in {AT[name] for name in names} else cell for at, cell in enumerate(row)] for row in rows]
-
-
-def telling(**cells: str) -> Callable[[list[Row]], list[Row]]:
-    """Changes these columns of every row."""
-
-    def spoil(rows: list[Row]) -> list[Row]:
-        for row in rows:
-            for column, cell in cells.items():
-                row[AT[column]] = cell
-        return rows
-
-    return spoil
 
 
 # ---- a line told again ---------------------------------------------------------------------------------------------

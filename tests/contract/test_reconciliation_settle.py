@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from simulator.psp.settlement import AT, CHECKOUT, ORDER, TENANT, Row
-from tests.contract.reconciliation_desk import Desk
+from tests.contract.reconciliation_desk import Desk, telling
 from tests.contract.reconciliation_premise import MANY, two_people
 from tests.contract.reconciliation_services import World
 from zerosum.domain.fee_contract import STRIPE, charge_fee_minor
@@ -44,18 +44,6 @@ def clearing(desk: Desk, world: World) -> Mapping[str, int]:
             if entry.account == f"psp:{desk.psp}:clearing:USD":
                 sums[journal.tenant] += entry.money.amount_minor
     return dict(sums)
-
-
-def telling(**cells: str) -> Callable[[list[Row]], list[Row]]:
-    """Changes these columns of every row but payouts."""
-
-    def spoil(rows: list[Row]) -> list[Row]:
-        for row in rows:
-            for column, cell in cells.items():
-                row[AT[column]] = cell
-        return rows
-
-    return spoil
 
 
 # ---- whose books ---------------------------------------------------------------------------------------------------

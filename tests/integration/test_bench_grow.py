@@ -3,8 +3,6 @@
 import asyncio
 import json
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from loadtest import own_database
 from loadtest.bench.grow import READS, Asked, bench_grow
 from loadtest.bench.grow_books import BESIDE, FIRST_SEQ, HOUSE, SELLERS_BESIDE, Books
-from loadtest.own_database import at_database, make_database
+from loadtest.own_database import at_database, make_database, own_server
 from loadtest.peers.house import HousePeer
 from zerosum.domain.journal import Balance
 from zerosum.limits import SLOTS
@@ -79,16 +77,9 @@ def test_what_is_not_there_after_the_kill_ends_the_bench_with_status_1(
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
-    """Each test has a database of its own on it. Not below pytest's folder, which an account without rights cannot enter."""
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-test-"))
-    folder.chmod(0o711)
-    embedded = EmbeddedPostgres(folder / "data")
-    try:
-        embedded.start()
-        yield embedded
-    finally:
-        embedded.stop()
-        shutil.rmtree(folder)
+    """Each test has a database of its own on it."""
+    with own_server() as (server, _):
+        yield server
 
 
 def test_what_lies_beside_has_every_row_of_a_posting_and_balances_as_the_ledger_reads_them(

@@ -1,15 +1,13 @@
 """The ledgers that stand in `zerosum bench post`: each posts, is filled, tells its balances, and does the same behind gRPC."""
 
 import asyncio
-import importlib.util
-import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from loadtest.own_database import own_server
 from loadtest.peers.peer import Ledger, NotInstalled, Posting
 from loadtest.peers.shim import ShimPeer, handler
 from loadtest.peers.table import PEERS
@@ -24,27 +22,15 @@ BEHIND = [Posting(f"behind-{number}", "seller-behind", 1_250) for number in rang
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedPostgres]:
-    """Not below pytest's folder, which an account without rights cannot enter."""
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-test-"))
-    folder.chmod(0o711)
-    embedded = EmbeddedPostgres(folder / "data")
-    try:
-        embedded.start()
-        yield embedded
-    finally:
-        embedded.stop()
-        shutil.rmtree(folder)
+    """One for all of them."""
+    with own_server() as (server, _):
+        yield server
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_what_is_posted_and_what_is_filled_in_is_in_the_balance(server: EmbeddedPostgres, name: str) -> None:
     """Else a balance that is read quickly might be one that is not there. A seller of ours is opened by 1.00."""
-    try:
-        peer = PEERS[name](server.urls())
-    except NotInstalled as away:
-        pytest.skip(str(away))
-
-    entries, filled, posted = asyncio.run(_balances(peer))
+    entries, filled, posted = asyncio.run(_balances(PEERS[name](server.urls())))
 
     opened = int(name == "zerosum")
     assert (entries, filled, posted) == (40 + opened, 100 * (40 + opened), 3 * 1_250 + 100 * opened)
@@ -107,10 +93,12 @@ async def _code(way: Callable[[object], Awaitable[None]]) -> grpc.StatusCode:
         await server.stop(None)
 
 
-def test_a_peer_that_is_not_installed_is_told_by_its_process(server: EmbeddedPostgres) -> None:
+def test_a_peer_that_is_not_installed_is_told_by_its_process(
+    server: EmbeddedPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As in process: the bench says so and goes on without it."""
-    if importlib.util.find_spec("hordak") is not None:
-        pytest.skip("hordak is installed")
+    (tmp_path / "hordak.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NotInstalled, match="django-hordak is not installed"):
         ShimPeer("hordak", server.urls())

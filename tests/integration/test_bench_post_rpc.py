@@ -5,9 +5,7 @@ The ledger server is left out: our own ledger stands for it in process, so that 
 
 import asyncio
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -16,10 +14,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.bench import post_rpc
+from loadtest.bench import kept, post_rpc
 from loadtest.bench.post_finding import Result
 from loadtest.bench.post_load import CRASH, Case, Figure, Lane, Load
+from loadtest.own_database import own_server
 from loadtest.peers.table import OURS, ours
+from zerosum.settings import Settings
 from zerosum.store.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ class Supervised:
     """Stands for a system: a database that is started again when it was killed."""
 
     def __init__(self, server: EmbeddedPostgres, data_dir: Path) -> None:
-        self.settings = SimpleNamespace(data_dir=data_dir)
+        self.settings = Settings(data_dir=data_dir)
         self._server = server
         self._pid = server.pid
         self.ended: int | None = None
@@ -50,16 +50,9 @@ class Supervised:
 
 @pytest.fixture
 def server() -> Iterator[tuple[EmbeddedPostgres, Path]]:
-    """Not below pytest's folder, which an account without rights cannot enter."""
-    folder = Path(tempfile.mkdtemp(prefix="zerosum-test-"))
-    folder.chmod(0o711)
-    embedded = EmbeddedPostgres(folder / "postgres")
-    try:
-        embedded.start()
-        yield embedded, folder
-    finally:
-        embedded.stop()
-        shutil.rmtree(folder)
+    """And its folder."""
+    with own_server() as made:
+        yield made
 
 
 def test_pairs_are_measured_over_the_shim_and_the_database_is_killed_while_everybody_posts(
@@ -105,5 +98,5 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
         os.kill(pid, number)
 
     monkeypatch.setattr(Load, "run", watched)
-    monkeypatch.setattr(post_rpc, "os", SimpleNamespace(kill=kill))
+    monkeypatch.setattr(kept, "os", SimpleNamespace(kill=kill))
     return at_kill

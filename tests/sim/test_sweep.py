@@ -19,6 +19,25 @@ from zerosum.ports import Batch, Clash, Committed, DueTodo, SlotHead, Store
 LEASE_OVER_MS = 60_000
 
 
+class Faulty(Doors):
+    """All copies of the first checkout shard see their store through `door`, whose fault is there while `is_on`."""
+
+    def __init__(self, door: "type[FaultyStore]") -> None:
+        self._door = door
+        self.is_on = False
+
+    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
+        return self._door(self, store) if (service, number) == ("payment", 0) else store
+
+
+class FaultyStore(StoreDoor):
+    """A store with a fault of `doors`."""
+
+    def __init__(self, doors: Faulty, inner: Store[Any]) -> None:
+        super().__init__(inner)
+        self.doors = doors
+
+
 async def left_behind(house: House, *names: str) -> None:
     """A shard accepts these checkouts, one after the other, and dies; their to-dos are due long ago, oldest first."""
     for name in names:
@@ -65,22 +84,11 @@ def test_the_sweep_passes_entities_that_are_stuck_however_many(monkeypatch: pyte
     assert run(tell()) == ([False, False, False], CheckoutStatus.DONE)
 
 
-class _Held(Doors):
-    """While `is_held` the rows of the first shard's checkouts are held by somebody else: until a sweep came to the end."""
-
-    is_held = False
-
-    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
-        return _HeldStore(self, store) if (service, number) == ("payment", 0) else store
-
-
-class _HeldStore(StoreDoor):
-    def __init__(self, doors: _Held, inner: Store[Any]) -> None:
-        super().__init__(inner)
-        self._doors = doors
+class Held(FaultyStore):
+    """The rows of the shard's checkouts are held by somebody else, until a sweep came to the end."""
 
     async def commit(self, batch: Batch[Any]) -> Committed | Clash:
-        if self._doors.is_held:
+        if self.doors.is_on:
             raise RowHeld("held by somebody else")
         return await self.inner.commit(batch)
 
@@ -88,7 +96,7 @@ class _HeldStore(StoreDoor):
         self, slots: Sequence[int], overdue_ms: int, rows_max: int, after: DueTodo | None = None
     ) -> Sequence[DueTodo]:
         found = await self.inner.due_todos(slots, overdue_ms, rows_max, after)
-        self._doors.is_held &= len(found) == rows_max
+        self.doors.is_on &= len(found) == rows_max
         return found
 
 
@@ -97,11 +105,11 @@ def test_the_sweep_comes_back_to_what_it_passed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(limits, "SWEEP_ROWS_MAX", 2)
 
     async def tell() -> list[CheckoutStatus]:
-        doors = _Held()
+        doors = Faulty(Held)
         house = await House(doors=doors).start()
         names = of_one_shard(house, "a", "b", "c")
         await left_behind(house, *names)
-        doors.is_held = True
+        doors.is_on = True
         await house.revive(0)
         return [(await house.settle(name, LEASE_OVER_MS)).status for name in names]
 
@@ -111,27 +119,16 @@ def test_the_sweep_comes_back_to_what_it_passed(monkeypatch: pytest.MonkeyPatch)
 # ---- while nothing is committed ------------------------------------------------------------------------------------
 
 
-class _ReadOnly(Doors):
-    """While `is_read_only` the first shard's commits end in doubt and its slots cannot be taken again; reads go on."""
-
-    is_read_only = False
-
-    def store(self, service: str, number: int, store: Store[Any]) -> Store[Any]:
-        return _ReadOnlyStore(self, store) if (service, number) == ("payment", 0) else store
-
-
-class _ReadOnlyStore(StoreDoor):
-    def __init__(self, doors: _ReadOnly, inner: Store[Any]) -> None:
-        super().__init__(inner)
-        self._doors = doors
+class ReadOnly(FaultyStore):
+    """The shard's commits end in doubt and its slots cannot be taken again; reads go on."""
 
     async def commit(self, batch: Batch[Any]) -> Committed | Clash:
-        if self._doors.is_read_only:
+        if self.doors.is_on:
             raise CommitAmbiguous("the connection broke at COMMIT")
         return await self.inner.commit(batch)
 
     async def retake_slots(self, heads: Sequence[SlotHead]) -> Sequence[SlotHead]:
-        if self._doors.is_read_only:
+        if self.doors.is_on:
             raise Unavailable("the database takes no writes")
         return await self.inner.retake_slots(heads)
 
@@ -144,15 +141,15 @@ def test_sweeps_add_no_more_than_two_of_them_while_nothing_is_committed(monkeypa
     monkeypatch.setattr(limits, "SWEEP_ROWS_MAX", 4)
 
     async def tell() -> tuple[int, CheckoutStatus]:
-        doors = _ReadOnly()
+        doors = Faulty(ReadOnly)
         house = await House(doors=doors).start()
         *names, fresh = of_one_shard(house, "a", "b", "fresh")
         await left_behind(house, *names)
-        doors.is_read_only = True
+        doors.is_on = True
         await house.revive(0)
         await asyncio.sleep(600)
         before = house.shard(0).figures.turns
-        doors.is_read_only = False
+        doors.is_on = False
         await house.submit(checkout(fresh, 1_000))
         turns = house.shard(0).figures.turns - before
         return turns, (await house.settle(names[0])).status

@@ -4,8 +4,11 @@ from loadtest.bench.against import COLUMNS, HOT, SPREAD, Found, Pair, Run, Windo
 from loadtest.bench.card import Card
 from loadtest.bench.crowd import Answer
 from loadtest.bench.finding import Finding, Spread, few_pairs
+from loadtest.bench.kept import Kept
 from loadtest.bench.sample_file import Ending
+from loadtest.bench.textbook import Killed
 
+KEPT = Kept(9, fresh=1)
 CARD = Card(10_000.0, 8_000.0, 30_000.0, 400.0, 1_000.0)
 
 
@@ -13,8 +16,8 @@ def _pair(sellers: str, callers: int, ours_per_s: float, theirs_per_s: float, fa
     return Pair(sellers, callers, Run(ours_per_s, 90.0, 4.0), Run(theirs_per_s, 900.0, 20.0, failed))
 
 
-def _told(*pairs: Pair, losses: tuple[str, ...] = ()) -> Finding:
-    return finding_of(Found(pairs, 1_234, losses), command="c")
+def _told(*pairs: Pair, theirs: Kept = KEPT, ours: Kept = KEPT) -> Finding:
+    return finding_of(Found(pairs, Killed(ours, theirs)), command="c")
 
 
 def test_a_rate_is_of_the_answers_that_arrive_within_the_window() -> None:
@@ -93,8 +96,11 @@ def test_hot_is_held_against_the_spread_of_the_same_round() -> None:
 
 
 def test_what_a_killed_database_had_lost_voids_the_run() -> None:
-    lost = "naive has lost 1 acknowledged checkouts"
+    """Either's; and a run in which the kill met nothing fresh shows nothing."""
+    lost = "1 of 9 checkouts were acknowledged and not stored: co-1"
 
     assert _told(*PAIRS).void_because == ()
-    assert _told(*PAIRS, losses=(lost,)).void_because == (lost,)
-    assert _told(*PAIRS, losses=(lost,)).status == 1
+    assert _told(*PAIRS, ours=Kept(9, ("co-1",), fresh=1)).void_because == (lost,)
+    assert _told(*PAIRS, theirs=Kept(9, ("co-1",))).void_because == (f"naive: {lost}",)
+    assert _told(*PAIRS, theirs=Kept(9, ("co-1",))).status == 1
+    assert _told(*PAIRS, ours=Kept(9)).void_because == Kept(9).doubts

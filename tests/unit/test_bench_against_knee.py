@@ -7,9 +7,11 @@ import pytest
 from loadtest.bench.against import HOT, SPREAD
 from loadtest.bench.against_knee import COLUMNS, DEMANDS, Found, Pair, climbs, finding_of
 from loadtest.bench.finding import Spread, few_pairs
+from loadtest.bench.kept import Kept
 from loadtest.bench.sample_file import Call, Ending, Kind
 from loadtest.bench.stage import Demand
 from loadtest.bench.staircase import Climb, Step, step_of
+from loadtest.bench.textbook import Killed
 
 
 def _step(rate: float, seconds: float = 10.0, *, is_held: bool = True, is_long: bool = False) -> Step:
@@ -57,6 +59,7 @@ def _pair(sellers: str, ours: float | None, theirs: float | None) -> Pair:
     return Pair(sellers, _climb(ours), _climb(theirs))
 
 
+KEPT = Kept(9, fresh=1)
 PAIRS = (
     _pair(SPREAD, 100.0, 50.0), _pair(HOT, 90.0, 9.0), _pair(SPREAD, 150.0, 50.0), _pair(HOT, None, 10.0),
     _pair(SPREAD, 400.0, None), _pair(HOT, 160.0, 8.0),
@@ -65,7 +68,7 @@ PAIRS = (
 
 def test_the_ratio_of_knees_is_of_neighbours_and_of_climbs_that_held_something() -> None:
     """Where naive held nothing there is no ratio, which favours it; where ours held nothing it is 0."""
-    finding = finding_of(Found(PAIRS, 9, ()), command="c")
+    finding = finding_of(Found(PAIRS, Killed(KEPT, KEPT)), command="c")
     rows = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in finding.rows}
 
     assert finding.headline == "knee over naive's: spread 2.5 (2 to 3) x, hot 10 (0 to 20) x"
@@ -76,6 +79,8 @@ def test_the_ratio_of_knees_is_of_neighbours_and_of_climbs_that_held_something()
 
 
 def test_what_either_has_lost_voids_the_comparison() -> None:
-    lost = "naive: 1 of 9 checkouts were acknowledged and not stored: co-1"
+    found = Found(PAIRS, Killed(KEPT, Kept(9, ("co-1",))))
 
-    assert finding_of(Found(PAIRS, 9, (lost,)), command="c").void_because == (lost,)
+    assert finding_of(found, command="c").void_because == (
+        "naive: 1 of 9 checkouts were acknowledged and not stored: co-1",
+    )

@@ -296,7 +296,7 @@ class PaymentMethod(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The PSP's token for the card or account, e.g. "pm_...". Stripe lets one pay a second time only for the customer it is attached
-    to: "cus_...pm_..." (both ids, a dot between) is needed where a checkout has several orders.
+    to: "cus_9s6.pm_1Nf" (both ids, a dot between) is needed where a checkout has several orders.
     """
     def __init__(
         self,

@@ -210,8 +210,8 @@ class StripeAdapter:
 
 
 def _paid_with(token: str) -> dict[str, str]:
-    """`pm_..`, or `cus_...pm_..` where the payment method is a customer's: only such a one pays twice, as a checkout of several
-    orders does. No id of Stripe's holds a dot. Source: docs.stripe.com/api/payment_methods/attach."""
+    """`pm_..`, or `cus_9s6.pm_1Nf` where the payment method is a customer's: only such a one pays twice, as it does for a
+    checkout of several orders. No id of Stripe's holds a dot. Source: docs.stripe.com/api/payment_methods/attach."""
     customer, _, method = token.rpartition(".")
     return {"payment_method": method, **({"customer": customer} if customer else {})}
 
